@@ -1,0 +1,22 @@
+"""How migrations run: in one transaction, on the application's database, one process at a time."""
+
+from alembic import context
+from flask import current_app
+from sqlalchemy import text
+
+from portal.extensions import Base
+
+LOCK = 7_279_001  # any number that only migrations use
+
+
+def run() -> None:
+    """Apply the migrations that `alembic` chose."""
+    with current_app.extensions["migrate"].db.engine.begin() as connection:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+        context.configure(
+            connection=connection, target_metadata=Base.metadata, compare_type=True, compare_server_default=True
+        )
+        context.run_migrations()
+
+
+run()

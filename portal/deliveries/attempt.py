@@ -1,0 +1,145 @@
+"""One attempt at a mail: to the mail server and back, and what it said to the row, in one transaction."""
+
+import logging
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from flask import current_app
+from sqlalchemy import exists, select, update
+
+from portal.database import DATABASE_FAULTS, enter_scope
+from portal.deliveries.letters import Letter
+from portal.deliveries.models import Delivery, DeliveryRecipient, RecordedEvent
+from portal.deliveries.reports import DeliveryReport, RecipientReport
+from portal.deliveries.schedule import next_attempt
+from portal.deliveries.states import OPEN, Reason, Status, sum_up
+from portal.extensions import db
+from portal.mail_servers import pause
+from portal.mail_servers.bulkhead import Bulkhead
+from portal.mail_servers.connection import STANDARD_BUDGET, SendResult
+from portal.mail_servers.outcome import Kind, Outcome, Pause, Stage, advice, pause_for
+from portal.mail_servers.sending import submit
+
+logger = logging.getLogger(__name__)
+
+BUDGET = STANDARD_BUDGET
+STORE_AGAIN_AFTER = (0.2, 1.0, 2.0)  # seconds
+STATUS = {
+    Kind.SENT: Status.SENT,
+    Kind.TEMPORARY: Status.DEFERRED,
+    Kind.SETTINGS: Status.HELD,
+    Kind.REFUSED: Status.FAILED,
+    Kind.UNKNOWN: Status.DEFERRED,
+}
+BUSY = Outcome(Kind.TEMPORARY, Stage.CONNECT, None, None, "The mail server is busy with other mails of this portal.")
+
+
+def attempt(letter: Letter) -> DeliveryReport:
+    """Send a recorded mail whose lease this caller holds, store what became of it, and return that.
+
+    The return value is true even where the database was lost since: then the lease runs out and the mail is tried
+    again with the same Message-ID.
+    """
+    result = _send(letter)
+    report = _judge(letter, result.outcomes)
+    _store(letter, report, result)
+    return report
+
+
+def _send(letter: Letter) -> SendResult:
+    route = letter.route
+    bulkhead: Bulkhead = current_app.extensions["bulkhead"]
+    with bulkhead.place(route.server_id) as free:
+        if not free:
+            return SendResult(dict.fromkeys(letter.recipients, BUSY), Pause.NONE)
+        return submit(route.settings, letter.message, route.sender.address, letter.recipients, BUDGET)
+
+
+def _judge(letter: Letter, outcomes: Mapping[str, Outcome]) -> DeliveryReport:
+    recipients = tuple(_of_recipient(address, outcomes[address], letter) for address in letter.recipients)
+    status = sum_up(each.status for each in recipients)
+    waiting = any(each.status is Status.DEFERRED for each in recipients)
+    reason = None
+    if status is Status.HELD:
+        unknown = any(outcome.kind is Kind.UNKNOWN for outcome in outcomes.values())
+        reason = Reason.MAY_HAVE_BEEN_SENT if unknown else Reason.MAIL_SERVER_REJECTED
+    next_at = next_attempt(letter.attempts, datetime.now(UTC)) if waiting else None
+    return DeliveryReport(letter.message_id, status, reason, next_at, recipients)
+
+
+def _of_recipient(address: str, outcome: Outcome, letter: Letter) -> RecipientReport:
+    status = STATUS[outcome.kind]
+    if outcome.kind is Kind.UNKNOWN and letter.holds_secrets:
+        status = Status.HELD  # a second mail would carry the password twice: a person decides
+    return RecipientReport(address, status, outcome.stage, outcome.code, outcome.enhanced_code, outcome.text)
+
+
+def _store(letter: Letter, report: DeliveryReport, result: SendResult) -> None:
+    for wait in (*STORE_AGAIN_AFTER, None):
+        try:
+            _write(letter, report, result)
+        except DATABASE_FAULTS:
+            db.session.rollback()
+            if wait is None:
+                logger.exception("The outcome of %s is not stored: %s", letter.message_id, report.status)
+                return
+            time.sleep(wait)
+        else:
+            return
+
+
+def _write(letter: Letter, report: DeliveryReport, result: SendResult) -> None:
+    enter_scope(letter.tenant_id)
+    db.session.execute(
+        update(Delivery)
+        .where(Delivery.id == letter.delivery_id)
+        .values(
+            status=report.status,
+            reason=report.reason,
+            next_attempt_at=report.next_attempt_at,
+            lease_until=None,
+            attempted_at=datetime.now(UTC),
+        )
+        .execution_options(synchronize_session=False)
+    )
+    db.session.execute(
+        update(DeliveryRecipient),
+        [
+            {
+                "delivery_id": letter.delivery_id,
+                "address": each.address,
+                "status": each.status,
+                "stage": each.stage,
+                "code": each.code,
+                "enhanced_code": each.enhanced_code,
+                "text": each.text,
+            }
+            for each in report.recipients
+        ],
+    )
+    if result.pause is not Pause.NONE:
+        worst = next(each for each in result.outcomes.values() if pause_for(each) is result.pause)
+        pause.apply(
+            letter.route.server_id, letter.route.saved_at, result.pause, advice(worst, letter.route.settings.port)
+        )
+    if letter.holds_secrets:
+        _erase_secrets(letter)
+    db.session.commit()
+
+
+def _erase_secrets(letter: Letter) -> None:
+    """Forget the secrets of an event when none of its mails needs them any more, within the caller's transaction."""
+    open_recipient = exists().where(DeliveryRecipient.delivery_id == Delivery.id, DeliveryRecipient.status.in_(OPEN))
+    still_open = (
+        select(Delivery.id)
+        .where(Delivery.event_id == letter.event_id)
+        .where(Delivery.status.in_(OPEN) | open_recipient)
+        .exists()
+    )
+    db.session.execute(
+        update(RecordedEvent)
+        .where(RecordedEvent.id == letter.event_id, ~still_open)
+        .values(secrets_encrypted=None)
+        .execution_options(synchronize_session=False)
+    )

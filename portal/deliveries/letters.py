@@ -1,0 +1,81 @@
+"""From a recorded event to a mail that can be sent: words, QR code, sender, Message-ID."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from portal import config
+from portal.mail_servers.composing import InlineImage, MimeMessage, Sender, compose
+from portal.mail_servers.connection import SmtpSettings
+from portal.mail_servers.models import MailServer
+from portal.notifications.events import Event
+from portal.notifications.kinds import UserCreated
+from portal.notifications.placeholders import Context
+from portal.notifications.rendering import qr_code, render
+from portal.provisioning import qr, tokens
+from portal.provisioning.lines import Line
+from portal.tenants.models import Tenant
+
+QR_CODE = "qr-code"  # the picture's Content-ID
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The mail server that a mail goes through, as it was when the mail was written."""
+
+    server_id: int
+    saved_at: datetime
+    label: str
+    settings: SmtpSettings
+    sender: Sender
+
+    @classmethod
+    def through(cls, server: MailServer, tenant: Tenant) -> "Route":
+        """Return the route of the tenant's mail through the server. The From address is always the server's."""
+        owner = "the system administrator's" if server.is_system else "own"
+        sender = Sender(server.sender_email, tenant.sender_name or tenant.name, tenant.reply_to)
+        return cls(server.id, server.saved_at, f"{owner} {server.host}:{server.port}", server.smtp_settings, sender)
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A mail on its way: what `attempt` needs, without the database."""
+
+    tenant_id: int
+    event_id: UUID
+    delivery_id: UUID
+    message_id: str
+    recipients: tuple[str, ...]
+    attempts: int
+    holds_secrets: bool
+    route: Route
+    message: MimeMessage
+
+
+def write(
+    tenant: Tenant, event: Event, route: Route, recipients: Sequence[str], message_id: str, expires_at: datetime
+) -> MimeMessage:
+    """Return the mail. A welcome mail's provisioning token is added to the session, for the caller's commit."""
+    context = Context(tenant.name, tenant.domain, tenant.time_zone, tenant.locale, config.current().pbx_web_domain)
+    picture, images = None, []
+    if isinstance(event.data, UserCreated) and event.data.extension_password:
+        address = qr.address(tokens.issue(tenant.id, _line(tenant, event.data), expires_at))
+        picture = qr_code(f"cid:{QR_CODE}", address)
+        images = [InlineImage(QR_CODE, "qr-code.png", qr.png(address))]
+    words = render(event.kind, event.data, event.time, context, picture)
+    return compose(words, route.sender, recipients, message_id=message_id, date=event.time, images=images)
+
+
+def _line(tenant: Tenant, user: UserCreated) -> Line:
+    return Line.of(
+        username=user.extension_number,
+        password=user.extension_password,
+        sip_domain=user.sip_domain or tenant.domain,
+        login_ip=user.login_ip,
+        transport=user.transport,
+        udp_port=user.udp_port,
+        tcp_port=user.tcp_port,
+        tls_port=user.tls_port,
+        display_name=user.display_name,
+    )

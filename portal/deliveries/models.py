@@ -1,0 +1,106 @@
+"""Recorded events, the mails they became, and what a mail server said to each recipient."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, UniqueConstraint, func, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+from uuid_utils.compat import uuid7
+
+from portal.database import TenantOwned
+from portal.extensions import Base
+
+
+class RecordedEvent(TenantOwned, Base):
+    """An event as the PBX reported it. Its secret fields stand encrypted, and only while they are needed."""
+
+    __tablename__ = "events"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "event_id"),
+        UniqueConstraint("tenant_id", "id"),
+        CheckConstraint("octet_length(fingerprint) = 32", name="fingerprint_is_sha256"),
+        CheckConstraint("ignored_reason IN ('switched_off', 'tenant_suspended')", name="ignored_reason_known"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    event_id: Mapped[str]
+    type: Mapped[str]
+    occurred_at: Mapped[datetime]
+    received_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    fingerprint: Mapped[bytes]
+    data: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    secrets_encrypted: Mapped[bytes | None]
+    ignored_reason: Mapped[str | None]
+    deliveries: Mapped[list["Delivery"]] = relationship(back_populates="event", order_by="Delivery.id")
+
+
+class Delivery(TenantOwned, Base):
+    """One mail of an event, to the tenant's recipients or to the new user."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["tenant_id", "event_id"], ["events.tenant_id", "events.id"], name="fk_deliveries_event", ondelete="CASCADE"
+        ),
+        UniqueConstraint("tenant_id", "id"),
+        Index("ix_deliveries_event_id", "event_id"),
+        Index(
+            "ix_deliveries_due", "next_attempt_at", postgresql_where=text("status = 'deferred' OR status = 'partial'")
+        ),
+        Index("ix_deliveries_leased", "lease_until", postgresql_where=text("lease_until IS NOT NULL")),
+        CheckConstraint("audience IN ('recipients', 'user')", name="audience_known"),
+        CheckConstraint("status IN ('pending', 'sent', 'partial', 'deferred', 'failed', 'held')", name="status_known"),
+        CheckConstraint(
+            "reason IN ('no_mail_server', 'no_recipients', 'mail_server_rejected', 'may_have_been_sent')",
+            name="reason_known",
+        ),
+        CheckConstraint("(status = 'pending') = (lease_until IS NOT NULL)", name="pending_is_leased"),
+        CheckConstraint("status <> 'deferred' OR next_attempt_at IS NOT NULL", name="deferred_has_a_time"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    event_id: Mapped[UUID]
+    audience: Mapped[str]
+    message_id: Mapped[str] = mapped_column(unique=True)
+    status: Mapped[str]
+    reason: Mapped[str | None]
+    mail_server: Mapped[str | None]
+    attempts: Mapped[int] = mapped_column(default=0)
+    lease_until: Mapped[datetime | None]
+    next_attempt_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    attempted_at: Mapped[datetime | None]
+    event: Mapped[RecordedEvent] = relationship(back_populates="deliveries")
+    recipients: Mapped[list["DeliveryRecipient"]] = relationship(
+        back_populates="delivery", order_by="DeliveryRecipient.position"
+    )
+
+
+class DeliveryRecipient(TenantOwned, Base):
+    """One address of a mail, and the mail server's last word about it."""
+
+    __tablename__ = "delivery_recipients"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["tenant_id", "delivery_id"],
+            ["deliveries.tenant_id", "deliveries.id"],
+            name="fk_delivery_recipients_delivery",
+            ondelete="CASCADE",
+        ),
+        CheckConstraint("status IN ('pending', 'sent', 'deferred', 'failed', 'held')", name="status_known"),
+        CheckConstraint("code BETWEEN 200 AND 599", name="code_is_smtp"),
+    )
+
+    delivery_id: Mapped[UUID] = mapped_column(primary_key=True)
+    address: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[int] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
+    position: Mapped[int]
+    status: Mapped[str]
+    stage: Mapped[str | None]
+    code: Mapped[int | None]
+    enhanced_code: Mapped[str | None]
+    text: Mapped[str | None]
+    delivery: Mapped[Delivery] = relationship(back_populates="recipients")

@@ -1,0 +1,81 @@
+"""Caught mail: a folder with a file for each message, the newest 500."""
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default
+from pathlib import Path
+from urllib.parse import unquote
+
+CAPACITY = 500
+NANOSECONDS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class CaughtMail:
+    """A caught message. Its number is the moment at which it came, in nanoseconds since 1970."""
+
+    number: int
+    source: bytes
+    message: EmailMessage
+
+    @property
+    def caught_at(self) -> datetime:
+        """When it came."""
+        return datetime.fromtimestamp(self.number / NANOSECONDS, UTC)
+
+    def header(self, name: str) -> str:
+        """Return a header's text, empty where the message has none."""
+        return str(self.message.get(name, ""))
+
+    def body(self, subtype: str) -> str | None:
+        """Return the alternative of this subtype, `html` or `plain`, or None."""
+        part = self.message.get_body((subtype,))
+        return None if part is None else str(part.get_content())
+
+    def inline_part(self, content_id: str) -> EmailMessage | None:
+        """Return the part that the HTML alternative names as `cid:…` (RFC 2392), or None."""
+        wanted = f"<{unquote(content_id)}>"
+        parts = (part for part in self.message.walk() if part.get("Content-ID", "").strip() == wanted)
+        return next(parts, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """A folder of caught mail. It holds the newest `capacity` messages."""
+
+    folder: Path
+    capacity: int = CAPACITY
+
+    def add(self, source: bytes) -> None:
+        """Keep a message, and let go of what is too old."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        file = self.folder / f"{time.time_ns()}.eml"
+        unfinished = file.with_suffix(".part")
+        unfinished.write_bytes(source)
+        unfinished.rename(file)
+        for number in self.numbers()[self.capacity :]:
+            self._file(number).unlink(missing_ok=True)
+
+    def numbers(self) -> Sequence[int]:
+        """Return the numbers of all messages, the newest first."""
+        return sorted((int(file.stem) for file in self.folder.glob("*.eml")), reverse=True)
+
+    def mails(self, limit: int) -> Sequence[CaughtMail]:
+        """Return the newest messages."""
+        found = (self.find(number) for number in self.numbers()[:limit])
+        return [mail for mail in found if mail is not None]
+
+    def find(self, number: int) -> CaughtMail | None:
+        """Return the message with this number, or None."""
+        with suppress(FileNotFoundError):
+            source = self._file(number).read_bytes()
+            return CaughtMail(number, source, message_from_bytes(source, policy=default))
+        return None
+
+    def _file(self, number: int) -> Path:
+        return self.folder / f"{number}.eml"

@@ -1,0 +1,152 @@
+"""Postgres, a mail catcher and the portal, from nothing to a working address, and back."""
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http import HTTPStatus
+from http.client import HTTPConnection
+from types import FrameType
+from typing import NoReturn
+
+from flask_migrate import upgrade
+from sqlalchemy.exc import OperationalError
+
+from portal import config, create_app, database
+from portal.config import ROOT, Settings
+from portal.demo.catcher import catching
+from portal.demo.data import Access, Refused, prepare
+from portal.demo.mailbox import Mailbox
+from portal.demo.screen import screen
+from portal.extensions import db
+
+HOST = "127.0.0.1"
+STARTS_WITHIN = 60  # seconds
+STOPS_WITHIN = 10  # seconds
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+GUNICORN = shlex.split("--workers 2 --threads 8 --graceful-timeout 3 --log-level warning --no-control-socket")
+
+
+class CannotRun(Exception):
+    """The demo cannot start, or go on. Its text says why, and what to do."""
+
+
+def main() -> int:
+    """Run until somebody stops it, and return the exit status: 1 where something went wrong."""
+    for each in STOP_SIGNALS:
+        signal.signal(each, _stop)
+    try:
+        _run()
+    except KeyboardInterrupt:
+        return 0
+    except (CannotRun, Refused) as error:
+        print(f"The demo cannot run: {error}", file=sys.stderr)
+        return 1
+
+
+def _run() -> NoReturn:
+    port = _number("PORT", 8000)
+    _check_free(port)
+    os.chdir(ROOT)
+    os.environ["PORTAL_ENV"] = "development"
+    os.environ.setdefault("PORTAL_URL", f"http://{HOST}:{port}")
+    settings = config.load()
+    _say("Starting Postgres …")
+    os.environ["DATABASE_URL"] = _database_url(settings)
+    folder = settings.var_dir / "demo"
+    os.environ["DEMO_MAIL_DIR"] = str(folder / "mail")
+    with catching(Mailbox(folder / "mail"), _number("DEMO_SMTP_PORT", 2525)) as smtp_port:
+        _say("Preparing the database …")
+        access = _prepare(smtp_port)
+        _say("Starting the portal …")
+        with _portal(port) as portal:
+            _wait_until_it_answers(portal, port)
+            _say(screen(f"http://{HOST}:{port}", access))
+            status = portal.wait()
+    raise CannotRun(f"the portal's process ended by itself with status {status}.")
+
+
+def _database_url(settings: Settings) -> str:
+    try:
+        return database.url(settings)
+    except subprocess.SubprocessError as error:
+        log = settings.var_dir / "postgres" / "log"
+        raise CannotRun(f"its Postgres did not start; see {log}. DATABASE_URL names another one.") from error
+
+
+def _prepare(smtp_port: int) -> Access:
+    settings = config.load()
+    with create_app(settings).app_context():
+        try:
+            upgrade()
+            return prepare(settings.var_dir / "demo" / "access.json", smtp_port)
+        except OperationalError as error:
+            raise CannotRun(f"Postgres does not answer: {error.orig}") from error
+        finally:
+            db.engine.dispose()
+
+
+@contextmanager
+def _portal(port: int) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run gunicorn during the block, out of reach of the terminal's Ctrl-C, so that it ends in its turn."""
+    command = [sys.executable, "-m", "gunicorn", "wsgi:app", "--bind", f"{HOST}:{port}", *GUNICORN]
+    process = subprocess.Popen(command, start_new_session=True)  # noqa: S603
+    try:
+        yield process
+    finally:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(STOPS_WITHIN)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # workers that are left over
+
+
+def _wait_until_it_answers(portal: "subprocess.Popen[bytes]", port: int) -> None:
+    deadline = time.monotonic() + STARTS_WITHIN
+    while time.monotonic() < deadline and portal.poll() is None:
+        if _answers(port):
+            return
+        time.sleep(0.1)
+    raise CannotRun("the portal did not start; what it wrote stands above.")
+
+
+def _answers(port: int) -> bool:
+    connection = HTTPConnection(HOST, port, timeout=5)
+    try:
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status == HTTPStatus.OK
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+def _number(name: str, default: int) -> int:
+    text = os.environ.get(name) or str(default)
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65536:
+        raise CannotRun(f"{name} must be a port number between 1 and 65535, not {text!r}.")
+    return int(text)
+
+
+def _check_free(port: int) -> None:
+    try:
+        socket.create_server((HOST, port)).close()
+    except OSError as error:
+        reason = os.strerror(error.errno or 0).lower()
+        raise CannotRun(f"port {port}: {reason}. Choose another one: PORT={port + 1} make run") from None
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> NoReturn:
+    # A second Ctrl-C must not break off the clearing up, which ends with Postgres when the interpreter exits.
+    for each in STOP_SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt

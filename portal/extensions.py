@@ -1,0 +1,38 @@
+"""The Flask extensions, unbound: `create_app` binds them."""
+
+from datetime import datetime
+from typing import Any, ClassVar
+
+from flask_bootstrap import Bootstrap5
+from flask_limiter import Limiter
+from flask_limiter.util import get_remote_address
+from flask_migrate import Migrate
+from flask_sqlalchemy import SQLAlchemy
+from flask_wtf import CSRFProtect
+from htmx_flask import Htmx
+from sqlalchemy import DateTime, MetaData
+from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.types import TypeEngine
+
+
+class Base(DeclarativeBase):
+    """The base of all tables: each constraint has a name, each time a time zone."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[dict[Any, TypeEngine[Any]]] = {datetime: DateTime(timezone=True)}
+
+
+db = SQLAlchemy(session_options={"expire_on_commit": False})  # a session lives as long as a request
+migrate = Migrate(directory="migrations")
+csrf = CSRFProtect()
+htmx = Htmx()
+bootstrap = Bootstrap5()
+limiter = Limiter(key_func=get_remote_address)

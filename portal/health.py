@@ -1,0 +1,32 @@
+"""Whether this process can work: for a load balancer or a monitor."""
+
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from flask import Blueprint, current_app, jsonify
+from flask.typing import ResponseReturnValue
+from sqlalchemy.exc import SQLAlchemyError
+
+from portal.accounts.access import public
+from portal.extensions import db, limiter
+
+blueprint = Blueprint("health", __name__)
+
+
+@blueprint.get("/healthz")
+@public
+@limiter.exempt
+def healthz() -> ResponseReturnValue:
+    """Answer 200 when the database answers and its schema is current, else 503 with the reason."""
+    reason = why_not()
+    return (jsonify(status="ok"), 200) if reason is None else (jsonify(status="unavailable", reason=reason), 503)
+
+
+def why_not() -> str | None:
+    """Return why this process cannot work, or None."""
+    try:
+        with db.engine.connect() as connection:
+            applied = set(MigrationContext.configure(connection).get_current_heads())
+    except SQLAlchemyError:
+        return "The database does not answer."
+    newest = set(ScriptDirectory(current_app.extensions["migrate"].directory).get_heads())
+    return None if applied == newest else "The database's schema is not current. Run: flask --app wsgi db upgrade"

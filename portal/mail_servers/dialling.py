@@ -1,0 +1,152 @@
+"""From a host name to a connected socket, within a deadline; resolving and dialling are two steps."""
+
+import os
+import socket
+import ssl
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from portal.mail_servers.outcome import Fault, Kind, Outcome, Stage, classify
+
+# Lookups that hang hold a thread each until the resolver gives up: enough of them that others still find one.
+_LOOKUPS_AT_ONCE = 32
+_NO_SUCH_NAME = {socket.EAI_NONAME, socket.EAI_NODATA}
+
+
+class Deadline:
+    """The time that is left: each step has its own limit, all steps together have another (seconds)."""
+
+    def __init__(self, total: float) -> None:
+        self._end = self._step = time.monotonic() + total
+
+    def allow(self, seconds: float) -> None:
+        """Begin a step that may take this long, but not longer than all of it may."""
+        self._step = min(time.monotonic() + seconds, self._end)
+
+    def extend(self, seconds: float) -> None:
+        """Begin a last step with this much time of its own, whatever is left of the rest."""
+        self._step = time.monotonic() + seconds
+
+    def left(self) -> float:
+        """Return the seconds left for this step, more than 0.
+
+        Raises:
+            TimeoutError: none are left.
+        """
+        left = self._step - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return left
+
+
+class Address(NamedTuple):
+    """One address of a mail server, as `socket.connect` takes it."""
+
+    family: int
+    sockaddr: tuple[Any, ...]
+
+
+def resolve(host: str, port: int, deadline: Deadline) -> list[Address]:
+    """Return every address of the host, in the order to try them.
+
+    Raises:
+        Fault: at stage NAME; for SETTINGS where the name does not exist, else TEMPORARY.
+    """
+    try:
+        try:
+            return _look_up(host, port, socket.AI_NUMERICHOST)
+        except socket.gaierror:
+            # getaddrinfo knows no timeout, so it runs in a thread that can be left behind.
+            return _resolvers().submit(_look_up, host, port).result(deadline.left())
+    except TimeoutError as error:
+        raise fault_of(Stage.NAME, error) from None
+    except (socket.gaierror, UnicodeError) as error:
+        if isinstance(error, UnicodeError) or error.errno in _NO_SUCH_NAME:
+            raise settings_fault(Stage.NAME, "The name does not exist.") from None
+        raise Fault(classify(Stage.NAME, None, "The name cannot be looked up just now.")) from None
+
+
+def _look_up(host: str, port: int, flags: int = 0) -> list[Address]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    return [Address(family, sockaddr) for family, _, _, _, sockaddr in found]
+
+
+@cache
+def _resolvers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_LOOKUPS_AT_ONCE, "resolver")
+
+
+os.register_at_fork(after_in_child=_resolvers.cache_clear)  # threads do not survive a fork
+
+
+def dial(addresses: Sequence[Address], deadline: Deadline) -> socket.socket:
+    """Return a socket that is connected to the first of these addresses that answers.
+
+    An address gets half of the time that is left, the last one all of it: a silent one leaves time for the next.
+
+    Raises:
+        Fault: at stage CONNECT, with what the last address did.
+    """
+    problem = OSError()
+    for left_over, address in zip(reversed(range(len(addresses))), addresses, strict=True):
+        try:
+            return _connected(address, deadline.left() / (2 if left_over else 1))
+        except OSError as error:
+            problem = error
+    raise fault_of(Stage.CONNECT, problem) from None
+
+
+def _connected(address: Address, seconds: float) -> socket.socket:
+    sock = socket.socket(address.family, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(seconds)
+        sock.connect(address.sockaddr)
+        # A mail is written at once: its last segment must not wait for an acknowledgement.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+@cache
+def tls_context(ca_file: Path | None = None) -> ssl.SSLContext:
+    """Return the one context of this process: it verifies certificate and host name, TLS 1.2 or newer.
+
+    Args:
+        ca_file: PEM file of certificate authorities trusted besides the machine's own.
+    """
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if ca_file is not None:
+        context.load_verify_locations(ca_file)
+    return context
+
+
+def settings_fault(stage: Stage, text: str) -> Fault:
+    """Return the end of a conversation that only other settings can mend."""
+    return Fault(Outcome(Kind.SETTINGS, stage, None, None, text))
+
+
+def fault_of(stage: Stage, error: OSError) -> Fault:
+    """Return what a network error means: fixed words, so that nothing but a mail server's reply is passed on."""
+    match error:
+        case ssl.SSLCertVerificationError():
+            return settings_fault(stage, f"The certificate is not accepted: {error.verify_message}")
+        case ConnectionRefusedError():
+            text = "The connection was refused."
+        case ConnectionError() | ssl.SSLEOFError() | ssl.SSLZeroReturnError():
+            text = "The mail server closed the connection."
+        case ssl.SSLError() if stage is Stage.TLS:
+            return settings_fault(stage, "No encryption could be agreed on.")
+        case TimeoutError():
+            text = "No answer in time."
+        case _ if stage is Stage.CONNECT:
+            text = "The mail server is unreachable."
+        case _:
+            text = "The connection broke."
+    return Fault(classify(stage, None, text))

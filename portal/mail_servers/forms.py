@@ -1,0 +1,132 @@
+"""The forms of a mail server, and of the sender of a tenant's mail."""
+
+import ipaddress
+from typing import Any
+
+from flask_wtf import FlaskForm
+from wtforms import PasswordField, SelectField, ValidationError
+from wtforms.validators import InputRequired, Length
+
+from portal.forms import CheckedBy, PortalForm, TextField, address, domain, has_control_characters
+from portal.mail_servers.connection import AuthMode, Encryption
+from portal.mail_servers.models import MailServer
+from portal.mail_servers.providers import PROVIDERS
+from portal.mail_servers.settings import Entered
+
+LARGEST_PORT = 65_535
+SHOWN = ("provider", "host", "port", "encryption", "auth_mode", "username", "sender_email")
+
+
+def host(text: str) -> str:
+    """Return a mail server's address: a host name in its ASCII form, or an IP address.
+
+    Raises:
+        ValueError: with a sentence that says what is wrong with it.
+    """
+    text = text.strip()
+    try:
+        return str(ipaddress.ip_address(text.removeprefix("[").removesuffix("]")))
+    except ValueError:
+        pass
+    try:
+        name = domain(text)
+    except ValueError:
+        name = ""
+    # A name never ends in a number (RFC 3696, section 2): it is an IP address with a typing error.
+    if not name or name.rpartition(".")[2].isdigit():
+        raise ValueError(f"“{text[:80]}” is not a host name or an IP address. Write it like “smtp.acme.example”.")
+    return name
+
+
+def port(text: str) -> int:
+    """Return the number of a TCP port.
+
+    Raises:
+        ValueError: with a sentence that says what is wrong with it.
+    """
+    if not (text.isascii() and text.isdigit() and len(text) <= 6 and 1 <= int(text) <= LARGEST_PORT):
+        raise ValueError(f"Enter a port from 1 to {LARGEST_PORT}.")
+    return int(text)
+
+
+class WriteOnlyField(PasswordField):
+    """A password: as it was typed, never sent back."""
+
+    def pre_validate(self, form: FlaskForm) -> None:  # noqa: ARG002 (WTForms' signature)
+        """Refuse control characters."""
+        if has_control_characters(self.data or ""):
+            raise ValidationError("Control characters are not allowed here.")
+
+
+class MailServerForm(PortalForm):
+    """The SMTP settings of the system or of a tenant, under the names that administrators of PortSIP know."""
+
+    provider = SelectField(
+        "Email Service Provider", choices=[(key, each.label) for key, each in PROVIDERS.items()], default="smtp"
+    )
+    host = TextField(
+        "SMTP Server Address", [InputRequired("Enter the mail server's name or IP address."), CheckedBy(host)]
+    )
+    port = TextField("SMTP Server Port", [InputRequired("Enter the port, usually 587."), CheckedBy(port)], default=587)
+    encryption = SelectField(
+        "Encryption",
+        choices=[(Encryption.NONE, "None"), (Encryption.STARTTLS, "STARTTLS"), (Encryption.TLS, "TLS")],
+        default=Encryption.STARTTLS,
+    )
+    auth_mode = SelectField(
+        "Authentication Mode",
+        choices=[
+            (AuthMode.NONE, "None"),
+            (AuthMode.AUTO, "Auto"),
+            (AuthMode.LOGIN, "LOGIN"),
+            (AuthMode.PLAIN, "PLAIN"),
+        ],
+        default=AuthMode.AUTO,
+    )
+    username = TextField("Username", [Length(max=320, message="Enter at most 320 characters.")])
+    password = WriteOnlyField("Password", [Length(max=1000, message="Enter at most 1000 characters.")])
+    sender_email = TextField(
+        "Sender email",
+        [InputRequired("Enter the address that mails come from."), CheckedBy(address)],
+        description="The address that mails come from. The mail server must allow it.",
+    )
+
+    @classmethod
+    def showing(cls, server: MailServer | None, provider: str | None = None) -> "MailServerForm":
+        """Return the form with what is saved, except the password, or with what a provider wants."""
+        data: dict[str, Any] = {name: getattr(server, name) for name in SHOWN} if server else {}
+        if provider in PROVIDERS and not (server and server.provider == provider):
+            known = PROVIDERS[provider]
+            data |= {"provider": provider, "host": known.host, "port": known.port, "encryption": known.encryption}
+        return cls(formdata=None, data=data)
+
+    @property
+    def hint(self) -> str:
+        """What to know about the chosen provider."""
+        known = PROVIDERS.get(self.provider.data)
+        return known.hint if known else ""
+
+    def validate_username(self, field: TextField) -> None:
+        """Ask for a username where the settings sign in."""
+        if not field.data and self.auth_mode.data != AuthMode.NONE:
+            raise ValidationError("Enter the username, or choose None as the authentication mode.")
+
+    def entered(self) -> Entered:
+        """Return what was entered into a valid form."""
+        return Entered(
+            provider=self.provider.data,
+            host=self.host.data,
+            port=int(self.port.data or 0),
+            encryption=Encryption(self.encryption.data),
+            auth_mode=AuthMode(self.auth_mode.data),
+            username=self.username.data or None,
+            password=self.password.data or None,
+            sender_email=self.sender_email.data,
+        )
+
+
+class SenderForm(PortalForm):
+    """How a tenant's mails are signed: the name beside the address they come from, and where answers go."""
+
+    sender_name = TextField("Sender name", [Length(max=100, message="Enter at most 100 characters.")])
+    reply_to = TextField("Reply-To", [CheckedBy(address)])

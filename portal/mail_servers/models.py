@@ -1,0 +1,82 @@
+"""Mail servers of tenants and of the system, and who does not want to be reminded of a missing one."""
+
+from datetime import datetime
+
+from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint, func
+from sqlalchemy.orm import Mapped, mapped_column
+
+from portal import crypto
+from portal.database import TenantOrSystemOwned, TenantOwned
+from portal.extensions import Base
+from portal.mail_servers.connection import AuthMode, Encryption, SmtpSettings
+
+
+class MailServer(TenantOrSystemOwned, Base):
+    """The SMTP settings of a tenant, or of the system where `tenant_id` is NULL."""
+
+    __tablename__ = "mail_servers"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", postgresql_nulls_not_distinct=True),
+        CheckConstraint("port BETWEEN 1 AND 65535", name="port_in_range"),
+        CheckConstraint("encryption IN ('none', 'starttls', 'tls')", name="encryption_known"),
+        CheckConstraint("auth_mode IN ('none', 'auto', 'login', 'plain')", name="auth_mode_known"),
+        CheckConstraint("provider IN ('smtp', 'gmail', 'microsoft365')", name="provider_known"),
+        CheckConstraint("auth_mode = 'none' OR username IS NOT NULL", name="auth_has_username"),
+        CheckConstraint("NOT shared OR tenant_id IS NULL", name="only_the_system_shares"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    provider: Mapped[str] = mapped_column(default="smtp")
+    host: Mapped[str]
+    port: Mapped[int]
+    encryption: Mapped[str]
+    auth_mode: Mapped[str]
+    username: Mapped[str | None]
+    password_encrypted: Mapped[bytes | None]
+    sender_email: Mapped[str]
+    shared: Mapped[bool] = mapped_column(default=False)
+    paused_until: Mapped[datetime | None]
+    pause_text: Mapped[str | None]
+    rejected_at: Mapped[datetime | None]
+    saved_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    @property
+    def is_system(self) -> bool:
+        """Whether this is the system administrator's mail server."""
+        return self.tenant_id is None
+
+    @property
+    def password(self) -> str | None:
+        """The password in clear text, or None."""
+        if self.password_encrypted is None:
+            return None
+        return crypto.keyring().decrypt(self.password_encrypted, self._password_place)
+
+    @password.setter
+    def password(self, value: str | None) -> None:
+        self.password_encrypted = crypto.keyring().encrypt(value, self._password_place) if value else None
+
+    @property
+    def _password_place(self) -> str:
+        return f"mail_servers.password:{self.tenant_id or 'system'}"
+
+    @property
+    def smtp_settings(self) -> SmtpSettings:
+        """What a connection needs to know."""
+        return SmtpSettings(
+            host=self.host,
+            port=self.port,
+            encryption=Encryption(self.encryption),
+            auth_mode=AuthMode(self.auth_mode),
+            username=self.username,
+            password=self.password,
+        )
+
+
+class ReminderDismissal(TenantOwned, Base):
+    """An account does not want to see the pop-up about a missing mail server in this tenant's workspace again."""
+
+    __tablename__ = "reminder_dismissals"
+
+    tenant_id: Mapped[int] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"), primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True)

@@ -1,0 +1,26 @@
+"""Which mail server applies to a tenant: its own, else the system's while that is shared."""
+
+from sqlalchemy import and_, or_, select
+
+from portal.database import every_tenant
+from portal.extensions import db
+from portal.mail_servers.models import MailServer
+
+
+def of_owner(tenant_id: int | None) -> MailServer | None:
+    """Return the mail server that the tenant itself set, or the system's for None."""
+    with every_tenant():
+        return db.session.scalar(select(MailServer).where(MailServer.tenant_id.is_not_distinct_from(tenant_id)))
+
+
+def shared() -> MailServer | None:
+    """Return the system's mail server while it is shared with all tenants."""
+    system = of_owner(None)
+    return system if system is not None and system.shared else None
+
+
+def in_force(tenant_id: int) -> MailServer | None:
+    """Return the mail server that a tenant's mail goes through, or None. Its own wins."""
+    usable = or_(MailServer.tenant_id == tenant_id, and_(MailServer.tenant_id.is_(None), MailServer.shared))
+    with every_tenant():
+        return db.session.scalar(select(MailServer).where(usable).order_by(MailServer.tenant_id.nulls_last()).limit(1))

@@ -1,0 +1,96 @@
+"""Saving and removing the settings of a mail server."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from portal.database import every_tenant
+from portal.errors import Refusal
+from portal.extensions import db
+from portal.mail_servers.connection import AuthMode, Encryption, SmtpSettings
+from portal.mail_servers.models import MailServer
+from portal.mail_servers.selection import of_owner
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """What an administrator entered. No password means: the saved one."""
+
+    provider: str
+    host: str
+    port: int
+    encryption: Encryption
+    auth_mode: AuthMode
+    username: str | None
+    password: str | None = field(repr=False)
+    sender_email: str
+
+    @property
+    def needs_password(self) -> bool:
+        """Whether these settings sign in."""
+        return self.auth_mode is not AuthMode.NONE
+
+
+def complete(owner: int | None, entered: Entered) -> SmtpSettings | Refusal:
+    """Return the settings to connect with: a password that was not typed is the saved one.
+
+    The saved one serves only the server and user that it was saved for. Otherwise whoever changes the address could
+    have it sent to a server of their own.
+    """
+    password = entered.password if entered.needs_password else None
+    if entered.needs_password and not password:
+        saved = of_owner(owner)
+        if saved is None or saved.password_encrypted is None:
+            return Refusal("password", "Enter the password.")
+        if _destination(saved) != _destination(entered):
+            return Refusal("password", "Enter the password again, because the server or the username changed.")
+        password = saved.password
+    return SmtpSettings(
+        host=entered.host,
+        port=entered.port,
+        encryption=entered.encryption,
+        auth_mode=entered.auth_mode,
+        username=entered.username if entered.needs_password else None,
+        password=password,
+    )
+
+
+def save(owner: int | None, entered: Entered) -> MailServer | Refusal:
+    """Return the saved mail server of the tenant, or of the system for None. Saving ends a pause."""
+    settings = complete(owner, entered)
+    if isinstance(settings, Refusal):
+        return settings
+    with every_tenant():
+        server = of_owner(owner) or MailServer(tenant_id=owner, shared=False)
+        server.provider, server.host, server.port = entered.provider, settings.host, settings.port
+        server.encryption, server.auth_mode = settings.encryption, settings.auth_mode
+        server.username, server.password = settings.username, settings.password
+        server.sender_email = entered.sender_email
+        server.paused_until = server.pause_text = server.rejected_at = None
+        server.saved_at = datetime.now(UTC)
+        db.session.add(server)
+        db.session.commit()
+    return server
+
+
+def remove(tenant_id: int) -> None:
+    """Forget the tenant's own mail server, so that the shared one applies where there is one."""
+    with every_tenant():
+        server = of_owner(tenant_id)
+        if server is not None:
+            db.session.delete(server)
+            db.session.commit()
+
+
+def share(on: bool) -> MailServer | Refusal:
+    """Let all tenants use the system's mail server, or none of them."""
+    with every_tenant():
+        server = of_owner(None)
+        if server is None:
+            return Refusal("host", "Set the system's mail server first.")
+        server.shared = on
+        db.session.commit()
+    return server
+
+
+def _destination(server: MailServer | Entered) -> tuple[str, int, str, str | None]:
+    return server.host, server.port, str(server.encryption), server.username

@@ -1,0 +1,118 @@
+"""The test e-mail: it goes the way of every mail, and a sentence tells how far it came."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from portal.errors import Refusal
+from portal.mail_servers import composing, sending
+from portal.mail_servers.composing import Sender, Words
+from portal.mail_servers.connection import AuthMode, Budget, Encryption, SmtpSettings
+from portal.mail_servers.models import MailServer
+from portal.mail_servers.outcome import Kind, Outcome, Stage, advice
+from portal.mail_servers.sender import sender
+from portal.mail_servers.settings import Entered, complete
+from portal.tenants.models import Tenant
+from portal.ui import PRODUCT
+
+BUDGET = Budget(reply=10.0)  # somebody is waiting in front of the page
+WORDS = Words(
+    subject=f"Test e-mail of the {PRODUCT}",
+    text=f"This mail server works.\n\nThe {PRODUCT} sent this mail because somebody pressed “Send test e-mail”.\n",
+    html="",
+)
+
+_BY_ITSELF = re.compile(r"; the portal tries again by itself( in a while)?\.")
+_FAILED = {
+    Stage.NAME: "the mail server was not found",
+    Stage.CONNECT: "no connection was made",
+    Stage.TLS: "encryption was not agreed on",
+    Stage.GREETING: "the mail server did not say hello",
+    Stage.EHLO: "the mail server did not say hello",
+    Stage.AUTH: "sign-in failed",
+    Stage.MAIL: "the sender was refused",
+    Stage.RCPT: "a recipient was refused",
+    Stage.DATA: "the mail was refused",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How the test went.
+
+    `kind` is `sent`, `partial` or `failed`; `sentence` says what worked and what did not, `advice` what to do about it.
+    `reply` quotes the mail server. Both are empty where there is nothing to add.
+    """
+
+    kind: str
+    sentence: str
+    advice: str = ""
+    reply: str = ""
+
+
+def send_entered(tenant: Tenant | None, entered: Entered, to: Sequence[str]) -> Result | Refusal:
+    """Try out what an administrator of the tenant, or of the system for None, entered and did not save yet."""
+    settings = complete(tenant.id if tenant else None, entered)
+    if isinstance(settings, Refusal):
+        return settings
+    return send_test(settings, sender(tenant, entered.sender_email), to)
+
+
+def send_saved(tenant: Tenant | None, server: MailServer, to: Sequence[str]) -> Result:
+    """Try out a saved mail server with the tenant's mail, or with the portal's own for None."""
+    return send_test(server.smtp_settings, sender(tenant, server.sender_email), to)
+
+
+def send_test(settings: SmtpSettings, from_: Sender, to: Sequence[str]) -> Result:
+    """Send the test e-mail with these settings and return how far it came, within `BUDGET`."""
+    message = composing.compose(
+        WORDS, from_, to, message_id=composing.new_message_id(from_.address), date=datetime.now(UTC)
+    )
+    outcomes = sending.submit(settings, message, from_.address, to, BUDGET).outcomes
+    refused = {address: outcome for address, outcome in outcomes.items() if outcome.kind is not Kind.SENT}
+    if not refused:
+        return Result("sent", f"{_reached(settings, None)}: the mail server took the test e-mail for {_named(to)}.")
+    worst = next(iter(refused.values()))
+    text = _advice(worst, settings.port)
+    if len(refused) < len(outcomes):
+        sentence = (
+            f"The test e-mail was taken for {len(to) - len(refused)} of {len(to)}, but not for {_named(list(refused))}."
+        )
+        return Result("partial", sentence, text, _reply(worst))
+    return Result("failed", _sentence(settings, worst), text, _reply(worst))
+
+
+def _sentence(settings: SmtpSettings, outcome: Outcome) -> str:
+    if outcome.kind is Kind.UNKNOWN:
+        return f"{_reached(settings, None)}, but the mail server did not confirm the test e-mail."
+    reached, failed = _reached(settings, outcome.stage), _FAILED[outcome.stage]
+    return f"{reached}, but {failed}." if reached else f"{failed[0].upper()}{failed[1:]}."
+
+
+def _reached(settings: SmtpSettings, failed: Stage | None) -> str:
+    """Return the steps that worked before the stage that failed, or all of them: "Connected, encrypted"."""
+    steps = [(Stage.CONNECT, "connected")]
+    if settings.encryption is not Encryption.NONE:
+        steps.append((Stage.TLS, "encrypted"))
+    if settings.auth_mode is not AuthMode.NONE:
+        steps.append((Stage.AUTH, "signed in"))
+    stages = list(Stage)
+    if failed in (Stage.GREETING, Stage.EHLO) and settings.encryption is not Encryption.TLS:
+        failed = Stage.TLS  # STARTTLS comes after the greeting
+    done = [word for stage, word in steps if failed is None or stages.index(stage) < stages.index(failed)]
+    return ", ".join(done).capitalize()
+
+
+def _advice(outcome: Outcome, port: int) -> str:
+    # What the portal does by itself with a mail, somebody has to do with a test.
+    return _BY_ITSELF.sub("; try again in a minute.", advice(outcome, port))
+
+
+def _reply(outcome: Outcome) -> str:
+    words = " ".join(str(part) for part in (outcome.code, outcome.enhanced_code, outcome.text) if part)
+    return f"The mail server said: {words}" if outcome.code else words
+
+
+def _named(addresses: Sequence[str]) -> str:
+    return addresses[0] if len(addresses) == 1 else f"{len(addresses)} recipients"

@@ -1,0 +1,114 @@
+"""The system administrator's mail server, and the pop-up where a tenant has none.
+
+The tenant's page of the mail server also holds its recipients, so it stands in `notifications/views.py`.
+"""
+
+from collections.abc import Sequence
+
+from flask import Blueprint, flash, redirect, url_for
+from flask.typing import ResponseReturnValue
+from flask_security import current_user
+from htmx_flask import request
+
+from portal.accounts.access import signed_in, system_administrator
+from portal.errors import Refusal
+from portal.extensions import limiter
+from portal.mail_servers import reminder, settings, status, testing
+from portal.mail_servers.forms import MailServerForm
+from portal.mail_servers.selection import of_owner
+from portal.tenants.models import Tenant
+from portal.tenants.views import is_entering
+from portal.tenants.workspace import workspace
+from portal.ui import respond
+
+system = Blueprint("system_mail_server", __name__, url_prefix="/system/mail-server")
+reminders = Blueprint("reminders", __name__)
+BLUEPRINTS = (system, reminders)
+
+system.add_app_template_global(status.of_tenant, "mail_server_status")
+
+# A test e-mail must not become a mail bomb.
+limit_tests = limiter.shared_limit("10 per minute", scope="test e-mail", key_func=lambda: str(current_user.get_id()))
+
+
+@system.route("", methods=["GET", "POST"])
+def edit() -> ResponseReturnValue:
+    """Show and save the system's mail server."""
+    system_administrator()
+    if request.method == "GET":
+        return _page(MailServerForm.showing(of_owner(None), request.args.get("provider")))
+    form = MailServerForm()
+    if form.validate():
+        saved = settings.save(None, form.entered())
+        if not isinstance(saved, Refusal):
+            flash("The mail server is saved.", "success")
+            return redirect(url_for("system_mail_server.edit"), 303)
+        form.refuse(saved)
+    return _page(form, status=422)
+
+
+@system.post("/test")
+@limit_tests
+def test() -> ResponseReturnValue:
+    """Send a test e-mail to the account with the values in the form."""
+    account = system_administrator()
+    form = MailServerForm()
+    result = try_out(None, form, [account.email])
+    return _page(form, "mail_servers/_result.html", 422 if form.errors else 200, result=result)
+
+
+@system.post("/share")
+def share() -> ResponseReturnValue:
+    """Apply the system's mail server settings to all tenants, or to none."""
+    system_administrator()
+    shared = settings.share("enabled" in request.form)
+    if isinstance(shared, Refusal):
+        flash(shared.text, "error")
+    if not request.htmx:
+        return redirect(url_for("system_mail_server.edit"), 303)
+    return respond("mail_servers/system.html", "mail_servers/_share.html", server=of_owner(None))
+
+
+def try_out(tenant: Tenant | None, form: MailServerForm, to: Sequence[str]) -> testing.Result:
+    """Return how a test e-mail with the values in the form went; what is wrong with them also stands at the fields."""
+    if form.validate():
+        result = testing.send_entered(tenant, form.entered(), to)
+        if not isinstance(result, Refusal):
+            return result
+        form.refuse(result)
+    return testing.Result("failed", "No test e-mail was sent.", form.first_error or "")
+
+
+def _page(
+    form: MailServerForm, fragment: str = "mail_servers/_form.html", status: int = 200, **context: object
+) -> ResponseReturnValue:
+    context = {
+        "server": of_owner(None),
+        "save_url": url_for("system_mail_server.edit"),
+        "test_url": url_for("system_mail_server.test"),
+        "can_remove": False,
+        "addresses": (),
+        "tested": "own",
+        "result": None,
+        **context,
+    }
+    return respond("mail_servers/system.html", fragment, status, form=form, **context)
+
+
+@reminders.app_template_global()
+def reminder_is_due(tenant: Tenant) -> bool:
+    """Return whether the page is to show the pop-up: on the first page after entering the workspace."""
+    return is_entering(tenant) and reminder.is_due(tenant, signed_in())
+
+
+@reminders.post("/tenants/<domain>/mail-server/reminder")
+def close(domain: str) -> ResponseReturnValue:
+    """Close the pop-up: go to the settings, or back to work."""
+    tenant = workspace(domain)
+    if "never" in request.form:
+        reminder.dismiss(tenant, signed_in())
+    if "settings" in request.form:
+        return redirect(url_for("mail_servers.edit", domain=domain), 303)
+    if request.htmx:
+        return ""
+    return redirect(url_for("deliveries.log", domain=domain), 303)

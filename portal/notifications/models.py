@@ -1,0 +1,32 @@
+"""Who gets a tenant's notifications, and which events send any."""
+
+from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from portal.database import TenantOwned
+from portal.extensions import Base
+
+
+class Recipient(TenantOwned, Base):
+    """One of the tenant's "Emails of Recipients"."""
+
+    __tablename__ = "recipients"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "address"),
+        CheckConstraint("address <> ''", name="address_not_empty"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    address: Mapped[str]
+
+
+class NotificationSwitch(TenantOwned, Base):
+    """Whether an event kind sends mail for a tenant, and to whom. No row: it does not."""
+
+    __tablename__ = "notification_switches"
+    __table_args__ = (CheckConstraint("audience IN ('both', 'recipients', 'user')", name="audience_known"),)
+
+    tenant_id: Mapped[int] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"), primary_key=True)
+    event_type: Mapped[str] = mapped_column(primary_key=True)
+    enabled: Mapped[bool] = mapped_column(default=False)
+    audience: Mapped[str] = mapped_column(default="both")

@@ -1,0 +1,153 @@
+"""From an event to the values of a template's placeholders, in the tenant's language and time zone."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from babel import Locale
+from babel.dates import format_date, format_time, get_datetime_format, get_timezone_gmt
+from babel.units import format_unit
+from pydantic import BaseModel
+
+from portal.notifications.templates import Rich, exact
+
+UNITS = (("duration-day", 86_400), ("duration-hour", 3_600), ("duration-minute", 60), ("duration-second", 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Whose mail it is."""
+
+    tenant_name: str
+    tenant_domain: str
+    time_zone: str
+    locale: str = "en"
+    pbx_web_domain: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What a value may need to be put into words: the whole event and its context."""
+
+    data: BaseModel
+    time: datetime
+    context: Context
+
+
+def plain(value: Any, _scene: Scene) -> str:
+    """Return the value as it is: text, which never becomes a link."""
+    return str(value)
+
+
+def to_copy(value: Any, _scene: Scene) -> Rich:
+    """Return the value for people to copy."""
+    return exact(str(value))
+
+
+def duration(value: int, scene: Scene) -> str:
+    """Return seconds in words, such as "1 minute 30 seconds"."""
+    return _duration(value, scene.context.locale)
+
+
+def since(value: datetime, scene: Scene) -> str:
+    """Return in words how long before the event the time was; empty where it was not before it."""
+    seconds = int((scene.time - value).total_seconds())
+    return _duration(seconds, scene.context.locale) if seconds >= 0 else ""
+
+
+def moment(value: datetime, scene: Scene) -> str:
+    """Return a time such as "23 November 2026, 10:05:00 CET"."""
+    locale, local = _locale(scene.context.locale), value.astimezone(ZoneInfo(scene.context.time_zone))
+    zone = local.tzname() or ""
+    if not zone.isalpha():  # the time zone database gives many places a bare number
+        zone = get_timezone_gmt(local, width="long", locale=locale)
+    day, clock = format_date(local, "long", locale=locale), format_time(local, "medium", locale=locale)
+    pattern = str(get_datetime_format("long", locale=locale)).replace("'", "")
+    return f"{pattern.replace('{1}', day).replace('{0}', clock)} {zone}"
+
+
+def one_of(words: Mapping[str, str]) -> Callable[[str, Scene], str]:
+    """Return how a choice is put into words."""
+    return lambda value, _scene: words[value]
+
+
+def out_of(field: str) -> Callable[[int, Scene], str]:
+    """Return how a count is put into words: "2 of 3" where the event has `field`, else "2"."""
+
+    def words(value: int, scene: Scene) -> str:
+        whole = getattr(scene.data, field)
+        return f"{value} of {whole}" if whole else str(value)
+
+    return words
+
+
+@dataclass(frozen=True, slots=True)
+class Feeds:
+    """Mark of a field of an event: the placeholder that its value fills in.
+
+    `words` puts the value into words; `otherwise` names placeholders that stand in, the first one with a value, where
+    the event does not carry the field.
+    """
+
+    placeholder: str
+    words: Callable[[Any, Scene], str | Rich] = plain
+    otherwise: tuple[str, ...] = ()
+
+
+COMMON = ("TENANT_NAME", "DOMAIN", "PBX_WEB_DOMAIN", "DATE_TIME")
+
+
+@cache
+def feeds(model: type[BaseModel]) -> Mapping[str, Feeds]:
+    """Return what each field of an event's data feeds, by the field's name."""
+    marks = ((name, mark) for name, field in model.model_fields.items() for mark in field.metadata)
+    return {name: mark for name, mark in marks if isinstance(mark, Feeds)}
+
+
+def names(model: type[BaseModel]) -> tuple[str, ...]:
+    """Return the placeholders that an event with such data fills in."""
+    return tuple(dict.fromkeys((*COMMON, *(mark.placeholder for mark in feeds(model).values()))))
+
+
+def values(data: BaseModel, time: datetime, context: Context) -> dict[str, str | Rich]:
+    """Return the value of each placeholder that the event fills in; what it does not carry is not in it."""
+    scene = Scene(data, time, context)
+    found: dict[str, str | Rich] = {
+        "TENANT_NAME": context.tenant_name,
+        "DOMAIN": exact(context.tenant_domain),
+        "PBX_WEB_DOMAIN": exact(context.pbx_web_domain),
+        "DATE_TIME": moment(time, scene),
+    }
+    marks = feeds(type(data))
+    for field, mark in marks.items():
+        value = getattr(data, field)
+        if value is not None:
+            found[mark.placeholder] = mark.words(value, scene)
+    for mark in marks.values():
+        stand_ins = [found[name] for name in mark.otherwise if name in found]
+        if mark.placeholder not in found and stand_ins:
+            found[mark.placeholder] = stand_ins[0]
+    return found
+
+
+@cache
+def _locale(tag: str) -> Locale:
+    # English without a country is meant for everybody: day before month, 24 hours.
+    return Locale.parse("en_GB" if tag == "en" else tag.replace("-", "_"))
+
+
+@cache
+def _unit(number: int, unit: str, tag: str) -> str:
+    return format_unit(number, unit, length="long", locale=_locale(tag))
+
+
+def _duration(seconds: int, tag: str) -> str:
+    words: list[str] = []
+    for unit, size in UNITS:
+        number, seconds = divmod(seconds, size)
+        if number or (unit == "duration-second" and not words):
+            words.append(_unit(number, unit, tag))
+    return " ".join(words)

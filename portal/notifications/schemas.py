@@ -1,0 +1,52 @@
+"""The events as JSON Schema, made of the same models that check them, for the OpenAPI description."""
+
+from typing import Any
+
+from pydantic.json_schema import models_json_schema
+
+from portal.notifications.events import Envelope
+from portal.notifications.kinds import KINDS, DataModel, EventKind
+
+REFERENCE = "#/components/schemas/{model}"
+
+
+def event_schemas() -> dict[str, Any]:
+    """Return the OpenAPI 3.1 component schemas of the events: `Event`, what a PBX may post, and one for each kind."""
+    models: list[DataModel | type[Envelope]] = [Envelope, *(kind.fields for kind in KINDS.values())]
+    _, generated = models_json_schema([(model, "validation") for model in models], ref_template=REFERENCE)
+    schemas: dict[str, Any] = generated["$defs"]
+    envelope = schemas.pop(Envelope.__name__)
+    for kind in KINDS.values():
+        _mark_secrets(schemas[kind.fields.__name__], kind)
+        schemas[_name(kind)] = _event(kind, envelope)
+    return schemas | {"Event": _choice()}
+
+
+def _name(kind: EventKind) -> str:
+    return f"{kind.fields.__name__}Event"
+
+
+def _event(kind: EventKind, envelope: dict[str, Any]) -> dict[str, Any]:
+    own = {
+        "type": {"type": "string", "const": kind.type},
+        "data": {"$ref": REFERENCE.format(model=kind.fields.__name__)},
+    }
+    return envelope | {
+        "title": kind.label,
+        "description": kind.help,
+        "properties": envelope["properties"] | own,
+        "example": {"type": kind.type, "data": dict(kind.sample)},
+    }
+
+
+def _mark_secrets(schema: dict[str, Any], kind: EventKind) -> None:
+    for name in kind.fields.secret_names():
+        schema["properties"][name] |= {"writeOnly": True, "format": "password"}
+
+
+def _choice() -> dict[str, Any]:
+    references = {kind.type: REFERENCE.format(model=_name(kind)) for kind in KINDS.values()}
+    return {
+        "oneOf": [{"$ref": reference} for reference in references.values()],
+        "discriminator": {"propertyName": "type", "mapping": references},
+    }

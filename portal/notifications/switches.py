@@ -1,0 +1,62 @@
+"""Which events send mail, and whom a mail about a user reaches."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+
+from portal.extensions import db
+from portal.notifications.models import NotificationSwitch
+from portal.tenants.models import Tenant
+
+
+class Audience(StrEnum):
+    """Whom a welcome mail reaches."""
+
+    BOTH = "both"
+    RECIPIENTS = "recipients"
+    USER = "user"
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """Whether an event kind sends mail for a tenant, and to whom. The default is a new tenant's."""
+
+    enabled: bool = False
+    audience: Audience = Audience.BOTH
+
+
+def switch(event_type: str) -> Switch:
+    """Return the switch of one event type for the tenant in scope."""
+    return switches([event_type])[event_type]
+
+
+def switches(event_types: Iterable[str]) -> Mapping[str, Switch]:
+    """Return the switches of these event types for the tenant in scope."""
+    wanted = list(event_types)
+    rows = db.session.scalars(select(NotificationSwitch).where(NotificationSwitch.event_type.in_(wanted)))
+    found = {row.event_type: Switch(row.enabled, Audience(row.audience)) for row in rows}
+    return {each: found.get(each, Switch()) for each in wanted}
+
+
+def turn(tenant: Tenant, event_types: Iterable[str], *, on: bool) -> None:
+    """Turn the mails of these event types on or off."""
+    _set(tenant, event_types, enabled=on)
+
+
+def choose_audience(tenant: Tenant, event_type: str, audience: Audience) -> None:
+    """Choose whom the mails of an event type about a user reach."""
+    _set(tenant, [event_type], audience=audience)
+
+
+def _set(tenant: Tenant, event_types: Iterable[str], **values: object) -> None:
+    for event_type in event_types:
+        row = {"tenant_id": tenant.id, "event_type": event_type, "enabled": False, "audience": Audience.BOTH, **values}
+        db.session.execute(
+            insert(NotificationSwitch)
+            .values(row)
+            .on_conflict_do_update(constraint="pk_notification_switches", set_=values)
+        )
+    db.session.commit()

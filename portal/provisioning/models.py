@@ -1,0 +1,28 @@
+"""One-time addresses that sign a softphone in."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, Index
+from sqlalchemy.orm import Mapped, mapped_column
+from uuid_utils.compat import uuid7
+
+from portal.database import TenantOwned
+from portal.extensions import Base
+
+
+class ProvisioningToken(TenantOwned, Base):
+    """An address that a softphone may fetch once. What it fetches is erased with the fetch."""
+
+    __tablename__ = "provisioning_tokens"
+    __table_args__ = (
+        Index(None, "tenant_id"),
+        CheckConstraint("octet_length(token_hash) = 32", name="token_hash_is_sha256"),
+        CheckConstraint("spent_at IS NULL OR line_encrypted IS NULL", name="spent_line_erased"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    token_hash: Mapped[bytes] = mapped_column(unique=True)
+    line_encrypted: Mapped[bytes | None]
+    expires_at: Mapped[datetime]
+    spent_at: Mapped[datetime | None]

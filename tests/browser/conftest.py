@@ -1,0 +1,155 @@
+"""What journeys stand on: the portal on a port of its own, and a real Chromium in front of it."""
+
+import os
+import shutil
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from flask import Flask
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Response, sync_playwright
+from werkzeug.serving import make_server
+
+from portal import create_app
+from portal.accounts import registration
+from portal.config import Settings
+from portal.extensions import db
+from portal.tenants import directory
+from tests.pages import PASSWORD
+
+WIDTHS = (360, 768, 1440)  # a phone, a tablet, a desktop
+HEIGHT = 900
+ARGUMENTS = (
+    "--no-sandbox",  # which Chromium does not have as root
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+PIECES = {"script", "stylesheet", "image", "font"}
+
+OpenPage = Callable[..., Page]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a browser."""
+    for item in items:
+        if "browser/" in item.nodeid:
+            item.add_marker(pytest.mark.browser)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """A Chromium for this process. Without one the tests are skipped, in CI they fail."""
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        reason = "there is no Chromium on this machine (Debian: apt-get install chromium)"
+        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def live_app(built_app: Flask, settings: Settings) -> Iterator[Flask]:
+    """The portal behind a real port, which is in its PORTAL_URL."""
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        app = create_app(settings.model_copy(update={"portal_url": url}))
+        server = make_server("127.0.0.1", 0, app, threaded=True, fd=bound.fileno())
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield app
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        with app.app_context():
+            db.engine.dispose()
+
+
+@pytest.fixture
+def portal_url(app: Flask, live_app: Flask) -> str:
+    """The address of the portal, with an empty database."""
+    url: str = live_app.extensions["settings"].portal_url
+    return url
+
+
+@pytest.fixture
+def open_page(chromium: Browser, portal_url: str) -> Iterator[OpenPage]:
+    """A function that opens a page in a browser of its own. The test fails where one has errors in its console."""
+    faults: list[str] = []
+    with ExitStack() as contexts:
+
+        def open_page(path: str = "/", *, width: int = 1440, dark: bool = False) -> Page:
+            scheme = "dark" if dark else "light"
+            context = chromium.new_context(
+                base_url=portal_url,
+                viewport={"width": width, "height": HEIGHT},
+                color_scheme=scheme,  # type: ignore[arg-type]
+                reduced_motion="reduce",  # so that nothing is looked at half-way from one colour to another
+            )
+            contexts.callback(context.close)
+            page = context.new_page()
+            _watch(page, faults)
+            page.goto(path)
+            return page
+
+        yield open_page
+    assert not faults, "\n".join(faults)
+
+
+@pytest.fixture
+def sign_in(open_page: OpenPage, app: Flask) -> OpenPage:  # type: ignore[override]
+    """A function that makes an account, signs in with it in a browser of its own, and returns the page it arrives at."""
+
+    def sign_in(email: str, *, administers: str | None = None, system: bool = False, **options: object) -> Page:
+        with app.app_context():
+            tenant = directory.find(administers) if administers else None
+            registration.add(email, PASSWORD, system_administrator=system, tenant_id=tenant.id if tenant else None)
+        page = open_page("/sign-in", **options)
+        page.get_by_label("Email").fill(email)
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Sign in").click()
+        page.wait_for_load_state()
+        return page
+
+    return sign_in
+
+
+def assert_usable(page: Page) -> None:
+    """Assert that the page, as it stands, has no fault that axe-core finds, light and dark, and fits phone to desktop."""
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": HEIGHT})
+        wider = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wider <= 0, f"{page.url} at {width}px can be scrolled sideways by {wider}px"
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            found = Axe().run(page)
+            assert not found.violations_count, f"{page.url}, {scheme}, {width}px: {found.generate_report()}"
+
+
+def _watch(page: Page, faults: list[str]) -> None:
+    def on_console(message: ConsoleMessage) -> None:
+        # What an answer with 422 and the like writes there; `on_response` decides about answers.
+        if message.type == "error" and not message.text.startswith("Failed to load resource"):
+            faults.append(f"{page.url}: console: {message.text}")
+
+    def on_response(response: Response) -> None:
+        broken_piece = response.status >= 400 and response.request.resource_type in PIECES
+        if broken_piece or response.status >= 500:
+            faults.append(f"{page.url}: {response.status} from {response.url}")
+
+    def on_failure(request: Request) -> None:
+        if request.failure != "net::ERR_ABORTED":  # the page went on to another one
+            faults.append(f"{page.url}: {request.url}: {request.failure}")
+
+    page.on("console", on_console)
+    page.on("pageerror", lambda error: faults.append(f"{page.url}: {error}"))
+    page.on("response", on_response)
+    page.on("requestfailed", on_failure)

@@ -1,0 +1,88 @@
+"""An attempt, and what is stored of it, when the database goes away or the mail server is busy."""
+
+from typing import Any
+
+import pytest
+from flask import Flask
+from sqlalchemy import event, select, text
+from sqlalchemy.exc import OperationalError
+
+from portal.database import every_tenant
+from portal.deliveries import attempt
+from portal.deliveries.models import Delivery
+from portal.extensions import db
+from portal.mail_servers import sending
+from portal.mail_servers.bulkhead import Bulkhead
+from tests.ready import Post
+from tests.smtp_peer import Act, SmtpPeer
+
+
+def states(app: Flask) -> list[str]:
+    with app.app_context(), every_tenant():
+        return list(db.session.scalars(select(Delivery.status)))
+
+
+def kill_connections(app: Flask) -> None:
+    """End every connection to the database but the one that says so, as a restart of Postgres does."""
+    with app.app_context(), db.engine.connect() as connection:
+        connection.execute(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        )
+
+
+def test_an_outcome_is_stored_although_the_connections_were_lost_meanwhile(
+    app: Flask, post: Post, ready: str, peer: SmtpPeer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = sending.submit
+
+    def lose_connections(*arguments: Any) -> Any:
+        kill_connections(app)
+        return real(*arguments)
+
+    monkeypatch.setattr(attempt, "submit", lose_connections)
+    assert post().json["status"] == "sent"
+    assert states(app) == ["sent"]
+
+
+def test_the_answer_is_true_although_the_outcome_could_not_be_stored(
+    app: Flask, post: Post, ready: str, peer: SmtpPeer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("portal.deliveries.attempt.STORE_AGAIN_AFTER", (0.01,))
+    with app.app_context():
+        engine = db.engine
+
+    def lose(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("UPDATE deliveries"):
+            raise OperationalError(statement, {}, ConnectionError("gone"))
+
+    event.listen(engine, "before_cursor_execute", lose)
+    try:
+        assert post().json["status"] == "sent"
+    finally:
+        event.remove(engine, "before_cursor_execute", lose)
+    assert states(app) == ["pending"], "its lease runs out, then it is tried again with the same Message-ID"
+    assert len(peer.mails) == 1
+
+
+def test_a_busy_mail_server_defers_after_a_moment(app: Flask, post: Post, ready: str, peer: SmtpPeer) -> None:
+    bulkhead: Bulkhead = app.extensions["bulkhead"]
+    app.extensions["bulkhead"] = full = Bulkhead(1)
+    try:
+        with full.place(1) as free:
+            assert free
+            answer = post()
+    finally:
+        app.extensions["bulkhead"] = bulkhead
+    recipient = answer.json["deliveries"][0]["recipients"][0]
+    assert (answer.json["status"], recipient["code"]) == ("deferred", None)
+    assert "busy" in recipient["text"]
+    assert not peer.conversations
+
+
+def test_a_welcome_mail_that_may_have_been_sent_is_held(post: Post, ready: str, peer: SmtpPeer) -> None:
+    peer.script = {"dot": Act.DROP}
+    answer = post("user.created", {"extension_number": "1001", "extension_password": "secret"})
+    assert (answer.json["status"], answer.json["reason"]) == ("held", "may_have_been_sent")

@@ -1,0 +1,456 @@
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import flask_mail
+import pytest
+import trustme
+
+from portal.mail_servers.composing import Sender, UnsafeHeader, Words, compose
+from portal.mail_servers.connection import AuthMode, Budget, Connection, Encryption, NotSent, SendResult, SmtpSettings
+from portal.mail_servers.connection import send as send_mail
+from portal.mail_servers.dialling import Deadline
+from portal.mail_servers.outcome import Fault, Kind, Outcome, Pause, Stage
+from tests.smtp_peer import Act, Move, Script, Slowly, SmtpPeer, refusing_port, unstuffed
+
+SENDER = "pbx@portal.example"
+ANN, BOB, CYD = "ann@x.example", "bob@x.example", "cyd@x.example"
+SHORT = Budget(connect=0.4, command=0.4, total=0.8, reply=0.4)
+PASSWORD = "Pässwörd 密码"
+USER = "jürgen@x.example"
+
+
+def message(text: str = "A call was lost.\n.\n..two dots\n") -> flask_mail.Message:
+    words = Words("A call was lost", text, "<p>A call was lost.</p>")
+    now = datetime(2026, 11, 23, 10, tzinfo=UTC)
+    return compose(words, Sender(SENDER, "PBX"), [ANN], message_id="<1@portal.example>", date=now)
+
+
+def settings(peer: SmtpPeer, **changes: object) -> SmtpSettings:
+    return replace(SmtpSettings(peer.host, peer.port, Encryption.NONE, AuthMode.NONE), **changes)  # type: ignore[arg-type]
+
+
+def signing_in(peer: SmtpPeer, mode: AuthMode = AuthMode.AUTO, **changes: object) -> SmtpSettings:
+    return settings(peer, **{"auth_mode": mode, "username": USER, "password": PASSWORD, **changes})
+
+
+def send(
+    to: SmtpSettings, recipients: Sequence[str] = (ANN,), budget: Budget = SHORT, ca_file: Path | None = None
+) -> SendResult:
+    return send_mail(to, message(), SENDER, recipients, budget, ca_file=ca_file)
+
+
+def outcome_of(script: Script, recipients: Sequence[str] = (ANN,)) -> Outcome:
+    """Return the one outcome that all recipients have."""
+    with SmtpPeer(script) as peer:
+        outcomes = set(send(settings(peer), recipients).outcomes.values())
+    (outcome,) = outcomes
+    return outcome
+
+
+# A mail that is accepted
+
+
+def test_a_mail_is_accepted_and_arrives_as_it_was_written() -> None:
+    with SmtpPeer() as peer:
+        result = send(settings(peer), [ANN, BOB])
+    assert result == SendResult(
+        dict.fromkeys([ANN, BOB], Outcome(Kind.SENT, Stage.DATA, 250, "2.0.0", "queued as 4711")), Pause.NONE
+    )
+    (mail,) = peer.mails
+    assert (mail.sender, mail.recipients) == (SENDER, [ANN, BOB])
+    assert unstuffed(mail.content) == message().as_bytes()
+    assert peer.conversations[0].verbs == ["EHLO", "MAIL", "RCPT", "RCPT", "DATA", "QUIT"]
+
+
+def test_a_line_end_of_another_kind_cannot_end_the_mail() -> None:
+    class Raw(flask_mail.Message):
+        def as_bytes(self) -> bytes:
+            return b".first\n.\nMAIL FROM:<x@y>\r.\rlast"
+
+    with SmtpPeer() as peer:
+        send_mail(settings(peer), Raw("s", [ANN], sender=SENDER), SENDER, [ANN], SHORT)
+    assert peer.mails[0].content == b"..first\r\n..\r\nMAIL FROM:<x@y>\r\n..\r\nlast\r\n"
+
+
+def test_our_name_is_the_given_one_or_our_address() -> None:
+    with SmtpPeer() as peer:
+        send(settings(peer))
+        send_mail(settings(peer), message(), SENDER, [ANN], SHORT, helo_name="portal.example")
+    assert [conversation.commands[0].lower() for conversation in peer.conversations] == [
+        "ehlo [127.0.0.1]",
+        "ehlo portal.example",
+    ]
+
+
+@pytest.mark.parametrize("move", [Act.SILENCE, Act.DROP, Act.RESET, Act.GARBAGE, "500 no", "421 no", Slowly("221 bye")])
+def test_whatever_comes_of_quit_the_mail_is_sent(move: Move) -> None:
+    began = time.monotonic()
+    assert outcome_of({"quit": move}).kind is Kind.SENT
+    assert time.monotonic() - began < 1
+
+
+# Stages and replies
+
+
+FAULTS: list[Move] = [
+    Act.SILENCE,
+    Act.DROP,
+    Act.RESET,
+    Act.GARBAGE,
+    Slowly("250 " + "slow" * 20),
+    "nonsense",
+    "999 what",
+]
+STAGES = {
+    "greeting": (Stage.GREETING, Kind.SETTINGS),
+    "ehlo": (Stage.EHLO, Kind.SETTINGS),
+    "mail": (Stage.MAIL, Kind.SETTINGS),
+    "rcpt": (Stage.RCPT, Kind.REFUSED),
+    "data": (Stage.DATA, Kind.REFUSED),
+    "dot": (Stage.DATA, Kind.REFUSED),
+}
+
+
+@pytest.mark.parametrize("step", STAGES)
+@pytest.mark.parametrize("move", FAULTS, ids=str)
+def test_no_reply_that_can_be_read(step: str, move: Move) -> None:
+    began = time.monotonic()
+    outcome = outcome_of({step: move}, [ANN, BOB])
+    assert time.monotonic() - began < SHORT.total + SHORT.reply
+    assert (outcome.stage, outcome.code) == (STAGES[step][0], None)
+    assert outcome.kind is (Kind.UNKNOWN if step == "dot" else Kind.TEMPORARY)
+    assert "secret" not in outcome.text
+
+
+@pytest.mark.parametrize("step", STAGES)
+@pytest.mark.parametrize("code", [421, 451, 554])
+def test_a_refusal_at_each_step(step: str, code: int) -> None:
+    stage, kind = STAGES[step]
+    with SmtpPeer({step: f"{code}-{code // 100}.3.0 because\n{code} {code // 100}.3.0 of that"}) as peer:
+        result = send(settings(peer), [ANN, BOB])
+    expected = Outcome(kind if code == 554 else Kind.TEMPORARY, stage, code, f"{code // 100}.3.0", "because of that")
+    assert result.outcomes == dict.fromkeys([ANN, BOB], expected)
+    at_once = step in ("greeting", "ehlo")
+    assert result.pause is (Pause.BRIEF if code == 421 or (code == 451 and at_once) else Pause.NONE)
+    assert not peer.mails
+
+
+@pytest.mark.parametrize("step", ["greeting", "ehlo", "mail", "rcpt", "data", "dot"])
+def test_a_reply_out_of_turn_is_no_success(step: str) -> None:
+    wrong = "250 fine" if step == "data" else "354 go on"
+    outcome = outcome_of({step: wrong})
+    assert outcome.kind is (Kind.UNKNOWN if step == "dot" else Kind.TEMPORARY)
+    assert outcome.text == "The mail server answered out of turn."
+
+
+def test_a_reply_to_nothing_is_not_taken_for_the_next_one() -> None:
+    with SmtpPeer({"data": "354 go ahead\n250 2.0.0 accepted already"}) as peer:
+        assert send(settings(peer)).outcomes[ANN].kind is Kind.TEMPORARY
+    assert not peer.mails
+
+
+def test_an_endless_reply_ends() -> None:
+    assert outcome_of({"ehlo": "250-on and on\n" * 9000 + "250 end"}).text == "The reply is not SMTP."
+    assert outcome_of({"ehlo": "250 " + "x" * 200_000}).text == "The reply is not SMTP."
+
+
+def test_a_last_word_before_hanging_up_is_heard() -> None:
+    assert outcome_of({"greeting": "220 peer.test\n421 4.3.2 closing"}).code == 421
+
+
+def test_a_server_slow_at_every_step_does_not_hold_us() -> None:
+    slow = {step: Slowly("250 ok", 0.04) for step in ("greeting", "ehlo", "mail", "rcpt")}
+    began = time.monotonic()
+    assert outcome_of(slow).kind is Kind.TEMPORARY
+    assert SHORT.total - 0.1 < time.monotonic() - began < SHORT.total + 0.3
+
+
+def test_a_server_that_takes_in_nothing_does_not_hold_us() -> None:
+    class Huge(flask_mail.Message):
+        def as_bytes(self) -> bytes:
+            return b"x" * 76 * 500_000
+
+    began = time.monotonic()
+    with SmtpPeer({"data": ["354 go ahead"], "dot": Act.SILENCE}) as peer:
+        result = send_mail(settings(peer), Huge(sender=SENDER), SENDER, [ANN], SHORT)
+    assert result.outcomes[ANN].kind is Kind.TEMPORARY
+    assert time.monotonic() - began < SHORT.total + 0.3
+
+
+def test_the_reply_to_the_final_dot_has_a_time_of_its_own() -> None:
+    budget = Budget(connect=0.3, command=0.3, total=0.3, reply=2)
+    with SmtpPeer({"dot": Slowly("250 2.0.0 late", 0.03)}) as peer:
+        assert send(settings(peer), budget=budget).outcomes[ANN].kind is Kind.SENT
+
+
+def test_nothing_listens() -> None:
+    with refusing_port() as port:
+        result = send(SmtpSettings("127.0.0.1", port, Encryption.NONE, AuthMode.NONE))
+    assert (result.outcomes[ANN].stage, result.outcomes[ANN].kind) == (Stage.CONNECT, Kind.TEMPORARY)
+    assert result.pause is Pause.BRIEF
+
+
+# Recipients
+
+
+def test_each_recipient_has_an_outcome_of_its_own() -> None:
+    with SmtpPeer({"rcpt": ["250 ok", "550 5.1.1 no such user", "451 4.7.1 greylisted"]}) as peer:
+        result = send(settings(peer), [ANN, BOB, CYD])
+    kinds = {recipient: outcome.kind for recipient, outcome in result.outcomes.items()}
+    assert kinds == {ANN: Kind.SENT, BOB: Kind.REFUSED, CYD: Kind.TEMPORARY}
+    assert list(result.outcomes) == [ANN, BOB, CYD]
+    assert peer.mails[0].recipients == [ANN]
+
+
+def test_no_content_is_sent_where_every_recipient_is_refused() -> None:
+    with SmtpPeer({"rcpt": "550 5.1.1 no such user"}) as peer:
+        result = send(settings(peer), [ANN, BOB])
+    assert {outcome.kind for outcome in result.outcomes.values()} == {Kind.REFUSED}
+    assert peer.conversations[0].verbs == ["EHLO", "MAIL", "RCPT", "RCPT", "QUIT"]
+
+
+def test_421_among_the_recipients_leaves_all_but_the_refused_open() -> None:
+    with SmtpPeer({"rcpt": ["250 ok", "550 5.1.1 no", "421 4.3.2 restarting"]}) as peer:
+        result = send(settings(peer), [ANN, BOB, CYD, "dan@x.example"])
+    kinds = [(outcome.kind, outcome.code) for outcome in result.outcomes.values()]
+    assert kinds == [(Kind.TEMPORARY, 421), (Kind.REFUSED, 550), (Kind.TEMPORARY, 421), (Kind.TEMPORARY, 421)]
+    assert result.pause is Pause.BRIEF
+
+
+def test_an_address_that_cannot_be_written_does_not_keep_the_others() -> None:
+    hostile = "eve@x.example>\r\nRCPT TO:<mallory@x.example"
+    with SmtpPeer() as peer:
+        result = send(settings(peer), [hostile, ANN, "grüße@x.example", "bob@bücher.example"])
+    assert [outcome.kind for outcome in result.outcomes.values()] == [Kind.REFUSED, Kind.SENT, Kind.REFUSED, Kind.SENT]
+    assert peer.mails[0].recipients == [ANN, "bob@xn--bcher-kva.example"]
+
+
+def test_a_sender_that_cannot_be_written_is_never_sent() -> None:
+    with SmtpPeer() as peer, pytest.raises(UnsafeHeader):
+        send_mail(settings(peer), message(), "eve@x.example>\r\nDATA", [ANN], SHORT)
+    assert peer.conversations[0].verbs == ["EHLO", "QUIT"]
+
+
+def test_a_line_end_in_a_header_of_any_flask_mail_message_is_never_sent() -> None:
+    injected = flask_mail.Message("s", [ANN], "text", sender=SENDER, extra_headers={"X": "1\r\nBcc: eve@x.example"})
+    with SmtpPeer() as peer, pytest.raises(UnsafeHeader):
+        send_mail(settings(peer), injected, SENDER, [ANN], SHORT)
+    assert peer.conversations[0].verbs == ["EHLO", "QUIT"]
+
+
+# TLS
+
+
+@pytest.mark.parametrize("encryption", [Encryption.STARTTLS, Encryption.TLS])
+def test_a_trusted_certificate_and_the_right_name(
+    encryption: Encryption, certificate: trustme.LeafCert, ca_file: Path
+) -> None:
+    implicit = encryption is Encryption.TLS
+    with SmtpPeer(certificate=certificate, implicit_tls=implicit, accounts={USER: PASSWORD}) as peer:
+        result = send(signing_in(peer, encryption=encryption), ca_file=ca_file)
+    assert result.outcomes[ANN].kind is Kind.SENT
+    (conversation,) = peer.conversations
+    assert conversation.secure
+    assert conversation.signed_in_as == USER
+    before = [] if implicit else ["EHLO", "STARTTLS"]
+    assert conversation.verbs == [*before, "EHLO", "AUTH", "MAIL", "RCPT", "DATA", "QUIT"]
+
+
+@pytest.mark.parametrize("encryption", [Encryption.STARTTLS, Encryption.TLS])
+def test_a_certificate_that_nobody_vouches_for(encryption: Encryption, certificate: trustme.LeafCert) -> None:
+    with SmtpPeer(certificate=certificate, implicit_tls=encryption is Encryption.TLS) as peer:
+        result = send(signing_in(peer, encryption=encryption))
+    outcome = result.outcomes[ANN]
+    assert (outcome.kind, outcome.stage) == (Kind.SETTINGS, Stage.TLS)
+    assert "certificate is not accepted" in outcome.text
+    assert not set(peer.conversations[0].verbs) & {"AUTH", "MAIL"}
+
+
+def test_a_certificate_for_another_name(authority: trustme.CA, ca_file: Path) -> None:
+    with SmtpPeer(certificate=authority.issue_cert("mail.other.example")) as peer:
+        outcome = send(settings(peer, encryption=Encryption.STARTTLS), ca_file=ca_file).outcomes[ANN]
+    assert (outcome.kind, outcome.stage) == (Kind.SETTINGS, Stage.TLS)
+    assert "127.0.0.1" in outcome.text
+
+
+def test_starttls_not_offered_is_never_given_up_on() -> None:
+    with SmtpPeer(accounts={USER: PASSWORD}) as peer:
+        outcome = send(signing_in(peer, encryption=Encryption.STARTTLS)).outcomes[ANN]
+    assert outcome == Outcome(Kind.SETTINGS, Stage.TLS, None, None, "The mail server does not offer STARTTLS.")
+    assert peer.conversations[0].verbs == ["EHLO", "QUIT"]
+
+
+def test_what_is_said_in_clear_after_starttls_is_not_believed(certificate: trustme.LeafCert, ca_file: Path) -> None:
+    injected = "220 go ahead\n250-evil.example\n250 AUTH PLAIN"
+    with SmtpPeer({"starttls": injected}, certificate=certificate, accounts={USER: PASSWORD}) as peer:
+        outcome = send(signing_in(peer, encryption=Encryption.STARTTLS), ca_file=ca_file).outcomes[ANN]
+    assert (outcome.kind, outcome.stage) == (Kind.SETTINGS, Stage.TLS)
+    assert peer.conversations[0].verbs == ["EHLO", "STARTTLS"]
+
+
+@pytest.mark.parametrize(
+    ("script", "kind"),
+    [
+        ({"starttls": "454 4.7.0 not now"}, Kind.TEMPORARY),
+        ({"starttls": "502 5.5.1 not here"}, Kind.SETTINGS),
+        ({"starttls": Act.SILENCE}, Kind.TEMPORARY),
+        ({"starttls": Act.GARBAGE}, Kind.TEMPORARY),
+        ({"tls": Act.SILENCE}, Kind.TEMPORARY),
+        ({"tls": Act.DROP}, Kind.TEMPORARY),
+        ({"tls": Act.RESET}, Kind.TEMPORARY),
+        ({"tls": Act.GARBAGE}, Kind.SETTINGS),
+    ],
+)
+def test_faults_while_encryption_is_agreed_on(
+    script: Script, kind: Kind, certificate: trustme.LeafCert, ca_file: Path
+) -> None:
+    began = time.monotonic()
+    with SmtpPeer(script, certificate=certificate) as peer:
+        outcome = send(settings(peer, encryption=Encryption.STARTTLS), ca_file=ca_file).outcomes[ANN]
+    assert (outcome.stage, outcome.kind) == (Stage.TLS, kind)
+    assert time.monotonic() - began < SHORT.total
+
+
+def test_tls_at_once_on_a_port_that_speaks_in_clear() -> None:
+    with SmtpPeer() as peer:
+        outcome = send(settings(peer, encryption=Encryption.TLS)).outcomes[ANN]
+    assert outcome.stage is Stage.TLS
+
+
+# AUTH
+
+
+@pytest.mark.parametrize(
+    ("offered", "mode", "used"),
+    [
+        ("PLAIN LOGIN", AuthMode.AUTO, "PLAIN"),
+        ("CRAM-MD5 LOGIN", AuthMode.AUTO, "LOGIN"),
+        ("XOAUTH2 CRAM-MD5", AuthMode.AUTO, "CRAM-MD5"),
+        ("PLAIN LOGIN", AuthMode.LOGIN, "LOGIN"),
+        ("LOGIN PLAIN", AuthMode.PLAIN, "PLAIN"),
+    ],
+)
+@pytest.mark.parametrize("right", [True, False])
+def test_one_attempt_with_the_right_mechanism(offered: str, mode: AuthMode, used: str, right: bool) -> None:
+    with SmtpPeer(accounts={USER: PASSWORD}, mechanisms=offered) as peer:
+        result = send(signing_in(peer, mode, password=PASSWORD if right else "wrong"))
+    attempts = [command for command in peer.conversations[0].commands if command.startswith("AUTH")]
+    assert [attempt.split(" ")[1] for attempt in attempts] == [used]
+    outcome = result.outcomes[ANN]
+    if right:
+        assert (outcome.kind, peer.conversations[0].signed_in_as) == (Kind.SENT, USER)
+    else:
+        assert (outcome.kind, outcome.stage, outcome.code) == (Kind.SETTINGS, Stage.AUTH, 535)
+        assert result.pause is Pause.UNTIL_SAVED
+
+
+@pytest.mark.parametrize(
+    ("mechanisms", "mode", "text"),
+    [
+        ("", AuthMode.AUTO, "The mail server offers no sign-in."),
+        ("XOAUTH2 NTLM", AuthMode.AUTO, "The mail server offers only XOAUTH2, NTLM."),
+        ("PLAIN", AuthMode.LOGIN, "The mail server offers only PLAIN."),
+    ],
+)
+def test_a_mechanism_that_is_not_offered(mechanisms: str, mode: AuthMode, text: str) -> None:
+    with SmtpPeer(accounts={USER: PASSWORD}, mechanisms=mechanisms) as peer:
+        result = send(signing_in(peer, mode))
+    assert result.outcomes[ANN] == Outcome(Kind.SETTINGS, Stage.AUTH, None, None, text)
+    assert peer.conversations[0].verbs == ["EHLO", "QUIT"]
+
+
+@pytest.mark.parametrize(("username", "password"), [(None, PASSWORD), (USER, None)])
+def test_nothing_to_sign_in_with(username: str | None, password: str | None) -> None:
+    with SmtpPeer(accounts={USER: PASSWORD}) as peer:
+        outcome = send(signing_in(peer, username=username, password=password)).outcomes[ANN]
+    assert (outcome.kind, outcome.stage, outcome.code) == (Kind.SETTINGS, Stage.AUTH, None)
+
+
+@pytest.mark.parametrize(
+    ("move", "kind", "pause"),
+    [
+        ("454 4.7.0 not now", Kind.TEMPORARY, Pause.BRIEF),
+        ("421 4.7.0 too many", Kind.TEMPORARY, Pause.BRIEF),
+        ("530 5.7.0 no", Kind.SETTINGS, Pause.UNTIL_SAVED),
+        ("534 5.7.9 no", Kind.SETTINGS, Pause.UNTIL_SAVED),
+        ("535 5.7.8 no", Kind.SETTINGS, Pause.UNTIL_SAVED),
+        ("538 5.7.11 no", Kind.SETTINGS, Pause.UNTIL_SAVED),
+        (["334 ", "334 ", "334 "], Kind.TEMPORARY, Pause.BRIEF),
+        (Act.SILENCE, Kind.TEMPORARY, Pause.BRIEF),
+        (Act.DROP, Kind.TEMPORARY, Pause.BRIEF),
+        (Act.GARBAGE, Kind.TEMPORARY, Pause.BRIEF),
+    ],
+)
+def test_what_a_reply_to_auth_means(move: Move | list[Move], kind: Kind, pause: Pause) -> None:
+    with SmtpPeer({"auth": move}, accounts={USER: PASSWORD}) as peer:
+        result = send(signing_in(peer))
+    assert (result.outcomes[ANN].stage, result.outcomes[ANN].kind, result.pause) == (Stage.AUTH, kind, pause)
+
+
+def test_credentials_that_the_server_says_back_are_not_passed_on() -> None:
+    with SmtpPeer(accounts={USER: PASSWORD}) as peer:
+        send(signing_in(peer))
+        sent = peer.conversations[0].commands[1].split(" ")[2]
+        peer.script = {"auth": f"500 5.5.1 AUTH PLAIN {sent} or {sent[:12].upper()} or {PASSWORD} is wrong"}
+        text = send(signing_in(peer)).outcomes[ANN].text
+    assert text == "AUTH PLAIN […] or […] or […] is wrong"
+
+
+def test_a_password_is_in_no_repr() -> None:
+    assert "geheim" not in repr(SmtpSettings("h", 25, Encryption.NONE, AuthMode.PLAIN, "u", "geheim"))
+
+
+# One connection, several mails, and Flask-Mail's way
+
+
+def test_one_connection_carries_several_mails_also_after_one_that_ended_half_way() -> None:
+    with SmtpPeer({"rcpt": ["550 5.1.1 no", "250 ok"]}) as peer:
+        connection = Connection(settings(peer), SHORT)
+        connection.open()
+        kinds = [connection.deliver(message(), SENDER, [ANN])[ANN].kind for _ in range(3)]
+        connection.close()
+    assert kinds == [Kind.REFUSED, Kind.SENT, Kind.SENT]
+    (conversation,) = peer.conversations
+    assert conversation.verbs == [
+        *["EHLO", "MAIL", "RCPT"],
+        *["RSET", "MAIL", "RCPT", "DATA"],
+        *["MAIL", "RCPT", "DATA", "QUIT"],
+    ]
+
+
+def test_a_kept_connection_that_was_closed_meanwhile_is_a_temporary_fault() -> None:
+    with SmtpPeer() as peer:
+        connection = Connection(settings(peer), SHORT)
+        connection.open(Deadline(1))
+    outcome = connection.deliver(message(), SENDER, [ANN])[ANN]
+    connection.close()
+    assert (outcome.stage, outcome.kind, outcome.text) == (
+        Stage.MAIL,
+        Kind.TEMPORARY,
+        "The mail server closed the connection.",
+    )
+
+
+def test_opening_says_what_went_wrong_and_leaves_nothing_open() -> None:
+    with SmtpPeer({"ehlo": "550 5.7.1 not you"}) as peer:
+        connection = Connection(settings(peer), SHORT)
+        with pytest.raises(Fault) as fault:
+            connection.open()
+        assert connection.host is None
+    assert fault.value.outcome.stage is Stage.EHLO
+    with pytest.raises(RuntimeError):
+        connection.deliver(message(), SENDER, [ANN])
+
+
+def test_flask_mails_own_way_of_sending() -> None:
+    with SmtpPeer() as peer:
+        with Connection(settings(peer), SHORT) as connection:
+            message().send(connection)
+        peer.script = {"rcpt": "550 5.1.1 no"}
+        with Connection(settings(peer), SHORT) as connection, pytest.raises(NotSent) as refused:
+            connection.send(message())
+    assert peer.mails[0].recipients == [ANN]
+    assert refused.value.outcomes[ANN].kind is Kind.REFUSED

@@ -1,0 +1,136 @@
+"""From an event to the values of its placeholders."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from portal.notifications.kinds import KINDS
+from portal.notifications.placeholders import Context, values
+from portal.notifications.templates import Rich
+
+NOON = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
+NOW = datetime(2026, 11, 23, 9, 5, tzinfo=UTC)
+LOST = {"queue_number": "8000", "caller_number": "+442079460123"}
+CALLBACK = {**LOST, "callback_number": "+49301234567"}
+
+
+def _values(kind: str, data: dict[str, Any], time: datetime = NOW, **context: Any) -> dict[str, str]:
+    whose = {"tenant_name": "Acme", "tenant_domain": "acme.example", "time_zone": "Europe/Berlin"} | context
+    found = values(KINDS[kind].fields.model_validate(data), time, Context(**whose))
+    return {name: value.text if isinstance(value, Rich) else value for name, value in found.items()}
+
+
+def test_a_new_user() -> None:
+    assert _values("user.created", dict(KINDS["user.created"].sample), pbx_web_domain="pbx.example") == {
+        "TENANT_NAME": "Acme",
+        "DATE_TIME": "23 November 2026, 10:05:00 CET",
+        "PBX_WEB_DOMAIN": "pbx.example",
+        "EXTENSION_NUMBER": "1001",
+        "EXTENSION_PASSWORD": "k7#Vt-29.qX",
+        "USER_NAME": "ana.kovac",
+        "USER_PASSWORD": "Linden-4821-Kite",
+        "DISPLAY_NAME": "Ana Kovač",
+        "VOICEMAIL_PIN": "4821",
+        "DOMAIN": "acme.example",
+        "SIP_PUBLIC_IP": "203.0.113.10",
+        "SIP_PRIVATE_IP": "192.168.20.10",
+        "UDP_PORT": "5060",
+        "TCP_PORT": "5060",
+        "TLS_PORT": "5061",
+    }
+
+
+def test_the_domain_is_the_tenants_where_the_event_has_none() -> None:
+    assert _values("user.created", {"extension_number": "1"})["DOMAIN"] == "acme.example"
+    assert _values("user.created", {"extension_number": "1", "sip_domain": "sip.example"})["DOMAIN"] == "sip.example"
+    assert _values("queue.call_lost", LOST)["DOMAIN"] == "acme.example"
+
+
+def test_names_that_are_missing_have_a_stand_in() -> None:
+    assert _values("queue.call_lost", LOST)["QUEUE_NAME"] == "8000"
+    assert "CALLER_NAME" not in _values("queue.call_lost", LOST)
+    user = {"extension_number": "1001", "user_name": "ana", "display_name": "Ana"}
+    assert _values("user.created", user)["DISPLAY_NAME"] == "Ana"
+    del user["display_name"]
+    assert _values("user.created", user)["DISPLAY_NAME"] == "ana"
+    del user["user_name"]
+    assert _values("user.created", user)["DISPLAY_NAME"] == "1001"
+
+
+def test_a_breach_in_numbers() -> None:
+    found = _values("queue.sla_breached", dict(KINDS["queue.sla_breached"].sample))
+    assert (found["SLA_TIME"], found["WAITED_TIME"]) == ("1 minute", "1 minute 30 seconds")
+    assert (found["WAITSESSIONNO"], found["BREACHSLANO"]) == ("4", "2")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "0 seconds"),
+        (1, "1 second"),
+        (59, "59 seconds"),
+        (60, "1 minute"),
+        (3_601, "1 hour 1 second"),
+        (90_061, "1 day 1 hour 1 minute 1 second"),
+        (604_800, "7 days"),
+    ],
+)
+def test_durations_in_words(seconds: int, words: str) -> None:
+    assert _values("queue.call_lost", LOST | {"waited_seconds": seconds})["WAITED_TIME"] == words
+
+
+def test_how_long_a_callback_was_waited_for() -> None:
+    def waited(requested_at: datetime) -> str:
+        data = CALLBACK | {"requested_at": requested_at.isoformat()}
+        return _values("queue.callback_completed", data)["WAITED_TIME"]
+
+    assert waited(NOW - timedelta(minutes=12, seconds=30)) == "12 minutes 30 seconds"
+    assert waited(NOW + timedelta(minutes=1)) == ""
+
+
+def test_attempts() -> None:
+    assert _values("queue.callback_failed", CALLBACK | {"attempt": 2, "max_attempts": 3})["ATTEMPT"] == "2 of 3"
+    assert _values("queue.callback_failed", CALLBACK | {"attempt": 2})["ATTEMPT"] == "2"
+    assert "ATTEMPT" not in _values("queue.callback_failed", CALLBACK | {"max_attempts": 3})
+
+
+@pytest.mark.parametrize("kind", ["queue.call_lost", "queue.callback_failed"])
+def test_every_reason_is_in_words(kind: str) -> None:
+    reasons = KINDS[kind].fields.model_json_schema()["properties"]["reason"]["anyOf"][0]["enum"]
+    data = dict(KINDS[kind].sample)
+    words = [_values(kind, data | {"reason": reason})["REASON"] for reason in reasons]
+    assert len(set(words)) == len(reasons)
+    assert not set("".join(words)) & set("_")
+
+
+@pytest.mark.parametrize(
+    ("time", "zone", "locale", "words"),
+    [
+        (NOW, "Europe/Berlin", "en", "23 November 2026, 10:05:00 CET"),
+        (NOON, "Europe/Berlin", "en", "1 July 2026, 14:00:00 CEST"),
+        (NOON, "UTC", "en", "1 July 2026, 12:00:00 UTC"),
+        (NOW, "Asia/Dubai", "en", "23 November 2026, 13:05:00 GMT+04:00"),
+        (NOW, "Asia/Kathmandu", "en-GB", "23 November 2026, 14:50:00 GMT+05:45"),
+        (NOW, "America/New_York", "en_US", "November 23, 2026, 4:05:00\u202fAM EST"),
+        (NOW, "Europe/Berlin", "de", "23. November 2026, 10:05:00 CET"),
+        (NOW, "Pacific/Auckland", "en", "23 November 2026, 22:05:00 NZDT"),
+    ],
+)
+def test_times_in_the_tenants_zone_and_language(time: datetime, zone: str, locale: str, words: str) -> None:
+    assert _values("queue.call_lost", LOST, time, time_zone=zone, locale=locale)["DATE_TIME"] == words
+
+
+def test_durations_in_another_language() -> None:
+    found = _values("queue.call_lost", LOST | {"waited_seconds": 90}, locale="de")
+    assert found["WAITED_TIME"] == "1 Minute 30 Sekunden"
+
+
+def test_what_is_copied_is_left_exactly_as_it_is() -> None:
+    data = KINDS["user.created"].fields.model_validate(
+        {"extension_number": "1001", "extension_password": "a.b@c/<d>", "login_ip": "203.0.113.10"}
+    )
+    found = values(data, NOW, Context("Acme", "acme.example", "UTC"))
+    assert found["EXTENSION_PASSWORD"] == Rich("a.b@c/&lt;d&gt;", "a.b@c/<d>")
+    assert found["SIP_PUBLIC_IP"] == Rich("203.0.113.10", "203.0.113.10")
+    assert found["DOMAIN"] == Rich("acme.example", "acme.example")

@@ -1,0 +1,121 @@
+"""The mails, compared with those in `tests/emails/`, character for character.
+
+`<type>.txt` holds the subject and the text, `<type>.html` the HTML, both of the kind's sample; `<type>.least.txt` is
+the mail of an event with its required fields alone. After a change that is meant, write them anew and read the
+difference:
+
+    REWRITE_EMAILS=1 pytest tests/notifications/test_rendering.py
+"""
+
+import os
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from portal.mail_servers.composing import Words
+from portal.notifications.kinds import KINDS, EventKind
+from portal.notifications.placeholders import Context
+from portal.notifications.rendering import default_template, qr_code, render, sample_words
+from portal.notifications.templates import Look, compile_template
+
+EMAILS = Path(__file__).parents[1] / "emails"
+NOW = datetime(2026, 11, 23, 9, 5, tzinfo=UTC)
+ACME = Context("Acme GmbH", "acme.example", "Europe/Berlin", pbx_web_domain="pbx.acme.example")
+ADDRESS = "https://portal.example/provision/9mXkq2vT7pLr4ZcWnB8yHs"
+QR_CODE = qr_code("cid:qr-code", ADDRESS)
+every_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=str)
+
+
+def _compare(name: str, text: str) -> None:
+    file = EMAILS / name
+    if os.environ.get("REWRITE_EMAILS"):
+        file.write_text(text)
+    assert file.is_file(), f"{name} is not there: see the top of this file"
+    assert text == file.read_text()
+
+
+def _plain(words: Words) -> str:
+    return f"Subject: {words.subject}\n\n{words.text}"
+
+
+def _sample(kind: EventKind) -> Words:
+    return sample_words(kind, NOW, ACME, QR_CODE if kind.qr_code else None)
+
+
+@every_kind
+def test_the_mail_of_the_sample(kind: EventKind) -> None:
+    words = _sample(kind)
+    _compare(f"{kind.type}.txt", _plain(words))
+    _compare(f"{kind.type}.html", words.html)
+
+
+@every_kind
+def test_the_mail_of_the_required_fields_alone(kind: EventKind) -> None:
+    required = {name for name, field in kind.fields.model_fields.items() if field.is_required()}
+    data = kind.fields.model_validate({name: kind.sample[name] for name in required})
+    _compare(f"{kind.type}.least.txt", _plain(render(kind, data, NOW, ACME)))
+
+
+def test_no_expected_mail_is_left_over() -> None:
+    expected = {f"{kind}{ending}" for kind in KINDS for ending in (".txt", ".html", ".least.txt")}
+    assert {file.name for file in EMAILS.iterdir()} == expected
+
+
+@every_kind
+def test_the_mail_tells_whose_it_is_and_why(kind: EventKind) -> None:
+    words = _sample(kind)
+    assert words.text.count("You get this mail because") == words.html.count("You get this mail because") == 1
+    assert "Acme GmbH" in words.text.partition("\n-- \n")[2]
+
+
+@every_kind
+def test_nothing_in_it_is_loaded_from_elsewhere(kind: EventKind) -> None:
+    html = _sample(kind).html
+    assert all(source.startswith("cid:") for source in re.findall(r'src="([^"]*)"', html))
+    assert not re.search(r"url\(|@import|<link|<script", html)
+    assert all(re.search(r'\balt="[^"]+"', image) for image in re.findall(r"<img[^>]*>", html))
+
+
+def test_the_qr_code_has_a_button_and_a_link_with_the_same_address() -> None:
+    words = _sample(KINDS["user.created"])
+    assert 'src="cid:qr-code"' in words.html
+    assert f'href="linphone-config:{ADDRESS}"' in words.html
+    assert f'href="{ADDRESS}"' in words.html
+    assert f"linphone-config:{ADDRESS}\nor open {ADDRESS}\n" in words.text
+
+
+def test_an_address_in_the_qr_code_is_escaped() -> None:
+    assert 'href="https://x.example/?a=&#34;&amp;b"' in qr_code("cid:x", 'https://x.example/?a="&b').html
+
+
+def test_without_a_qr_code_nothing_speaks_of_it() -> None:
+    words = sample_words(KINDS["user.created"], NOW, ACME)
+    assert "QR" not in words.text
+    assert "cid:" not in words.html
+    assert "Linphone" in words.text
+
+
+def test_a_caller_cannot_forge_a_mail() -> None:
+    kind = KINDS["queue.call_lost"]
+    name = "<b>%%QR_CODE%%</b> **Pay** at evil.example %%CALLER_NUMBER%%"
+    data = kind.fields.model_validate({**kind.sample, "caller_name": name, "queue_name": "Q" * 200})
+    words = render(kind, data, NOW, ACME, QR_CODE)
+    assert ADDRESS not in words.html + words.text
+    assert name.replace("</b>", "</\u200cb>").replace(".example", ".\u200cexample") in words.text
+    assert "<b>" not in words.html
+    assert "evil.example" not in words.html
+    assert len(words.subject) < 150
+
+
+def test_another_template_takes_the_place_of_the_kinds_own() -> None:
+    kind = KINDS["queue.call_lost"]
+    own = compile_template("Lost: %%CALLER_NAME%%", "Call %%CALLER_NUMBER%%.", Look.NOTICE, "Because.")
+    words = sample_words(kind, NOW, ACME, template=own)
+    assert (words.subject, words.text) == ("Lost: Ana Kovač", "Call +442079460123.\n\n-- \nBecause.\n")
+
+
+@every_kind
+def test_a_kinds_template_is_compiled_once(kind: EventKind) -> None:
+    assert default_template(kind) is default_template(kind)

@@ -1,0 +1,36 @@
+"""The QR code, read by another library than the one that draws it."""
+
+from io import BytesIO
+
+import pytest
+import zxingcpp
+from flask import Flask
+from PIL import Image
+
+from portal.provisioning import qr
+
+TOKEN = "tJ9-_" * 8 + "abc"  # as long as a real one
+
+
+@pytest.mark.parametrize(
+    "host", ["https://p.io", "https://portal.example.com", "https://" + "long." * 20 + "example.com:8443"]
+)
+def test_it_reads_back_crisp_and_with_its_margin(host: str) -> None:
+    address = f"{host}/provision/{TOKEN}"
+    picture = Image.open(BytesIO(qr.png(address)))
+    [code] = zxingcpp.read_barcodes(picture)
+    assert code.text == address
+    assert (code.format, code.ec_level) == (zxingcpp.BarcodeFormat.QRCode, "M")
+    assert picture.mode == "1"
+    assert 240 <= picture.width == picture.height <= 300
+    corner = code.position.top_left
+    row = [picture.getpixel((x, corner.y)) for x in range(picture.width)]
+    module = row.index(255, corner.x) - corner.x  # as wide as the first finder pattern, which is seven modules
+    assert module % 7 == 0
+    assert corner.x == corner.y == module // 7 * 4
+    assert picture.width % (module // 7) == 0
+
+
+def test_the_address_is_the_portals(app: Flask) -> None:
+    with app.app_context():
+        assert qr.address(TOKEN) == f"http://portal.test/provision/{TOKEN}"

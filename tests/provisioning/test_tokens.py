@@ -1,0 +1,164 @@
+"""One-time tokens, on real Postgres."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from threading import Barrier
+
+import pytest
+from flask import Flask
+from sqlalchemy import text
+
+from portal import crypto
+from portal.database import enter_scope
+from portal.extensions import db
+from portal.provisioning import tokens
+from portal.provisioning.lines import Line
+from portal.provisioning.tokens import State
+from portal.tenants import directory
+
+PASSWORD = "open sesame"
+LINE = Line.of(username="ann.lee", sip_domain="acme.example", password=PASSWORD, display_name="Ann Lee")
+
+Issue = Callable[..., str]
+
+
+@pytest.fixture
+def issue(app: Flask, acme: str) -> Issue:
+    """A function that issues a token of Acme, in a session of its own."""
+
+    def issue(lasts: timedelta = timedelta(hours=72)) -> str:
+        with app.app_context():
+            tenant = directory.find(acme)
+            assert tenant is not None
+            enter_scope(tenant.id)
+            token = tokens.issue(tenant.id, LINE, datetime.now(UTC) + lasts)
+            db.session.commit()
+            return token
+
+    return issue
+
+
+def stored() -> str:
+    """Return all that the database holds of tokens, bytes as Postgres writes them and as text."""
+    rows = db.session.execute(text("SELECT t::text, line_encrypted FROM provisioning_tokens t")).all()
+    return "\n".join(f"{row} {(sealed or b'').decode('latin-1')}" for row, sealed in rows)
+
+
+def test_the_first_gets_the_line_and_the_second_nothing(issue: Issue, context: Flask) -> None:
+    token = issue()
+    assert tokens.look(token) is State.UNSPENT
+    assert tokens.spend(token) == LINE
+    assert tokens.look(token) is State.SPENT
+    assert tokens.spend(token) is State.SPENT
+
+
+def test_looking_spends_nothing(issue: Issue, context: Flask) -> None:
+    token = issue()
+    for _ in range(3):
+        assert tokens.look(token) is State.UNSPENT
+    assert tokens.spend(token) == LINE
+
+
+def test_issuing_leaves_the_commit_to_the_caller(app: Flask, acme: str) -> None:
+    with app.app_context():
+        tenant = directory.find(acme)
+        assert tenant is not None
+        enter_scope(tenant.id)
+        token = tokens.issue(tenant.id, LINE, datetime.now(UTC) + timedelta(hours=1))
+        db.session.rollback()
+        assert tokens.look(token) is State.UNKNOWN
+
+
+def test_an_expired_token_is_worth_nothing(issue: Issue, context: Flask) -> None:
+    token = issue(-timedelta(seconds=1))
+    assert tokens.look(token) is State.EXPIRED
+    assert tokens.spend(token) is State.EXPIRED
+
+
+@pytest.mark.parametrize("token", ["", "guessed", "\0", "x" * 100_000, "\udc80"])
+def test_an_unknown_token_is_worth_nothing(issue: Issue, context: Flask, token: str) -> None:
+    issue()
+    assert tokens.look(token) is State.UNKNOWN
+    assert tokens.spend(token) is State.UNKNOWN
+
+
+def test_a_suspended_tenants_token_waits(issue: Issue, context: Flask, acme: str) -> None:
+    token = issue()
+    tenant = directory.find(acme)
+    assert tenant is not None
+    directory.suspend(tenant)
+    assert tokens.look(token) is State.SUSPENDED
+    assert tokens.spend(token) is State.SUSPENDED
+    directory.resume(tenant)
+    assert tokens.spend(token) == LINE
+
+
+def test_of_many_at_once_one_gets_the_line(app: Flask, issue: Issue) -> None:
+    token, together = issue(), Barrier(4)
+
+    def spend() -> Line | State:
+        with app.app_context():
+            db.session.execute(text("SELECT 1"))  # the connection is open before the race begins
+            together.wait(timeout=10)
+            return tokens.spend(token)
+
+    with ThreadPoolExecutor(4) as threads:
+        results = [future.result() for future in [threads.submit(spend) for _ in range(4)]]
+    assert results.count(LINE) == 1
+    assert results.count(State.SPENT) == 3
+
+
+def test_the_second_waits_for_the_firsts_commit(app: Flask, issue: Issue) -> None:
+    token = issue()
+    with app.app_context(), ThreadPoolExecutor(1) as thread:
+        db.session.execute(text("SELECT 1 FROM provisioning_tokens FOR UPDATE"))
+
+        def spend() -> Line | State:
+            with app.app_context():
+                return tokens.spend(token)
+
+        second = thread.submit(spend)
+        with pytest.raises(TimeoutError):
+            second.result(timeout=0.2)
+        db.session.execute(text("UPDATE provisioning_tokens SET spent_at = now(), line_encrypted = NULL"))
+        db.session.commit()
+        assert second.result(timeout=10) is State.SPENT
+
+
+def test_the_database_holds_no_secret_in_clear(issue: Issue, context: Flask) -> None:
+    token = issue()
+    assert LINE.ha1 is not None
+    row = stored()
+    assert crypto.hash_token(token).hex() in row, "the row is the one that is meant"
+    for secret in (token, PASSWORD, LINE.ha1, LINE.username, "Ann Lee"):
+        assert secret not in row
+        assert secret.encode().hex() not in row
+
+
+def test_a_spent_line_is_erased(issue: Issue, context: Flask) -> None:
+    tokens.spend(issue())
+    assert db.session.execute(text("SELECT line_encrypted, spent_at IS NOT NULL FROM provisioning_tokens")).all() == [
+        (None, True)
+    ]
+
+
+def test_a_line_that_was_moved_to_another_tenant_does_not_open(issue: Issue, context: Flask, globex: str) -> None:
+    token = issue()
+    db.session.execute(
+        text("UPDATE provisioning_tokens SET tenant_id = (SELECT id FROM tenants WHERE domain = :domain)"),
+        {"domain": globex},
+    )
+    db.session.commit()
+    with pytest.raises(crypto.UnreadableSecret):
+        tokens.spend(token)
+    assert tokens.look(token) is State.UNSPENT
+
+
+def test_expired_lines_are_erased_and_others_kept(issue: Issue, context: Flask) -> None:
+    expired, unspent = issue(-timedelta(seconds=1)), issue()
+    tokens.erase_expired()
+    kept = db.session.execute(text("SELECT count(line_encrypted), count(*) FROM provisioning_tokens")).one()
+    assert kept == (1, 2)
+    assert tokens.look(expired) is State.EXPIRED
+    assert tokens.spend(unspent) == LINE

@@ -1,0 +1,122 @@
+"""The commands: a portal is set up by a script, and every error is one line and exit status 1."""
+
+from collections.abc import Callable
+
+import pytest
+from click.testing import Result
+from flask import Flask
+
+from portal.database import enter_scope, every_tenant
+from portal.mail_servers.selection import in_force, of_owner
+from portal.notifications import recipients, switches
+from portal.notifications.kinds import KINDS
+from portal.pbx import keys
+from portal.tenants import directory
+from tests.pages import PASSWORD
+
+Run = Callable[..., Result]
+SERVER = (
+    "--host smtp.acme.example --port 587 --encryption starttls --auth auto --sender pbx@acme.example --username pbx"
+)
+
+
+@pytest.fixture
+def run(app: Flask, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A function that runs a command as `flask --app wsgi` does."""
+    monkeypatch.setenv("PORTAL_PASSWORD", PASSWORD)
+    monkeypatch.setenv("PORTAL_MAIL_PASSWORD", "a mail password")
+
+    def run(line: str, *arguments: str) -> Result:
+        return app.test_cli_runner().invoke(args=[*line.split(), *arguments])
+
+    return run
+
+
+def test_a_script_sets_a_portal_up(app: Flask, run: Run) -> None:
+    for line in (
+        "tenants add Acme --domain acme.example --time-zone Europe/Berlin",
+        "accounts add root@pbx.example --system-admin",
+        "accounts add admin@acme.example --tenant acme.example",
+        f"mail-server set --system {SERVER}",
+        f"mail-server set --tenant acme.example {SERVER}",
+        "mail-server share on",
+        "recipients set --tenant acme.example ops@acme.example night@acme.example",
+        "notifications on --tenant acme.example all",
+        "notifications off --tenant acme.example user.created",
+    ):
+        result = run(line)
+        assert result.exit_code == 0, f"{line}: {result.output}"
+    with app.app_context():
+        tenant = directory.find("acme.example")
+        assert tenant is not None
+        assert tenant.time_zone == "Europe/Berlin"
+        enter_scope(tenant.id)
+        assert recipients.addresses() == ["ops@acme.example", "night@acme.example"]
+        on = [name for name, switch in switches.switches(KINDS).items() if switch.enabled]
+        assert on == [name for name in KINDS if name != "user.created"]
+        own, system = in_force(tenant.id), of_owner(None)
+        assert own is not None
+        assert system is not None
+        assert (own.tenant_id, own.password) == (tenant.id, "a mail password")
+        assert system.shared
+
+
+def test_a_key_is_printed_alone_and_works_until_it_is_revoked(app: Flask, run: Run, acme: str) -> None:
+    secret = run("keys issue --tenant acme.example").output
+    assert secret.endswith("\n")
+    with app.app_context():
+        assert keys.find(secret.strip()) is not None
+    listed = run("keys list").output
+    assert "acme.example" in listed
+    assert secret.strip() not in listed
+    assert run("keys revoke 1").exit_code == 0
+    with app.app_context(), every_tenant():
+        assert keys.find(secret.strip()) is None
+    assert "revoked" in run("keys list").output
+
+
+def test_a_system_key_belongs_to_the_system(run: Run) -> None:
+    assert run("keys issue --system").exit_code == 0
+    assert "\tsystem\t" in run("keys list").output
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("tenants add Acme --domain acme.example --time-zone Mars/Base", "Time zone"),
+        ("tenants add Acme --domain b!d", "SIP domain"),
+        ("tenants add Again --domain acme.example", "Another tenant"),
+        ("tenants add Acme", "--domain"),
+        ("accounts add root@pbx.example", "--system-admin"),
+        ("accounts add root@pbx.example --tenant nobody.example", "no tenant"),
+        ("accounts add nonsense --system-admin", "not an e-mail address"),
+        ("keys issue", "--system"),
+        ("keys issue --system --tenant acme.example", "--system"),
+        ("keys revoke 7", "no key"),
+        ("keys revoke seven", "seven"),
+        (f"mail-server set --system {SERVER.replace('587', '70000')}", "65535"),
+        (f"mail-server set --system {SERVER.replace('587', '0')}", "65535"),
+        (f"mail-server set --system {SERVER.replace('starttls', 'rot13')}", "rot13"),
+        (f"mail-server set --tenant nobody.example {SERVER}", "no tenant"),
+        ("mail-server share on", "first"),
+        ("recipients set --tenant acme.example nonsense", "not an e-mail address"),
+        ("recipients set --tenant acme.example " + " ".join(f"a{n}@acme.example" for n in range(51)), "at most 50"),
+        ("notifications on --tenant acme.example queue.exploded", "queue.exploded"),
+        ("tenants explode", "explode"),
+    ],
+)
+def test_an_error_is_one_line_and_status_1(run: Run, acme: str, line: str, says: str) -> None:
+    result = run(line)
+    assert result.exit_code == 1
+    assert says in result.output
+    assert len(result.output.strip().splitlines()) == 1
+
+
+def test_a_password_is_asked_for_where_the_environment_has_none(
+    app: Flask, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PORTAL_PASSWORD")
+    typed = f"{PASSWORD}\n{PASSWORD}\n"
+    result = app.test_cli_runner().invoke(args=["accounts", "add", "root@pbx.example", "--system-admin"], input=typed)
+    assert result.exit_code == 0, result.output
+    assert PASSWORD not in result.output

@@ -1,0 +1,18 @@
+"""What a monitor is told."""
+
+from flask.testing import FlaskClient
+
+from portal import create_app
+from portal.config import Settings
+
+
+def test_a_portal_that_can_work_says_so(client: FlaskClient) -> None:
+    answer = client.get("/healthz")
+    assert (answer.status_code, answer.get_json()) == (200, {"status": "ok"})
+
+
+def test_a_portal_whose_database_does_not_answer_says_so(settings: Settings) -> None:
+    nowhere = settings.model_copy(update={"database_url": "postgresql+psycopg://127.0.0.1:1/portal?connect_timeout=1"})
+    answer = create_app(nowhere).test_client().get("/healthz")
+    assert answer.status_code == 503
+    assert "database" in answer.get_json()["reason"]
