@@ -34,13 +34,13 @@ run: $(RUN) $(HTMX) ## start the portal with demo data; Ctrl-C ends it
 	@exec $(BIN)/python -m portal.demo
 
 test: $(DEV) $(HTMX) chromium ## run the tests; ARGS="-k word" narrows them down
-	$(BIN)/pytest -n auto $(ARGS)
+	$(BIN)/pytest -n auto -rs $(ARGS)
 
 lint: $(DEV) ## check style, types, imports between rooms, templates
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/djlint templates --lint --quiet
 
 bench: $(DEV) $(HTMX) ## run the yardsticks in bench/

@@ -33,9 +33,9 @@ class Route:
     @classmethod
     def through(cls, server: MailServer, tenant: Tenant) -> "Route":
         """Return the route of the tenant's mail through the server. The From address is always the server's."""
-        owner = "the system administrator's" if server.is_system else "own"
         sender = Sender(server.sender_email, tenant.sender_name or tenant.name, tenant.reply_to)
-        return cls(server.id, server.saved_at, f"{owner} {server.host}:{server.port}", server.smtp_settings, sender)
+        label = "the system administrator's mail server" if server.is_system else f"{server.host}:{server.port}"
+        return cls(server.id, server.saved_at, label, server.smtp_settings, sender)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from typing import Any
 
 from flask_wtf import FlaskForm
 from wtforms import PasswordField, SelectField, ValidationError
+from wtforms.fields import SelectChoice
 from wtforms.validators import InputRequired, Length
 
 from portal.forms import CheckedBy, PortalForm, TextField, address, domain, has_control_characters
@@ -62,7 +63,9 @@ class MailServerForm(PortalForm):
     """The SMTP settings of the system or of a tenant, under the names that administrators of PortSIP know."""
 
     provider = SelectField(
-        "Email Service Provider", choices=[(key, each.label) for key, each in PROVIDERS.items()], default="smtp"
+        "Email Service Provider",
+        choices=[SelectChoice(key, each.label) for key, each in PROVIDERS.items()],
+        default="smtp",
     )
     host = TextField(
         "SMTP Server Address", [InputRequired("Enter the mail server's name or IP address."), CheckedBy(host)]
@@ -70,16 +73,20 @@ class MailServerForm(PortalForm):
     port = TextField("SMTP Server Port", [InputRequired("Enter the port, usually 587."), CheckedBy(port)], default=587)
     encryption = SelectField(
         "Encryption",
-        choices=[(Encryption.NONE, "None"), (Encryption.STARTTLS, "STARTTLS"), (Encryption.TLS, "TLS")],
+        choices=[
+            SelectChoice(Encryption.NONE, "None"),
+            SelectChoice(Encryption.STARTTLS, "STARTTLS"),
+            SelectChoice(Encryption.TLS, "TLS"),
+        ],
         default=Encryption.STARTTLS,
     )
     auth_mode = SelectField(
         "Authentication Mode",
         choices=[
-            (AuthMode.NONE, "None"),
-            (AuthMode.AUTO, "Auto"),
-            (AuthMode.LOGIN, "LOGIN"),
-            (AuthMode.PLAIN, "PLAIN"),
+            SelectChoice(AuthMode.NONE, "None"),
+            SelectChoice(AuthMode.AUTO, "Auto"),
+            SelectChoice(AuthMode.LOGIN, "LOGIN"),
+            SelectChoice(AuthMode.PLAIN, "PLAIN"),
         ],
         default=AuthMode.AUTO,
     )

@@ -1,11 +1,11 @@
 """What journeys stand on: the portal on a port of its own, and a real Chromium in front of it."""
 
 import os
-import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -16,21 +16,15 @@ from werkzeug.serving import make_server
 from portal import create_app
 from portal.accounts import registration
 from portal.config import Settings
+from portal.demo.catcher import catching
+from portal.demo.mailbox import Mailbox
 from portal.extensions import db
 from portal.tenants import directory
+from tests.browser.chromium import MISSING, launch, program
 from tests.pages import PASSWORD
 
 WIDTHS = (360, 768, 1440)  # a phone, a tablet, a desktop
 HEIGHT = 900
-ARGUMENTS = (
-    "--no-sandbox",  # which Chromium does not have as root
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 PIECES = {"script", "stylesheet", "image", "font"}
 
 OpenPage = Callable[..., Page]
@@ -46,22 +40,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
     """A Chromium for this process. Without one the tests are skipped, in CI they fail."""
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if program is None:
-        reason = "there is no Chromium on this machine (Debian: apt-get install chromium)"
-        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+    if program() is None:
+        pytest.fail(MISSING) if os.environ.get("CI") == "true" else pytest.skip(MISSING)
+    with sync_playwright() as playwright, launch(playwright) as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="session")
-def live_app(built_app: Flask, settings: Settings) -> Iterator[Flask]:
+def mailbox(tmp_path_factory: pytest.TempPathFactory) -> Mailbox:
+    """The mail that `catcher_port` was given; the portal shows it at /demo/mail."""
+    return Mailbox(tmp_path_factory.mktemp("caught"))
+
+
+@pytest.fixture(scope="session")
+def catcher_port(mailbox: Mailbox) -> Iterator[int]:
+    """The port of a mail server on 127.0.0.1 that keeps what it is given: no encryption, no authentication."""
+    with catching(mailbox, 0) as port:
+        yield port
+
+
+@pytest.fixture(scope="session")
+def live_app(built_app: Flask, settings: Settings, mailbox: Mailbox) -> Iterator[Flask]:
     """The portal behind a real port, which is in its PORTAL_URL."""
     with socket.create_server(("127.0.0.1", 0)) as bound:
         url = f"http://127.0.0.1:{bound.getsockname()[1]}"
-        app = create_app(settings.model_copy(update={"portal_url": url}))
+        app = create_app(settings.model_copy(update={"portal_url": url, "demo_mail_dir": mailbox.folder}))
         server = make_server("127.0.0.1", 0, app, threaded=True, fd=bound.fileno())
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -87,11 +90,10 @@ def open_page(chromium: Browser, portal_url: str) -> Iterator[OpenPage]:
     with ExitStack() as contexts:
 
         def open_page(path: str = "/", *, width: int = 1440, dark: bool = False) -> Page:
-            scheme = "dark" if dark else "light"
             context = chromium.new_context(
                 base_url=portal_url,
                 viewport={"width": width, "height": HEIGHT},
-                color_scheme=scheme,  # type: ignore[arg-type]
+                color_scheme="dark" if dark else "light",
                 reduced_motion="reduce",  # so that nothing is looked at half-way from one colour to another
             )
             contexts.callback(context.close)
@@ -105,8 +107,8 @@ def open_page(chromium: Browser, portal_url: str) -> Iterator[OpenPage]:
 
 
 @pytest.fixture
-def sign_in(open_page: OpenPage, app: Flask) -> OpenPage:  # type: ignore[override]
-    """A function that makes an account, signs in with it in a browser of its own, and returns the page it arrives at."""
+def sign_in(open_page: OpenPage, app: Flask) -> OpenPage:
+    """A function that makes an account, signs in with it in a browser of its own, and returns the page that it sees."""
 
     def sign_in(email: str, *, administers: str | None = None, system: bool = False, **options: object) -> Page:
         with app.app_context():
@@ -123,13 +125,14 @@ def sign_in(open_page: OpenPage, app: Flask) -> OpenPage:  # type: ignore[overri
 
 
 def assert_usable(page: Page) -> None:
-    """Assert that the page, as it stands, has no fault that axe-core finds, light and dark, and fits phone to desktop."""
+    """Assert that axe-core finds no fault in the page, light or dark, and that it fits from a phone to a desktop."""
+    schemes: tuple[Literal["light", "dark"], ...] = ("light", "dark")
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": HEIGHT})
         wider = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert wider <= 0, f"{page.url} at {width}px can be scrolled sideways by {wider}px"
-        for scheme in ("light", "dark"):
-            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        for scheme in schemes:
+            page.emulate_media(color_scheme=scheme)
             found = Axe().run(page)
             assert not found.violations_count, f"{page.url}, {scheme}, {width}px: {found.generate_report()}"
 

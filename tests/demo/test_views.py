@@ -1,6 +1,5 @@
 from collections.abc import Callable
 from email.message import EmailMessage
-from pathlib import Path
 
 import pytest
 from flask import Flask
@@ -9,9 +8,8 @@ from flask.testing import FlaskClient
 from portal import create_app
 from portal.config import Settings
 from portal.demo.mailbox import Mailbox
+from tests.demo.mails import PNG, mail
 from tests.pages import HTMX
-
-PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @pytest.fixture(scope="session")
@@ -37,19 +35,8 @@ def caught(demo: Flask) -> Callable[[EmailMessage], str]:
     return catch
 
 
-def _mail(html: str) -> EmailMessage:
-    message = EmailMessage()
-    message["Subject"], message["From"], message["To"] = "Hello & welcome", "Acme <a@x.example>", "b@x.example"
-    message.set_content("The text alternative")
-    message.add_alternative(html, subtype="html")
-    body = message.get_body(("html",))
-    assert isinstance(body, EmailMessage)
-    body.add_related(PNG, "image", "png", cid="<qr@x.example>")
-    return message
-
-
-def test_strangers_read_the_list_and_a_mail(browser: FlaskClient, caught: Callable[[EmailMessage], str]) -> None:
-    address = caught(_mail("<p>Hello</p>"))
+def test_strangers_read_the_list_and_amail(browser: FlaskClient, caught: Callable[[EmailMessage], str]) -> None:
+    address = caught(mail("<p>Hello</p>"))
     assert f'href="{address}"' in browser.get("/demo/mail").get_data(as_text=True)
     fragment = browser.get("/demo/mail", headers=HTMX).get_data(as_text=True)
     assert fragment.lstrip().startswith('<div id="caught-mail"')
@@ -62,7 +49,7 @@ def test_strangers_read_the_list_and_a_mail(browser: FlaskClient, caught: Callab
 def test_a_mail_runs_no_script_and_loads_nothing_from_elsewhere(
     browser: FlaskClient, caught: Callable[[EmailMessage], str]
 ) -> None:
-    address = caught(_mail('<html><head><title>x</title></head><script>alert(1)</script><img src="cid:qr@x.example">'))
+    address = caught(mail('<html><head><title>x</title></head><script>alert(1)</script><img src="cid:qr@x.example">'))
     answer = browser.get(f"{address}/html")
     policy = answer.headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
@@ -74,7 +61,7 @@ def test_a_mail_runs_no_script_and_loads_nothing_from_elsewhere(
 
 
 def test_pictures_come_from_the_message(browser: FlaskClient, caught: Callable[[EmailMessage], str]) -> None:
-    address = caught(_mail('<img src="cid:qr@x.example">'))
+    address = caught(mail('<img src="cid:qr@x.example">'))
     html = browser.get(f"{address}/html").get_data(as_text=True)
     assert f'<img src="{address}/parts/qr@x.example">' in html
     picture = browser.get(f"{address}/parts/qr@x.example")

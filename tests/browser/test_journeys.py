@@ -1,0 +1,157 @@
+"""Whole journeys: from the first sign-in to a mail that was read, with and without JavaScript."""
+
+import json
+import urllib.error
+import urllib.request
+
+import pytest
+from flask import Flask
+from playwright.sync_api import Page, expect
+
+from portal.demo.mailbox import Mailbox
+from portal.mail_servers import settings as mail_server_settings
+from portal.pbx import keys
+from portal.tenants import directory
+from tests.browser.conftest import OpenPage
+from tests.ready import CALL_LOST, entered
+
+GREEN = "You can now use the system administrator's mail server settings to send email notifications."
+REMINDER = "Configure your SMTP server to receive notifications."
+
+
+def lose_a_call(portal_url: str, key: str, caller: str) -> str:
+    """Post a lost call as a PBX does, and return the status that it is told."""
+    body = json.dumps({"type": "queue.call_lost", "data": CALL_LOST | {"caller_number": caller}}).encode()
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    request = urllib.request.Request(f"{portal_url}/api/v1/events", body, headers)
+    with urllib.request.urlopen(request) as answer:
+        return str(json.load(answer)["status"])
+
+
+@pytest.fixture
+def key(app: Flask, acme: str) -> str:
+    with app.app_context():
+        return keys.issue(directory.find(acme)).secret
+
+
+def fill_in_server(page: Page, port: int) -> None:
+    page.get_by_label("SMTP Server Address").fill("127.0.0.1")
+    page.get_by_label("SMTP Server Port").fill(str(port))
+    page.get_by_label("Encryption").select_option(label="None")
+    page.get_by_label("Authentication Mode").select_option(label="None")
+    page.get_by_label("Sender email").fill("pbx@acme.example")
+
+
+def save_recipients(page: Page, addresses: str) -> None:
+    page.get_by_label("Emails of Recipients").fill(addresses)
+    page.locator("form", has=page.get_by_label("Emails of Recipients")).get_by_role("button", name="Save").click()
+
+
+def test_from_the_first_sign_in_to_a_delivered_mail_on_an_own_server(
+    sign_in: OpenPage, acme: str, key: str, portal_url: str, catcher_port: int, mailbox: Mailbox
+) -> None:
+    page = sign_in("admin@acme.example", administers=acme)
+    expect(page.get_by_role("dialog")).to_contain_text(REMINDER)
+    page.get_by_role("button", name="Settings").click()
+    expect(page.get_by_role("heading", name="Mail Server")).to_be_visible()
+
+    fill_in_server(page, catcher_port)
+    page.get_by_role("button", name="Send test e-mail").click()
+    expect(page.get_by_role("status").filter(has_text="took the test e-mail for admin@acme.example")).to_be_visible()
+    page.locator("form", has=page.get_by_label("SMTP Server Address")).get_by_role("button", name="Save").click()
+    expect(page.get_by_label("SMTP Server Port")).to_have_value(str(catcher_port))
+    save_recipients(page, "ops@acme.example; night@acme.example")
+    expect(page.get_by_label("Emails of Recipients")).to_have_value("ops@acme.example\nnight@acme.example")
+
+    assert lose_a_call(portal_url, key, "7001") == "ignored"
+    page.get_by_role("link", name="Notifications", exact=True).click()
+    with page.expect_response(lambda answer: answer.request.method == "POST"):
+        page.get_by_role("switch", name="Call lost").check()
+    assert lose_a_call(portal_url, key, "7002") == "sent"
+
+    page.get_by_role("link", name="Delivery log").click()
+    row = page.get_by_role("row").filter(has_text="7002")
+    expect(row).to_contain_text("Sent")
+    expect(row).to_contain_text("ops@acme.example")
+    expect(page.get_by_role("row").filter(has_text="7001")).to_contain_text("switched off")
+    page.goto("/demo/mail")
+    page.get_by_role("link", name="7002").first.click()
+    expect(page.frame_locator("iframe").get_by_text("7002").first).to_be_visible()
+
+
+def test_on_the_shared_server_and_to_an_own_one_and_back(
+    sign_in: OpenPage, app: Flask, acme: str, key: str, portal_url: str, catcher_port: int
+) -> None:
+    root = sign_in("root@pbx.example", system=True)
+    root.get_by_role("link", name="Mail Server").first.click()
+    fill_in_server(root, catcher_port)
+    root.get_by_role("button", name="Save").click()
+    with root.expect_response(lambda answer: answer.request.method == "POST"):
+        root.get_by_role("switch", name="Apply the mail server settings to all tenants").check()
+
+    page = sign_in("admin@acme.example", administers=acme)
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.get_by_role("link", name="Mail Server", exact=True).click()
+    expect(page.get_by_text(GREEN, exact=True)).to_be_visible()
+    save_recipients(page, "ops@acme.example")
+    page.get_by_role("link", name="Notifications", exact=True).click()
+    with page.expect_response(lambda answer: answer.request.method == "POST"):
+        page.get_by_role("switch", name="Call lost").check()
+    assert lose_a_call(portal_url, key, "7003") == "sent"
+
+    page.get_by_role("link", name="Mail Server", exact=True).click()
+    page.get_by_text("Use your own mail server").click()
+    fill_in_server(page, catcher_port)
+    page.locator("form", has=page.get_by_label("SMTP Server Address")).get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Use the system administrator's mail server").click()
+    expect(page.get_by_text(GREEN, exact=True)).to_be_visible()
+    expect(page.get_by_text("Use your own mail server")).to_be_visible()
+    with app.app_context():
+        mail_server_settings.share(False)
+    page.reload()
+    expect(page.get_by_text(GREEN, exact=True)).to_have_count(0)
+
+
+def test_the_pop_up_stays_away_for_who_does_not_want_it(sign_in: OpenPage, acme: str, portal_url: str) -> None:
+    page = sign_in("admin@acme.example", administers=acme)
+    page.get_by_role("button", name="OK").click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.goto("/")
+    expect(page.get_by_role("dialog")).to_have_count(1)
+    page.get_by_label("Don't show this message again").check()
+    page.get_by_role("button", name="OK").click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.goto("/")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def test_a_system_administrator_manages_a_tenant_and_comes_back(sign_in: OpenPage, acme: str) -> None:
+    page = sign_in("root@pbx.example", system=True)
+    page.get_by_role("row").filter(has_text="Acme").get_by_role("link", name="Manage").click()
+    expect(page.get_by_text("You are managing Acme")).to_be_visible()
+    page.get_by_role("dialog").get_by_role("button", name="OK").click()
+    page.get_by_role("link", name="Back to all tenants").click()
+    expect(page.get_by_role("heading", name="Tenants")).to_be_visible()
+
+
+def test_a_tenant_is_found_as_one_types(sign_in: OpenPage, acme: str, globex: str) -> None:
+    page = sign_in("root@pbx.example", system=True)
+    page.get_by_role("searchbox").press_sequentially("glob")
+    expect(page.get_by_role("row").filter(has_text="Acme")).to_have_count(0)
+    expect(page.get_by_role("row").filter(has_text="Globex")).to_have_count(1)
+
+
+def test_a_key_is_issued_used_and_revoked(sign_in: OpenPage, acme: str, portal_url: str) -> None:
+    page = sign_in("admin@acme.example", administers=acme)
+    page.get_by_role("button", name="OK").click()
+    page.get_by_role("link", name="PBX keys").click()
+    page.get_by_role("button", name="Issue a key").click()
+    secret = page.locator("#new-key").inner_text()
+    assert lose_a_call(portal_url, secret, "7004") == "ignored"
+    page.reload()
+    expect(page.locator("#new-key")).to_have_count(0)
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Revoke").click()
+    expect(page.get_by_text("Revoked")).to_be_visible()
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        lose_a_call(portal_url, secret, "7005")
