@@ -4,6 +4,7 @@ from alembic import context
 from flask import current_app
 from sqlalchemy import text
 
+from portal.database import is_ours
 from portal.extensions import Base
 
 LOCK = 7_279_001  # any number that only migrations use
@@ -13,9 +14,7 @@ def run() -> None:
     """Apply the migrations that `alembic` chose."""
     with current_app.extensions["migrate"].db.engine.begin() as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
-        context.configure(
-            connection=connection, target_metadata=Base.metadata, compare_type=True, compare_server_default=True
-        )
+        context.configure(connection=connection, target_metadata=Base.metadata, include_name=is_ours)
         context.run_migrations()
 
 

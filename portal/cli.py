@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from typing import Any, NoReturn, TypeVar
 
 import click
-from flask import Flask
-from flask.cli import AppGroup
+from flask import Flask, current_app
+from flask.cli import AppGroup, with_appcontext
 
+from portal import config
 from portal.accounts import registration
 from portal.database import enter_scope, every_tenant
+from portal.deliveries import jobs
 from portal.errors import Refusal
 from portal.forms import PortalForm
 from portal.mail_servers import settings as mail_server_settings
@@ -44,8 +46,16 @@ recipients = OneLine("recipients", help='The "Emails of Recipients" of a tenant.
 notifications = OneLine("notifications", help="Which events send mail.")
 
 
+@click.command("worker")
+@with_appcontext
+def worker() -> None:
+    """Try deferred mails again, give up expired ones, delete old events: until a signal ends it."""
+    jobs.run(current_app._get_current_object(), concurrency=config.current().worker_concurrency)  # type: ignore[attr-defined]
+
+
 def init_app(app: Flask) -> None:
     """Give the `flask` command these groups."""
+    app.cli.add_command(worker)
     for group in (accounts, tenants, keys, mail_server, recipients, notifications):
         app.cli.add_command(group)
 

@@ -60,6 +60,8 @@ class Settings(BaseSettings):
         description="Events that one PBX key may post to one process, in the notation of Flask-Limiter",
     )
     event_body_bytes: int = Field(65_536, ge=1024, description="Largest body of an event, in bytes")
+    retention_days: int = Field(90, ge=1, description="Days after which events and their deliveries are deleted")
+    worker_concurrency: int = Field(8, ge=1, le=100, description="Mails that one worker tries again at the same time")
     pbx_web_domain: str = Field(
         "", description="Where people reach the PBX's own web pages; fills in `%%PBX_WEB_DOMAIN%%`"
     )

@@ -86,6 +86,11 @@ def _write_own_rows(session: Session, _context: UOWTransaction, _instances: obje
                 raise ForeignRow(f"{type(row).__name__} of tenant {row.tenant_id} in the scope of {scope}")
 
 
+def is_ours(name: str | None, kind: str, _parents: object) -> bool:
+    """Return whether a table is the portal's, and not the job queue's: for Alembic's `include_name`."""
+    return not (kind == "table" and name is not None and name.startswith("procrastinate_"))
+
+
 def embedded_url(var_dir: Path) -> str:
     """Start Postgres in `var_dir` unless it runs already, and return its address. It stops with its last user."""
     run = (var_dir / "run").resolve()

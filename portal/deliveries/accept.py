@@ -1,26 +1,26 @@
 """Recording an event: one transaction for the event, its mails and their recipients, before the first byte of SMTP."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import UTC, datetime
 from uuid import UUID
 
-from sqlalchemy import insert, select
+from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert as insert_or_skip
 from uuid_utils.compat import uuid4, uuid7
 
-from portal import crypto
+from portal import config, crypto
 from portal.deliveries import reports
 from portal.deliveries.attempt import attempt
-from portal.deliveries.drafts import Draft, draft
 from portal.deliveries.models import Delivery, DeliveryRecipient, RecordedEvent
+from portal.deliveries.prepare import prepare, why_unwanted
 from portal.deliveries.reports import EventReport
-from portal.deliveries.states import Reason
+from portal.deliveries.states import Reason, Status
 from portal.extensions import db
-from portal.notifications import switches
+from portal.mail_servers.selection import in_force
+from portal.notifications import recipients, switches
 from portal.notifications.events import Event
-from portal.notifications.switches import Switch
+from portal.notifications.switches import Audience, Switch
 from portal.tenants.models import Tenant
 
 
@@ -38,29 +38,27 @@ def accept(tenant: Tenant, event: Event) -> EventReport | Conflict:
     """
     event_id = event.id or str(uuid4())
     switch = switches.switch(event.kind.type)
-    reason = _why_ignored(tenant, switch)
-    row_id = _record(tenant, event, event_id, reason)
+    ignored = why_unwanted(tenant, switch)
+    row_id = _record(tenant, event, event_id, ignored)
     if row_id is None:
         db.session.rollback()
         return _repeated(event, event_id)
-    drafts = [] if reason else draft(tenant, event, row_id, switch)
-    _record_drafts(tenant, drafts)
+    if ignored:
+        db.session.commit()
+        return reports.ignored(event_id, ignored)
+    mails, server = _mails(tenant, event, row_id, switch), in_force(tenant.id)
+    letters = [prepare(tenant, event, mail, switch, server) for mail in mails]
+    db.session.add_all(mails)
     db.session.commit()
-    if reason:
-        return reports.ignored(event_id, reason)
-    return reports.of_deliveries(event_id, [attempt(each.letter) if each.letter else each.report for each in drafts])
-
-
-def _why_ignored(tenant: Tenant, switch: Switch) -> Reason | None:
-    if tenant.is_suspended:
-        return Reason.TENANT_SUSPENDED
-    return None if switch.enabled else Reason.SWITCHED_OFF
+    became = [
+        attempt(letter) if letter else reports.of_delivery(mail) for mail, letter in zip(mails, letters, strict=True)
+    ]
+    return reports.of_deliveries(event_id, became)
 
 
 def _record(tenant: Tenant, event: Event, event_id: str, ignored: Reason | None) -> UUID | None:
     """Return the new row's id, or None where the tenant has an event with this id."""
     row_id = uuid7()
-    secrets = event.data.secrets()
     row = {
         "id": row_id,
         "tenant_id": tenant.id,
@@ -69,17 +67,13 @@ def _record(tenant: Tenant, event: Event, event_id: str, ignored: Reason | None)
         "occurred_at": event.time,
         "fingerprint": crypto.keyring().fingerprint(event.canonical.encode()),
         "data": event.data.public(),
-        "secrets_encrypted": _seal(secrets, tenant.id, row_id) if secrets and not ignored else None,
+        "secrets_encrypted": None if ignored else RecordedEvent.seal(event.data.secrets(), tenant.id, row_id),
         "ignored_reason": ignored,
     }
     skip_repeated = (
         insert_or_skip(RecordedEvent).values(row).on_conflict_do_nothing(constraint="uq_events_tenant_id_event_id")
     )
     return db.session.scalar(skip_repeated.returning(RecordedEvent.id))
-
-
-def _seal(secrets: Mapping[str, Any], tenant_id: int, row_id: UUID) -> bytes:
-    return crypto.keyring().encrypt(json.dumps(secrets), f"events.secrets:{tenant_id}:{row_id}")
 
 
 def _repeated(event: Event, event_id: str) -> EventReport | Conflict:
@@ -89,22 +83,32 @@ def _repeated(event: Event, event_id: str) -> EventReport | Conflict:
     return reports.of_recorded(row)
 
 
-def _record_drafts(tenant: Tenant, drafts: Sequence[Draft]) -> None:
-    if not drafts:
-        return
-    db.session.flush()
-    db.session.execute(insert(Delivery), [dict(planned.row) for planned in drafts])
-    rows = [
-        {
-            "delivery_id": planned.row["id"],
-            "address": recipient.address,
-            "tenant_id": tenant.id,
-            "position": position,
-            "status": recipient.status,
-            "text": recipient.text,
-        }
-        for planned in drafts
-        for position, recipient in enumerate(planned.report.recipients)
+def _mails(tenant: Tenant, event: Event, row_id: UUID, switch: Switch) -> list[Delivery]:
+    expires_at = datetime.now(UTC) + event.kind.expiry
+    return [
+        Delivery(
+            id=uuid7(),
+            tenant_id=tenant.id,
+            event_id=row_id,
+            audience=audience,
+            message_id=f"<{uuid4().hex}@{config.current().host}>",
+            attempts=0,
+            expires_at=expires_at,
+            recipients=[
+                DeliveryRecipient(tenant_id=tenant.id, address=address, position=position, status=Status.PENDING)
+                for position, address in enumerate(addresses)
+            ],
+        )
+        for audience, addresses in _audiences(event, switch).items()
     ]
-    if rows:
-        db.session.execute(insert(DeliveryRecipient), rows)
+
+
+def _audiences(event: Event, switch: Switch) -> Mapping[Audience, Sequence[str]]:
+    """Return who gets a mail of their own. The user's shows nobody else's address, and nobody stands in for them."""
+    user = event.data.addressee
+    audiences: dict[Audience, Sequence[str]] = {}
+    if switch.audience is not Audience.USER:
+        audiences[Audience.RECIPIENTS] = recipients.addresses()
+    if switch.audience is Audience.USER or (switch.audience is Audience.BOTH and user):
+        audiences[Audience.USER] = [user] if user else []
+    return audiences

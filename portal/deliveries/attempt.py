@@ -2,8 +2,9 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from uuid import UUID
 
 from flask import current_app
 from sqlalchemy import exists, select, update
@@ -57,15 +58,23 @@ def _send(letter: Letter) -> SendResult:
 
 
 def _judge(letter: Letter, outcomes: Mapping[str, Outcome]) -> DeliveryReport:
-    recipients = tuple(_of_recipient(address, outcomes[address], letter) for address in letter.recipients)
-    status = sum_up(each.status for each in recipients)
-    waiting = any(each.status is Status.DEFERRED for each in recipients)
-    reason = None
-    if status is Status.HELD:
-        unknown = any(outcome.kind is Kind.UNKNOWN for outcome in outcomes.values())
-        reason = Reason.MAY_HAVE_BEEN_SENT if unknown else Reason.MAIL_SERVER_REJECTED
-    next_at = next_attempt(letter.attempts, datetime.now(UTC)) if waiting else None
-    return DeliveryReport(letter.message_id, status, reason, next_at, recipients)
+    tried = tuple(_of_recipient(address, outcomes[address], letter) for address in letter.recipients)
+    recipients = (*letter.settled, *tried)
+    waiting = any(each.status is Status.DEFERRED for each in tried)
+    return DeliveryReport(
+        message_id=letter.message_id,
+        status=sum_up(each.status for each in recipients),
+        reason=_why_held(tried, outcomes) or letter.reason,
+        next_attempt_at=next_attempt(letter.attempts, datetime.now(UTC)) if waiting else None,
+        recipients=recipients,
+    )
+
+
+def _why_held(tried: Sequence[RecipientReport], outcomes: Mapping[str, Outcome]) -> Reason | None:
+    if all(each.status is not Status.HELD for each in tried):
+        return None
+    unknown = any(outcome.kind is Kind.UNKNOWN for outcome in outcomes.values())
+    return Reason.MAY_HAVE_BEEN_SENT if unknown else Reason.MAIL_SERVER_REJECTED
 
 
 def _of_recipient(address: str, outcome: Outcome, letter: Letter) -> RecipientReport:
@@ -116,6 +125,7 @@ def _write(letter: Letter, report: DeliveryReport, result: SendResult) -> None:
                 "text": each.text,
             }
             for each in report.recipients
+            if each.address in letter.recipients
         ],
     )
     if result.pause is not Pause.NONE:
@@ -124,22 +134,22 @@ def _write(letter: Letter, report: DeliveryReport, result: SendResult) -> None:
             letter.route.server_id, letter.route.saved_at, result.pause, advice(worst, letter.route.settings.port)
         )
     if letter.holds_secrets:
-        _erase_secrets(letter)
+        erase_secrets(letter.event_id)
     db.session.commit()
 
 
-def _erase_secrets(letter: Letter) -> None:
+def erase_secrets(event_id: UUID) -> None:
     """Forget the secrets of an event when none of its mails needs them any more, within the caller's transaction."""
     open_recipient = exists().where(DeliveryRecipient.delivery_id == Delivery.id, DeliveryRecipient.status.in_(OPEN))
     still_open = (
         select(Delivery.id)
-        .where(Delivery.event_id == letter.event_id)
+        .where(Delivery.event_id == event_id)
         .where(Delivery.status.in_(OPEN) | open_recipient)
         .exists()
     )
     db.session.execute(
         update(RecordedEvent)
-        .where(RecordedEvent.id == letter.event_id, ~still_open)
+        .where(RecordedEvent.id == event_id, ~still_open)
         .values(secrets_encrypted=None)
         .execution_options(synchronize_session=False)
     )

@@ -1,11 +1,13 @@
 """From a recorded event to a mail that can be sent: words, QR code, sender, Message-ID."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from portal import config
+from portal.deliveries.models import Delivery
+from portal.deliveries.reports import RecipientReport
+from portal.deliveries.states import Reason
 from portal.mail_servers.composing import InlineImage, MimeMessage, Sender, compose
 from portal.mail_servers.connection import SmtpSettings
 from portal.mail_servers.models import MailServer
@@ -40,31 +42,39 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A mail on its way: what `attempt` needs, without the database."""
+    """A mail on its way: what `attempt` needs, without the database.
+
+    `recipients` are those still open; `settled` is what is known of the others.
+    """
 
     tenant_id: int
     event_id: UUID
     delivery_id: UUID
     message_id: str
     recipients: tuple[str, ...]
+    settled: tuple[RecipientReport, ...]
+    reason: Reason | None  # why one of those settled is held
     attempts: int
     holds_secrets: bool
     route: Route
     message: MimeMessage
 
 
-def write(
-    tenant: Tenant, event: Event, route: Route, recipients: Sequence[str], message_id: str, expires_at: datetime
-) -> MimeMessage:
-    """Return the mail. A welcome mail's provisioning token is added to the session, for the caller's commit."""
+def write(tenant: Tenant, event: Event, delivery: Delivery, sender: Sender) -> MimeMessage:
+    """Return the mail, which names all of its recipients also where only some are still open.
+
+    A welcome mail's provisioning token is added to the session, for the caller's commit.
+    """
     context = Context(tenant.name, tenant.domain, tenant.time_zone, tenant.locale, config.current().pbx_web_domain)
     picture, images = None, []
     if isinstance(event.data, UserCreated) and event.data.extension_password:
-        address = qr.address(tokens.issue(tenant.id, _line(tenant, event.data), expires_at))
+        token = tokens.issue(tenant.id, _line(tenant, event.data), delivery.expires_at, made_for=delivery.id)
+        address = qr.address(token)
         picture = qr_code(f"cid:{QR_CODE}", address)
         images = [InlineImage(QR_CODE, "qr-code.png", qr.png(address))]
     words = render(event.kind, event.data, event.time, context, picture)
-    return compose(words, route.sender, recipients, message_id=message_id, date=event.time, images=images)
+    to = [each.address for each in delivery.recipients]
+    return compose(words, sender, to, message_id=delivery.message_id, date=event.time, images=images)
 
 
 def _line(tenant: Tenant, user: UserCreated) -> Line:

@@ -1,16 +1,30 @@
 """Recorded events, the mails they became, and what a mail server said to each recipient."""
 
+import json
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, UniqueConstraint, func, text
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    UniqueConstraint,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 from uuid_utils.compat import uuid7
 
+from portal import crypto
 from portal.database import TenantOwned
 from portal.extensions import Base
+
+# Something may still happen to a mail.
+STILL_OPEN = "(lease_until IS NOT NULL OR next_attempt_at IS NOT NULL OR reason IS NOT NULL)"
 
 
 class RecordedEvent(TenantOwned, Base):
@@ -35,6 +49,24 @@ class RecordedEvent(TenantOwned, Base):
     ignored_reason: Mapped[str | None]
     deliveries: Mapped[list["Delivery"]] = relationship(back_populates="event", order_by="Delivery.id")
 
+    @staticmethod
+    def seal(secrets: Mapping[str, Any], tenant_id: int, row_id: UUID) -> bytes | None:
+        """Return the secret fields encrypted for their row, None where there are none."""
+        return crypto.keyring().encrypt(json.dumps(secrets), _secrets_place(tenant_id, row_id)) if secrets else None
+
+    @property
+    def secrets(self) -> dict[str, Any]:
+        """The secret fields, none where they were erased."""
+        if self.secrets_encrypted is None:
+            return {}
+        place = _secrets_place(self.tenant_id, self.id)
+        opened: dict[str, Any] = json.loads(crypto.keyring().decrypt(self.secrets_encrypted, place))
+        return opened
+
+
+def _secrets_place(tenant_id: int, row_id: UUID) -> str:
+    return f"events.secrets:{tenant_id}:{row_id}"
+
 
 class Delivery(TenantOwned, Base):
     """One mail of an event, to the tenant's recipients or to the new user."""
@@ -46,18 +78,27 @@ class Delivery(TenantOwned, Base):
         ),
         UniqueConstraint("tenant_id", "id"),
         Index("ix_deliveries_event_id", "event_id"),
-        Index(
-            "ix_deliveries_due", "next_attempt_at", postgresql_where=text("status = 'deferred' OR status = 'partial'")
-        ),
+        Index("ix_deliveries_due", "next_attempt_at", postgresql_where=text("next_attempt_at IS NOT NULL")),
         Index("ix_deliveries_leased", "lease_until", postgresql_where=text("lease_until IS NOT NULL")),
+        Index("ix_deliveries_open", "expires_at", postgresql_where=text(STILL_OPEN)),
+        Index("ix_deliveries_held", "tenant_id", "id", postgresql_where=text("reason IS NOT NULL")),
         CheckConstraint("audience IN ('recipients', 'user')", name="audience_known"),
-        CheckConstraint("status IN ('pending', 'sent', 'partial', 'deferred', 'failed', 'held')", name="status_known"),
         CheckConstraint(
-            "reason IN ('no_mail_server', 'no_recipients', 'mail_server_rejected', 'may_have_been_sent')",
+            "status IN ('pending', 'sent', 'partial', 'deferred', 'failed', 'held', 'expired', 'discarded')",
+            name="status_known",
+        ),
+        CheckConstraint(
+            "reason IN ('no_mail_server', 'no_recipients', 'mail_server_rejected', 'may_have_been_sent', "
+            "'switched_off', 'tenant_suspended')",
             name="reason_known",
         ),
         CheckConstraint("(status = 'pending') = (lease_until IS NOT NULL)", name="pending_is_leased"),
         CheckConstraint("status <> 'deferred' OR next_attempt_at IS NOT NULL", name="deferred_has_a_time"),
+        CheckConstraint("status <> 'held' OR reason IS NOT NULL", name="held_has_a_reason"),
+        CheckConstraint(
+            f"status NOT IN ('sent', 'failed', 'expired', 'discarded') OR NOT {STILL_OPEN}",
+            name="finished_is_not_open",
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
@@ -90,7 +131,9 @@ class DeliveryRecipient(TenantOwned, Base):
             name="fk_delivery_recipients_delivery",
             ondelete="CASCADE",
         ),
-        CheckConstraint("status IN ('pending', 'sent', 'deferred', 'failed', 'held')", name="status_known"),
+        CheckConstraint(
+            "status IN ('pending', 'sent', 'deferred', 'failed', 'held', 'expired', 'discarded')", name="status_known"
+        ),
         CheckConstraint("code BETWEEN 200 AND 599", name="code_is_smtp"),
     )
 

@@ -60,11 +60,12 @@ def of_recorded(event: RecordedEvent) -> EventReport:
     if event.ignored_reason:
         report = ignored(event.event_id, Reason(event.ignored_reason))
     else:
-        report = of_deliveries(event.event_id, map(_of_delivery, event.deliveries))
+        report = of_deliveries(event.event_id, map(of_delivery, event.deliveries))
     return replace(report, duplicate=True)
 
 
-def _of_delivery(row: Delivery) -> DeliveryReport:
+def of_delivery(row: Delivery) -> DeliveryReport:
+    """Return what is true now of a recorded mail."""
     # A mail that is being sent at this moment will be tried again, should this attempt never end.
     status = Status.DEFERRED if row.status == Status.PENDING else Status(row.status)
     return DeliveryReport(
@@ -72,10 +73,11 @@ def _of_delivery(row: Delivery) -> DeliveryReport:
         status=status,
         reason=Reason(row.reason) if row.reason else None,
         next_attempt_at=row.lease_until or row.next_attempt_at,
-        recipients=tuple(map(_of_recipient, row.recipients)),
+        recipients=tuple(map(of_recipient, row.recipients)),
     )
 
 
-def _of_recipient(row: DeliveryRecipient) -> RecipientReport:
+def of_recipient(row: DeliveryRecipient) -> RecipientReport:
+    """Return what is known of one recipient."""
     status = Status.DEFERRED if row.status == Status.PENDING else Status(row.status)
     return RecipientReport(row.address, status, row.stage, row.code, row.enhanced_code, row.text)

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 RETRY_AFTER = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 15, 60, 240, 720, 1440))
 SPREAD = 0.2
+AFTER_PAUSE = timedelta(seconds=30)
 LEASE = timedelta(
     minutes=3
 )  # longer than the two mails of an event may take: 10 s up to the final dot, 60 s for its reply
@@ -14,3 +15,8 @@ def next_attempt(attempts: int, now: datetime) -> datetime:
     """Return when to try again after `attempts` attempts, spread by 20 % so that many do not come at once."""
     wait = RETRY_AFTER[min(attempts, len(RETRY_AFTER)) - 1]
     return now + wait * random.uniform(1 - SPREAD, 1 + SPREAD)  # noqa: S311 (no secret)
+
+
+def after_pause(until: datetime) -> datetime:
+    """Return when to try again after a pause: soon, but not all at once."""
+    return until + AFTER_PAUSE * random.random()  # noqa: S311

@@ -13,6 +13,8 @@ class Status(StrEnum):
     DEFERRED = "deferred"
     FAILED = "failed"
     HELD = "held"
+    EXPIRED = "expired"  # not sent in time
+    DISCARDED = "discarded"  # by a person
     IGNORED = "ignored"
 
 
@@ -28,6 +30,7 @@ class Reason(StrEnum):
 
 
 OPEN = (Status.PENDING, Status.DEFERRED, Status.HELD)
+ENDED = (Status.FAILED, Status.EXPIRED, Status.DISCARDED)
 
 
 def sum_up(parts: Iterable[Status]) -> Status:
@@ -37,4 +40,4 @@ def sum_up(parts: Iterable[Status]) -> Status:
         return found.pop()
     if found & {Status.SENT, Status.PARTIAL}:
         return Status.PARTIAL
-    return next(status for status in (*OPEN, Status.FAILED) if status in found)
+    return next(status for status in (*OPEN, *ENDED) if status in found)

@@ -8,6 +8,8 @@ from portal.database import every_tenant
 from portal.extensions import db
 from portal.mail_servers.models import MailServer
 from portal.mail_servers.outcome import Pause
+from portal.mail_servers.selection import of_owner
+from portal.signals import mend
 
 BRIEFLY = timedelta(minutes=1)
 
@@ -26,6 +28,19 @@ def apply(server_id: int, seen_saved_at: datetime, pause: Pause, text: str) -> N
             .values(**values, pause_text=text)
             .execution_options(synchronize_session=False)
         )
+
+
+def lift(owner: int | None) -> None:
+    """Try the paused server of a tenant, or the system's for None, again now, on a person's word.
+
+    What was rejected stays until its settings are saved.
+    """
+    with every_tenant():
+        server = of_owner(owner, to_change=True)
+        if server is not None and server.rejected_at is None:
+            server.paused_until = server.pause_text = None
+            mend(owner, server_changed=True)
+        db.session.commit()
 
 
 def paused_until(server: MailServer) -> datetime | None:

@@ -7,10 +7,13 @@ from portal.extensions import db
 from portal.mail_servers.models import MailServer
 
 
-def of_owner(tenant_id: int | None) -> MailServer | None:
-    """Return the mail server that the tenant itself set, or the system's for None."""
+def of_owner(tenant_id: int | None, *, to_change: bool = False) -> MailServer | None:
+    """Return the mail server that the tenant itself set, or the system's for None. `to_change` locks it."""
+    query = select(MailServer).where(MailServer.tenant_id.is_not_distinct_from(tenant_id))
+    if to_change:
+        query = query.with_for_update().execution_options(populate_existing=True)
     with every_tenant():
-        return db.session.scalar(select(MailServer).where(MailServer.tenant_id.is_not_distinct_from(tenant_id)))
+        return db.session.scalar(query)
 
 
 def shared() -> MailServer | None:

@@ -9,6 +9,7 @@ from portal.extensions import db
 from portal.mail_servers.connection import AuthMode, Encryption, SmtpSettings
 from portal.mail_servers.models import MailServer
 from portal.mail_servers.selection import of_owner
+from portal.signals import mend
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def save(owner: int | None, entered: Entered) -> MailServer | Refusal:
     if isinstance(settings, Refusal):
         return settings
     with every_tenant():
-        server = of_owner(owner) or MailServer(tenant_id=owner, shared=False)
+        server = of_owner(owner, to_change=True) or MailServer(tenant_id=owner, shared=False)
         server.provider, server.host, server.port = entered.provider, settings.host, settings.port
         server.encryption, server.auth_mode = settings.encryption, settings.auth_mode
         server.username, server.password = settings.username, settings.password
@@ -68,6 +69,7 @@ def save(owner: int | None, entered: Entered) -> MailServer | Refusal:
         server.paused_until = server.pause_text = server.rejected_at = None
         server.saved_at = datetime.now(UTC)
         db.session.add(server)
+        mend(owner, server_changed=True)
         db.session.commit()
     return server
 
@@ -78,16 +80,18 @@ def remove(tenant_id: int) -> None:
         server = of_owner(tenant_id)
         if server is not None:
             db.session.delete(server)
+            mend(tenant_id, server_changed=True)
             db.session.commit()
 
 
 def share(on: bool) -> MailServer | Refusal:
     """Let all tenants use the system's mail server, or none of them."""
     with every_tenant():
-        server = of_owner(None)
+        server = of_owner(None, to_change=True)
         if server is None:
             return Refusal("host", "Set the system's mail server first.")
         server.shared = on
+        mend(None)
         db.session.commit()
     return server
 

@@ -9,6 +9,7 @@ from portal.errors import Refusal
 from portal.extensions import db
 from portal.forms import address
 from portal.notifications.models import Recipient
+from portal.signals import mend
 from portal.tenants.models import Tenant
 
 MAXIMUM = 50
@@ -42,4 +43,5 @@ def replace(tenant: Tenant, new: Sequence[str]) -> None:
     db.session.execute(delete(Recipient))
     db.session.flush()
     db.session.add_all(Recipient(tenant_id=tenant.id, address=each) for each in new)
+    mend(tenant.id)
     db.session.commit()

@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from portal.extensions import db
 from portal.notifications.models import NotificationSwitch
+from portal.signals import mend
 from portal.tenants.models import Tenant
 
 
@@ -43,6 +44,7 @@ def switches(event_types: Iterable[str]) -> Mapping[str, Switch]:
 
 def turn(tenant: Tenant, event_types: Iterable[str], *, on: bool) -> None:
     """Turn the mails of these event types on or off."""
+    mend(tenant.id)
     _set(tenant, event_types, enabled=on)
 
 

@@ -23,6 +23,7 @@ class ProvisioningToken(TenantOwned, Base):
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
     token_hash: Mapped[bytes] = mapped_column(unique=True)
+    made_for: Mapped[UUID | None] = mapped_column(index=True)
     line_encrypted: Mapped[bytes | None]
     expires_at: Mapped[datetime]
     spent_at: Mapped[datetime | None]

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from enum import StrEnum
+from uuid import UUID
 
 from sqlalchemy import Row, Select, select, update
 
@@ -26,16 +27,21 @@ class State(StrEnum):
     UNKNOWN = "unknown"
 
 
-def issue(tenant_id: int, line: Line, expires_at: datetime) -> str:
+def issue(tenant_id: int, line: Line, expires_at: datetime, made_for: UUID | None = None) -> str:
     """Return a new token for the line, added to the session: the caller commits.
 
-    Only its hash is stored, so it cannot be read again.
+    Only its hash is stored, so it cannot be read again. An unspent token that was made for the same dies.
     """
     token = crypto.new_token()
+    if made_for is not None:
+        db.session.execute(
+            update(ProvisioningToken).where(ProvisioningToken.made_for == made_for).values(line_encrypted=None)
+        )
     db.session.add(
         ProvisioningToken(
             tenant_id=tenant_id,
             token_hash=crypto.hash_token(token),
+            made_for=made_for,
             line_encrypted=crypto.keyring().encrypt(line.to_json(), _place(tenant_id)),
             expires_at=expires_at,
         )

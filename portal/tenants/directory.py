@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from portal.accounts.models import Account, Membership
 from portal.errors import Refusal
 from portal.extensions import db
+from portal.signals import mend
 from portal.tenants.models import Tenant
 
 PAGE = 50
@@ -64,6 +65,7 @@ def suspend(tenant: Tenant) -> None:
 def resume(tenant: Tenant) -> None:
     """Let the tenant's events send mail again."""
     tenant.suspended_at = None
+    mend(tenant.id)
     db.session.commit()
 
 

@@ -78,7 +78,7 @@ def test_it_takes(field: str, given: str, taken: Any) -> None:
         ("port", "70000", "from 1 to 65535"),
         ("port", "-25", "from 1 to 65535"),
         ("port", "25.0", "from 1 to 65535"),
-        ("port", "５８７", "from 1 to 65535"),
+        ("port", "\N{FULLWIDTH DIGIT FIVE}87", "from 1 to 65535"),
         ("port", "9" * 5000, "from 1 to 65535"),
         ("port", None, "Enter the port"),
         ("host", "", "name or IP address"),

@@ -1,6 +1,7 @@
 """Saving a mail server: what happens to its password, and to a pause."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -16,7 +17,7 @@ from portal.mail_servers.selection import of_owner
 from portal.tenants import directory
 from tests.ready import entered
 
-SIGNS_IN = {"auth_mode": AuthMode.AUTO, "username": "mailer", "password": "saved secret"}
+SIGNS_IN: dict[str, Any] = {"auth_mode": AuthMode.AUTO, "username": "mailer", "password": "saved secret"}
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_a_password_that_is_not_typed_stays(owner: int) -> None:
     [{"host": "198.51.100.1"}, {"port": 588}, {"encryption": Encryption.TLS}, {"username": "other"}],
     ids=lambda change: next(iter(change)),
 )
-def test_a_saved_password_does_not_go_elsewhere(owner: int, change: dict[str, object]) -> None:
+def test_a_saved_password_does_not_go_elsewhere(owner: int, change: dict[str, Any]) -> None:
     settings.save(owner, entered(587, **SIGNS_IN))
     changed = entered(**{"port": 587, **SIGNS_IN, "password": None, **change})
     for refused in (settings.complete(owner, changed), settings.save(owner, changed)):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from email import message_from_bytes
+from email import message_from_bytes, policy
 
 import pytest
 import trustme
@@ -48,7 +48,7 @@ def test_a_working_server_gets_the_mail() -> None:
     assert result == testing.Result(
         "sent", "Connected, signed in: the mail server took the test e-mail for admin@acme.example."
     )
-    message = message_from_bytes(mail.content)
+    message = message_from_bytes(mail.content, policy=policy.default)
     assert mail.recipients == ME
     assert message["From"] == "Acme <pbx@acme.example>"
     assert message["Subject"] == testing.WORDS.subject
@@ -118,7 +118,7 @@ def test_a_server_that_does_not_confirm_may_have_sent_it() -> None:
     assert "may have been sent" in result.advice
 
 
-def test_a_saved_password_is_not_sent_to_another_server(app: Flask) -> None:
+def test_a_saved_password_is_not_sent_to_another_server(context: Flask) -> None:
     with SmtpPeer(accounts={"mailer": "right"}) as saved, SmtpPeer(accounts={"mailer": "right"}) as other:
         signs_in = {"auth_mode": AuthMode.PLAIN, "username": "mailer"}
         settings.save(None, entered(saved.port, **signs_in, password="right"))

@@ -1,0 +1,62 @@
+"""What a person decides about a mail: to give it up, or to send it once more."""
+
+from collections.abc import Collection
+from datetime import UTC, datetime
+from uuid import UUID
+
+from sqlalchemy import select, text
+from sqlalchemy.orm import joinedload
+from uuid_utils.compat import uuid4, uuid7
+
+from portal import config
+from portal.deliveries.endings import end
+from portal.deliveries.models import STILL_OPEN, Delivery, DeliveryRecipient
+from portal.deliveries.states import Status
+from portal.errors import Refusal
+from portal.extensions import db
+from portal.notifications.kinds import KINDS
+
+
+def discard(delivery_ids: Collection[UUID]) -> int:
+    """Give these mails of the tenant in scope up, and return how many were still open. One that is being sent stays."""
+    query = select(Delivery).where(Delivery.id.in_(delivery_ids), text(STILL_OPEN), Delivery.lease_until.is_(None))
+    open_ones = db.session.scalars(query.with_for_update(skip_locked=True)).all()
+    for delivery in open_ones:
+        end(delivery, Status.DISCARDED)
+    db.session.commit()
+    return len(open_ones)
+
+
+def send_again(delivery_id: UUID) -> Delivery | Refusal:
+    """Return a new mail like this one of the tenant in scope, with a Message-ID of its own, which goes out at once.
+
+    A welcome mail can be sent again only while the secrets of its event exist.
+    """
+    query = select(Delivery).where(Delivery.id == delivery_id).options(joinedload(Delivery.event))
+    first = db.session.scalar(query)
+    if first is None or first.status not in {Status.SENT, Status.PARTIAL, Status.FAILED, Status.EXPIRED}:
+        return Refusal("delivery", "Only a mail that was sent, refused or given up can be sent again.")
+    kind, event = KINDS[first.event.type], first.event
+    if kind.fields.secret_names() and event.secrets_encrypted is None:
+        return Refusal("delivery", "Its password was erased when it was delivered. Have the PBX report the user again.")
+    now = datetime.now(UTC)
+    once_more = Delivery(
+        id=uuid7(),
+        tenant_id=first.tenant_id,
+        event_id=first.event_id,
+        audience=first.audience,
+        message_id=f"<{uuid4().hex}@{config.current().host}>",
+        status=Status.DEFERRED,
+        attempts=0,
+        next_attempt_at=now,
+        expires_at=now + kind.expiry,
+        recipients=[
+            DeliveryRecipient(
+                tenant_id=each.tenant_id, address=each.address, position=each.position, status=Status.DEFERRED
+            )
+            for each in first.recipients
+        ],
+    )
+    db.session.add(once_more)
+    db.session.commit()
+    return once_more

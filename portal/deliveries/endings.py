@@ -1,0 +1,57 @@
+"""How a mail ends without being sent, and how what is no longer needed is forgotten."""
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import delete, func, select, text
+
+from portal import config
+from portal.database import every_tenant
+from portal.deliveries.attempt import erase_secrets
+from portal.deliveries.models import STILL_OPEN, Delivery, RecordedEvent
+from portal.deliveries.states import OPEN, Status, sum_up
+from portal.extensions import db
+from portal.provisioning import tokens
+
+BATCH = 1000
+
+
+def expire() -> int:
+    """Give up the mails whose time is over, with the last thing that was said about them, and return how many."""
+    query = (
+        select(Delivery)
+        .where(text(STILL_OPEN), Delivery.expires_at <= func.now())
+        .order_by(Delivery.expires_at)
+        .limit(BATCH)
+        .with_for_update(skip_locked=True)
+    )
+    with every_tenant():
+        expired = db.session.scalars(query).all()
+        for delivery in expired:
+            end(delivery, Status.EXPIRED)
+        db.session.commit()
+    return len(expired)
+
+
+def end(delivery: Delivery, ending: Status) -> None:
+    """End what is still open of a mail, without a commit. Its secrets go where nothing else needs them."""
+    for each in delivery.recipients:
+        if each.status in OPEN:
+            each.status = ending
+    delivery.status = sum_up([Status(each.status) for each in delivery.recipients] or [ending])
+    delivery.lease_until = delivery.next_attempt_at = delivery.reason = None
+    db.session.flush()
+    erase_secrets(delivery.event_id)
+
+
+def purge() -> int:
+    """Delete events that are older than the retention allows, and what hangs on them, and return how many."""
+    oldest = datetime.now(UTC) - timedelta(days=config.current().retention_days)
+    old = select(RecordedEvent.id).where(RecordedEvent.received_at < oldest).limit(BATCH)
+    deleted = 0
+    with every_tenant():
+        while batch := db.session.scalars(old).all():
+            db.session.execute(delete(RecordedEvent).where(RecordedEvent.id.in_(batch)))
+            db.session.commit()
+            deleted += len(batch)
+    tokens.erase_expired()
+    return deleted

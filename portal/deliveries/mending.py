@@ -1,0 +1,58 @@
+"""Letting mail go on that is held or waits, oldest first and at a measured pace."""
+
+from collections.abc import Collection
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, and_, func, or_, select, update
+
+from portal.database import every_tenant
+from portal.deliveries.models import Delivery, DeliveryRecipient
+from portal.deliveries.states import Reason, Status
+from portal.extensions import db
+from portal.signals import mended
+
+PACE = timedelta(milliseconds=500)  # between two mails of a tenant: a mended mail server is not to be buried at once
+# A person decides about what may have been sent already.
+MENDABLE = tuple(reason for reason in Reason if reason is not Reason.MAY_HAVE_BEEN_SENT)
+
+_waits = Delivery.next_attempt_at.is_not(None)
+
+
+@mended.connect
+def release(tenant_id: int | None, server_changed: bool = False) -> None:
+    """Make the held mail of a tenant due, or of all tenants for None, within the caller's transaction."""
+    held = Delivery.reason.in_(MENDABLE)
+    of_tenant = Delivery.tenant_id == tenant_id if tenant_id is not None else Delivery.tenant_id.is_not(None)
+    with every_tenant():
+        _make_due(and_(of_tenant, or_(held, _waits) if server_changed else held))
+
+
+def send_now(delivery_ids: Collection[UUID]) -> int:
+    """Make these mails of the tenant in scope due, whatever they wait for, and return how many it were."""
+    count = _make_due(and_(Delivery.id.in_(delivery_ids), or_(Delivery.reason.is_not(None), _waits)))
+    db.session.commit()
+    return count
+
+
+def _make_due(chosen: ColumnElement[bool]) -> int:
+    nth = func.row_number().over(partition_by=Delivery.tenant_id, order_by=Delivery.id) - 1
+    waiting = select(Delivery.id, (func.now() + nth * PACE).label("at")).where(chosen, Delivery.lease_until.is_(None))
+    due = waiting.cte("due")
+    go_on = (
+        update(DeliveryRecipient)
+        .where(DeliveryRecipient.delivery_id == due.c.id, DeliveryRecipient.status == Status.HELD)
+        .values(status=Status.DEFERRED)
+        .execution_options(synchronize_session=False)
+    )
+    made_due = (
+        update(Delivery)
+        .where(Delivery.id == due.c.id)
+        .values(
+            status=func.replace(Delivery.status, Status.HELD, Status.DEFERRED), reason=None, next_attempt_at=due.c.at
+        )
+        .returning(Delivery.id)
+        .execution_options(synchronize_session=False)
+    )
+    db.session.execute(go_on)
+    return len(db.session.execute(made_due).all())

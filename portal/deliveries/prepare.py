@@ -1,0 +1,80 @@
+"""How a mail goes on, looked at anew before each attempt: it is sent, it waits, or it is held."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from portal.deliveries import letters, reports
+from portal.deliveries.letters import Letter, Route
+from portal.deliveries.models import Delivery, DeliveryRecipient
+from portal.deliveries.schedule import LEASE, after_pause
+from portal.deliveries.states import Reason, Status, sum_up
+from portal.mail_servers.models import MailServer
+from portal.mail_servers.pause import paused_until
+from portal.notifications.events import Event
+from portal.notifications.switches import Switch
+from portal.tenants.models import Tenant
+
+TO_BE_TRIED = (Status.PENDING, Status.DEFERRED)
+
+
+def prepare(
+    tenant: Tenant, event: Event, delivery: Delivery, switch: Switch, server: MailServer | None
+) -> Letter | None:
+    """Return the letter to send now, with its lease noted on the row; None where the row notes why it has to wait.
+
+    The caller commits. A welcome mail's token is added to the session.
+    """
+    to_try = [each for each in delivery.recipients if each.status in TO_BE_TRIED]
+    reason = why_unwanted(tenant, switch) or _why_held(to_try, server)
+    until = paused_until(server) if server else None
+    if server is None or reason or until:
+        _wait(delivery, to_try, reason, after_pause(until) if until and not reason else None, server)
+        return None
+    route = Route.through(server, tenant)
+    delivery.status, delivery.lease_until, delivery.next_attempt_at = Status.PENDING, datetime.now(UTC) + LEASE, None
+    delivery.mail_server = route.label
+    delivery.attempts += 1
+    return Letter(
+        tenant_id=tenant.id,
+        event_id=delivery.event_id,
+        delivery_id=delivery.id,
+        message_id=delivery.message_id,
+        recipients=tuple(each.address for each in to_try),
+        settled=tuple(reports.of_recipient(each) for each in delivery.recipients if each not in to_try),
+        reason=Reason(delivery.reason) if delivery.reason else None,
+        attempts=delivery.attempts,
+        holds_secrets=bool(event.data.secret_names()),
+        route=route,
+        message=letters.write(tenant, event, delivery, route.sender),
+    )
+
+
+def why_unwanted(tenant: Tenant, switch: Switch) -> Reason | None:
+    """Return why the tenant wants no mail about an event kind, or None."""
+    if tenant.is_suspended:
+        return Reason.TENANT_SUSPENDED
+    return None if switch.enabled else Reason.SWITCHED_OFF
+
+
+def _why_held(to_try: Sequence[DeliveryRecipient], server: MailServer | None) -> Reason | None:
+    if not to_try:
+        return Reason.NO_RECIPIENTS
+    if server is None:
+        return Reason.NO_MAIL_SERVER
+    return Reason.MAIL_SERVER_REJECTED if server.rejected_at else None
+
+
+def _wait(
+    delivery: Delivery,
+    to_try: Sequence[DeliveryRecipient],
+    reason: Reason | None,
+    next_attempt_at: datetime | None,
+    server: MailServer | None,
+) -> None:
+    status = Status.HELD if reason else Status.DEFERRED
+    for each in to_try:
+        each.status = status
+        each.text = each.text or (server.pause_text if server else None)
+    delivery.status = sum_up([Status(each.status) for each in delivery.recipients] or [status])
+    delivery.reason = reason or delivery.reason
+    delivery.next_attempt_at, delivery.lease_until = next_attempt_at, None

@@ -1,0 +1,70 @@
+"""Trying a recorded mail again: what is due, and who of all workers may have it."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy.orm import joinedload, selectinload
+
+from portal.database import enter_scope, every_tenant
+from portal.deliveries.attempt import attempt
+from portal.deliveries.models import Delivery, DeliveryRecipient, RecordedEvent
+from portal.deliveries.prepare import prepare
+from portal.deliveries.reports import DeliveryReport
+from portal.deliveries.states import Status
+from portal.extensions import db
+from portal.mail_servers.selection import in_force
+from portal.notifications import recipients, switches
+from portal.notifications.events import Event
+from portal.notifications.kinds import KINDS
+from portal.notifications.switches import Audience
+from portal.tenants import directory
+
+
+def due(most: int) -> Sequence[tuple[int, UUID]]:
+    """Return tenant and id of mails whose time has come, or whose lease ran out because a process died."""
+    query = select(Delivery.tenant_id, Delivery.id).where(_is_due()).order_by(Delivery.id).limit(most)
+    with every_tenant():
+        return [(tenant_id, delivery_id) for tenant_id, delivery_id in db.session.execute(query)]
+
+
+def retry(tenant_id: int, delivery_id: UUID) -> DeliveryReport | None:
+    """Try a mail again and return what became of it; None where it has to wait, or another worker has it."""
+    enter_scope(tenant_id)
+    delivery = _claim(delivery_id)
+    if delivery is None:
+        db.session.rollback()
+        return None
+    event = _restored(delivery.event)
+    _add_late_recipients(delivery)
+    switch, server = switches.switch(event.kind.type), in_force(tenant_id)
+    letter = prepare(directory.get(tenant_id), event, delivery, switch, server)
+    db.session.commit()
+    return attempt(letter) if letter else None
+
+
+def _is_due() -> ColumnElement[bool]:
+    now = func.now()
+    return and_(or_(Delivery.next_attempt_at <= now, Delivery.lease_until <= now), Delivery.expires_at > now)
+
+
+def _claim(delivery_id: UUID) -> Delivery | None:
+    """Return the mail, locked until the next commit."""
+    query = select(Delivery).where(Delivery.id == delivery_id, _is_due()).with_for_update(skip_locked=True, of=Delivery)
+    with_all = (joinedload(Delivery.event), selectinload(Delivery.recipients))
+    return db.session.scalar(query.options(*with_all).execution_options(populate_existing=True))
+
+
+def _restored(row: RecordedEvent) -> Event:
+    kind = KINDS[row.type]
+    data = kind.fields.model_validate(row.data | row.secrets)
+    return Event(row.event_id, kind, None, row.occurred_at, data, canonical="")
+
+
+def _add_late_recipients(delivery: Delivery) -> None:
+    """Give a mail that was held for want of recipients those that the tenant has now."""
+    if not delivery.recipients and delivery.audience == Audience.RECIPIENTS:
+        delivery.recipients = [
+            DeliveryRecipient(tenant_id=delivery.tenant_id, address=address, position=position, status=Status.PENDING)
+            for position, address in enumerate(recipients.addresses())
+        ]

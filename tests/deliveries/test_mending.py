@@ -1,0 +1,227 @@
+"""Held mail: mended, sent by hand, discarded, sent again."""
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from uuid import UUID
+
+import pytest
+from flask import Flask
+from sqlalchemy import select, text
+
+from portal.database import enter_scope, every_tenant
+from portal.deliveries import again, mending, retry
+from portal.deliveries.models import Delivery
+from portal.deliveries.states import Reason
+from portal.errors import Refusal
+from portal.extensions import db
+from portal.mail_servers import pause
+from portal.mail_servers import settings as mail_server_settings
+from portal.notifications import recipients, switches
+from portal.tenants import directory
+from portal.tenants.models import Tenant
+from tests.deliveries.test_welcome import USER
+from tests.ready import PEOPLE, Post, entered
+from tests.smtp_peer import Act, SmtpPeer, refusing_port
+
+
+@pytest.fixture
+def tenant(app: Flask, ready: str) -> Iterator[Tenant]:
+    """Acme, in its scope."""
+    with app.app_context():
+        tenant = directory.find(ready)
+        assert tenant is not None
+        enter_scope(tenant.id)
+        yield tenant
+        db.session.remove()
+
+
+def work() -> int:
+    """Do what is due now, as a worker does, and return how many mails that was."""
+    waiting = retry.due(1000)
+    for tenant_id, delivery_id in waiting:
+        retry.retry(tenant_id, delivery_id)
+    return len(waiting)
+
+
+def statuses() -> list[str]:
+    with every_tenant():
+        return list(db.session.scalars(select(Delivery.status).order_by(Delivery.id)))
+
+
+def ids() -> list[UUID]:
+    return list(db.session.scalars(select(Delivery.id).order_by(Delivery.id)))
+
+
+def no_server(tenant: Tenant, peer: SmtpPeer) -> Callable[[], object]:
+    mail_server_settings.remove(tenant.id)
+    return lambda: mail_server_settings.save(tenant.id, entered(peer.port))
+
+
+def no_shared_server(tenant: Tenant, peer: SmtpPeer) -> Callable[[], object]:
+    mail_server_settings.remove(tenant.id)
+    mail_server_settings.save(None, entered(peer.port))
+    return lambda: mail_server_settings.share(True)
+
+
+def no_recipients(tenant: Tenant, peer: SmtpPeer) -> Callable[[], object]:
+    recipients.replace(tenant, [])
+    return lambda: recipients.replace(tenant, PEOPLE)
+
+
+def rejected(tenant: Tenant, peer: SmtpPeer) -> Callable[[], object]:
+    peer.script = {"mail": "550 5.7.1 not from here"}
+
+    def mend() -> None:
+        peer.script = {}
+        mail_server_settings.save(tenant.id, entered(peer.port))
+
+    return mend
+
+
+@pytest.mark.parametrize("hinder", [no_server, no_shared_server, no_recipients, rejected])
+def test_held_mail_goes_out_when_what_held_it_is_mended(
+    tenant: Tenant, app: Flask, post: Post, peer: SmtpPeer, hinder: Callable[[Tenant, SmtpPeer], Callable[[], object]]
+) -> None:
+    mend = hinder(tenant, peer)
+    assert post().json["status"] == "held"
+    enter_scope(tenant.id)
+    assert work() == 0
+    mend()
+    assert work() == 1
+    assert statuses() == ["sent"]
+    assert [mail.recipients for mail in peer.mails] == [PEOPLE]
+
+
+@pytest.mark.parametrize(
+    ("hinder", "mend"),
+    [
+        (directory.suspend, directory.resume),
+        (
+            lambda tenant: switches.turn(tenant, ["queue.call_lost"], on=False),
+            lambda tenant: switches.turn(tenant, ["queue.call_lost"], on=True),
+        ),
+    ],
+)
+def test_a_retry_that_was_held_goes_on_when_the_tenant_wants_it_again(
+    tenant: Tenant, post: Post, peer: SmtpPeer, hinder: Callable[[Tenant], None], mend: Callable[[Tenant], None]
+) -> None:
+    peer.script = {"dot": "451 later"}
+    post()
+    peer.script = {}
+    hinder(tenant)
+    enter_scope(tenant.id)
+    mending.send_now(ids())
+    work()
+    assert statuses() == ["held"]
+    mend(tenant)
+    work()
+    assert statuses() == ["sent"]
+
+
+def test_held_mail_goes_out_oldest_first_at_a_measured_pace(tenant: Tenant, post: Post, peer: SmtpPeer) -> None:
+    mend = no_server(tenant, peer)
+    for number in range(5):
+        post(data={"queue_number": "8000", "caller_number": f"700{number}"})
+    enter_scope(tenant.id)
+    mend()
+    times = list(db.session.scalars(select(Delivery.next_attempt_at).order_by(Delivery.id)))
+    gaps = [(later - earlier) for earlier, later in pairwise(times) if earlier and later]
+    assert gaps == [mending.PACE] * 4
+    db.session.execute(text("UPDATE deliveries SET next_attempt_at = now()"))
+    db.session.commit()
+    work()
+    assert [b"700%d" % number in mail.content for number, mail in enumerate(peer.mails)] == [True] * 5
+
+
+def test_a_paused_server_is_tried_again_on_a_persons_word(tenant: Tenant, post: Post, peer: SmtpPeer) -> None:
+    peer.script = {"greeting": "421 4.3.2 closing"}
+    assert post().json["status"] == "deferred"
+    peer.script = {}
+    enter_scope(tenant.id)
+    assert work() == 0
+    pause.lift(tenant.id)
+    assert work() == 1
+    assert statuses() == ["sent"]
+
+
+def test_saving_settings_ends_the_pause_and_the_waiting(tenant: Tenant, post: Post, peer: SmtpPeer) -> None:
+    with refusing_port() as port:
+        mail_server_settings.save(tenant.id, entered(port))
+        assert post().json["status"] == "deferred"
+    enter_scope(tenant.id)
+    mail_server_settings.save(tenant.id, entered(peer.port))
+    assert work() == 1
+    assert statuses() == ["sent"]
+
+
+def test_send_now_and_discard_work_on_a_selection(tenant: Tenant, post: Post, peer: SmtpPeer) -> None:
+    peer.script = {"dot": "451 later"}
+    for _ in range(3):
+        post()
+    peer.script = {}
+    enter_scope(tenant.id)
+    first, second, _ = ids()
+    assert mending.send_now([first]) == 1
+    assert again.discard([second]) == 1
+    assert work() == 1
+    assert statuses() == ["sent", "discarded", "deferred"]
+    assert again.discard([first, second]) == 0, "what has ended stays as it is"
+    assert mending.send_now([second]) == 0
+
+
+def test_what_may_have_been_sent_waits_for_a_person(tenant: Tenant, post: Post, peer: SmtpPeer) -> None:
+    peer.script = {"dot": Act.DROP}
+    post("user.created", USER | {"email": None})
+    peer.script = {}
+    enter_scope(tenant.id)
+    mail_server_settings.save(tenant.id, entered(peer.port))
+    assert work() == 0
+    reason = db.session.scalars(select(Delivery.reason)).one()
+    assert reason == Reason.MAY_HAVE_BEEN_SENT
+    assert mending.send_now(ids()) == 1
+    assert work() == 1
+    assert statuses() == ["sent"]
+
+
+def test_a_sent_mail_is_sent_again_with_a_message_id_of_its_own(tenant: Tenant, post: Post, peer: SmtpPeer) -> None:
+    post()
+    enter_scope(tenant.id)
+    once_more = again.send_again(ids()[0])
+    assert not isinstance(once_more, Refusal)
+    work()
+    assert statuses() == ["sent", "sent"]
+    first, second = (mail.content for mail in peer.mails)
+    assert once_more.message_id.encode() in second
+    assert once_more.message_id.encode() not in first
+
+
+def test_a_welcome_mail_is_not_sent_again_without_its_secrets(tenant: Tenant, post: Post) -> None:
+    post("user.created", USER)
+    enter_scope(tenant.id)
+    assert isinstance(again.send_again(ids()[0]), Refusal)
+
+
+def test_a_mail_of_another_tenant_cannot_be_reached(tenant: Tenant, post: Post, peer: SmtpPeer, globex: str) -> None:
+    peer.script = {"dot": "451 later"}
+    post()
+    enter_scope(tenant.id)
+    theirs = ids()
+    other = directory.find(globex)
+    assert other is not None
+    enter_scope(other.id)
+    assert mending.send_now(theirs) == 0
+    assert again.discard(theirs) == 0
+    assert isinstance(again.send_again(theirs[0]), Refusal)
+    assert statuses() == ["deferred"]
+
+
+def test_mending_one_tenant_leaves_the_others_as_they_are(
+    tenant: Tenant, post: Post, peer: SmtpPeer, globex: str
+) -> None:
+    no_server(tenant, peer)
+    post()
+    other = directory.find(globex)
+    assert other is not None
+    mail_server_settings.save(other.id, entered(peer.port))
+    enter_scope(tenant.id)
+    assert statuses() == ["held"]

@@ -1,0 +1,281 @@
+"""Mails that are tried again: by a real worker, to the recipients still open, until they are accepted or expire."""
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from flask import Flask
+from sqlalchemy import select, text
+
+from portal.database import every_tenant
+from portal.deliveries import endings, jobs, log, retry
+from portal.deliveries.models import Delivery, DeliveryRecipient
+from portal.extensions import db
+from portal.mail_servers import settings as mail_server_settings
+from portal.notifications import recipients, switches
+from portal.tenants import directory
+from portal.tenants.models import Tenant
+from tests.deliveries.test_welcome import USER, qr_address, read
+from tests.ready import PEOPLE, Post, entered
+from tests.smtp_peer import SmtpPeer
+
+Work = Callable[[], None]
+DEFER_TAKE_UP = (
+    "SELECT procrastinate_defer_periodic_job_v2('default', NULL, NULL, 'portal:take_up', 0, '', 1, :arguments)"
+)
+
+
+@pytest.fixture
+def work(app: Flask) -> Work:
+    """A function that makes every waiting mail due, and lets a worker do what there is to do."""
+
+    def work() -> None:
+        with app.app_context():
+            db.session.execute(text("UPDATE deliveries SET next_attempt_at = now() WHERE next_attempt_at IS NOT NULL"))
+            db.session.commit()
+            waiting = retry.due(100)
+        for tenant_id, delivery_id in waiting:
+            with app.app_context():
+                retry.retry(tenant_id, delivery_id)
+
+    return work
+
+
+def rows(app: Flask) -> list[tuple[str, str | None, int]]:
+    with app.app_context(), every_tenant():
+        return [(each.status, each.reason, each.attempts) for each in db.session.scalars(select(Delivery))]
+
+
+def change(app: Flask, do: Callable[[Tenant], Any]) -> None:
+    """Do something to Acme, as a page does."""
+    with app.app_context():
+        tenant = directory.find("acme.example")
+        assert tenant is not None
+        from portal.database import enter_scope
+
+        enter_scope(tenant.id)
+        do(tenant)
+
+
+def test_a_deferred_mail_goes_out_with_the_same_message_id(
+    app: Flask, post: Post, ready: str, peer: SmtpPeer, work: Work
+) -> None:
+    peer.script = {"dot": "451 4.3.0 later"}
+    message_id = post().json["deliveries"][0]["message_id"]
+    peer.script = {}
+    work()
+    assert rows(app) == [("sent", None, 2)]
+    (mail,) = peer.mails
+    assert message_id.encode() in mail.content
+    assert mail.recipients == PEOPLE
+
+
+def test_only_the_recipients_still_open_are_tried_again(
+    app: Flask, post: Post, ready: str, peer: SmtpPeer, work: Work
+) -> None:
+    peer.script = {"rcpt": ["250 ok", "451 4.3.0 later"]}
+    assert post().json["status"] == "partial"
+    peer.script = {}
+    work()
+    assert [mail.recipients for mail in peer.mails] == [PEOPLE[:1], PEOPLE[1:]]
+    assert rows(app) == [("sent", None, 2)]
+    both = ", ".join(PEOPLE).encode()
+    assert all(both in mail.content.replace(b"\r\n ", b" ") for mail in peer.mails), "the mail itself is the same"
+
+
+def test_a_refused_recipient_stays_refused(app: Flask, post: Post, ready: str, peer: SmtpPeer, work: Work) -> None:
+    peer.script = {"rcpt": ["550 5.1.1 no such user", "451 4.3.0 later"]}
+    assert post().json["status"] == "deferred"
+    peer.script = {}
+    work()
+    assert rows(app) == [("partial", None, 2)]
+    work()
+    assert len(peer.mails) == 1
+
+
+def test_each_attempt_waits_longer(app: Flask, post: Post, ready: str, peer: SmtpPeer, work: Work) -> None:
+    peer.script = {"dot": "451 4.3.0 later"}
+    post()
+    waits = []
+    for _ in range(3):
+        with app.app_context(), every_tenant():
+            delivery = db.session.scalars(select(Delivery)).one()
+            assert delivery.next_attempt_at is not None
+            assert delivery.attempted_at is not None
+            waits.append((delivery.next_attempt_at - delivery.attempted_at) / timedelta(minutes=1))
+        work()
+    assert 0.8 <= waits[0] <= 1.2
+    assert 4 <= waits[1] <= 6
+    assert 12 <= waits[2] <= 18
+    assert rows(app) == [("deferred", None, 4)]
+
+
+def test_a_mail_that_is_not_due_is_left_alone(app: Flask, post: Post, ready: str, peer: SmtpPeer) -> None:
+    peer.script = {"dot": "451 4.3.0 later"}
+    post()
+    with app.app_context():
+        assert retry.due(100) == []
+
+
+def test_a_lease_that_ran_out_is_taken_over(app: Flask, post: Post, ready: str, peer: SmtpPeer) -> None:
+    post()
+    lose = "UPDATE deliveries SET status = 'pending', lease_until = now() + interval '1 second' * :seconds"
+    for seconds, mails in ((60, 1), (-1, 2)):
+        with app.app_context():
+            db.session.execute(text("UPDATE delivery_recipients SET status = 'pending'"))
+            db.session.execute(text(lose), {"seconds": seconds})
+            db.session.commit()
+            for tenant_id, delivery_id in retry.due(100):
+                retry.retry(tenant_id, delivery_id)
+        assert len(peer.mails) == mails
+    assert rows(app) == [("sent", None, 2)]
+    ids = {line for mail in peer.mails for line in mail.content.split(b"\r\n") if line.startswith(b"Message-ID")}
+    assert len(ids) == 1
+
+
+def test_two_workers_send_one_mail(app: Flask, post: Post, ready: str, peer: SmtpPeer) -> None:
+    peer.script = {"dot": "451 4.3.0 later"}
+    post()
+    peer.script = {}
+    with app.app_context():
+        db.session.execute(text("UPDATE deliveries SET next_attempt_at = now()"))
+        db.session.commit()
+        ((tenant_id, delivery_id),) = retry.due(100)
+    start = threading.Barrier(8)
+
+    def run() -> None:
+        with app.app_context():
+            start.wait()
+            retry.retry(tenant_id, delivery_id)
+
+    threads = [threading.Thread(target=run) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(peer.mails) == 1
+    assert rows(app) == [("sent", None, 2)]
+
+
+@pytest.mark.parametrize(
+    ("hinder", "reason"),
+    [
+        (lambda tenant: directory.suspend(tenant), "tenant_suspended"),
+        (lambda tenant: switches.turn(tenant, ["queue.call_lost"], on=False), "switched_off"),
+        (lambda tenant: mail_server_settings.remove(tenant.id), "no_mail_server"),
+    ],
+)
+def test_what_changed_since_is_looked_at_before_a_retry(
+    app: Flask, post: Post, ready: str, peer: SmtpPeer, work: Work, hinder: Callable[[Tenant], Any], reason: str
+) -> None:
+    peer.script = {"dot": "451 4.3.0 later"}
+    post()
+    peer.script = {}
+    change(app, hinder)
+    work()
+    assert rows(app) == [("held", reason, 1)]
+    assert not peer.mails
+
+
+def test_a_retry_takes_the_mail_server_that_is_in_force_now(
+    app: Flask, post: Post, ready: str, peer: SmtpPeer, work: Work
+) -> None:
+    peer.script = {"dot": "451 4.3.0 later"}
+    post()
+    with SmtpPeer() as other:
+        change(app, lambda tenant: mail_server_settings.save(tenant.id, entered(other.port)))
+        work()
+        assert len(other.mails) == 1
+    assert not peer.mails
+
+
+def test_a_mail_waits_for_the_end_of_a_pause(app: Flask, post: Post, ready: str, peer: SmtpPeer, work: Work) -> None:
+    peer.script = {"greeting": "421 4.3.2 closing"}
+    post()
+    peer.script = {}
+    work()
+    assert rows(app) == [("deferred", None, 1)]
+    assert len(peer.conversations) == 1, "the pause spares the server"
+
+
+def test_a_mail_that_was_not_sent_in_time_expires_with_the_last_reason(
+    app: Flask, post: Post, ready: str, peer: SmtpPeer
+) -> None:
+    peer.script = {"dot": "451 4.3.0 mailbox busy"}
+    post()
+    with app.app_context():
+        assert endings.expire() == 0
+        db.session.execute(text("UPDATE deliveries SET expires_at = now()"))
+        db.session.commit()
+        assert retry.due(100) == []
+        assert endings.expire() == 1
+    assert rows(app) == [("expired", None, 1)]
+    with app.app_context(), every_tenant():
+        recipient = db.session.scalars(select(DeliveryRecipient)).first()
+        assert recipient is not None
+        assert (recipient.status, recipient.text) == ("expired", "mailbox busy")
+        assert log.Entry.of(db.session.scalars(select(Delivery)).one().event).status == "expired"
+
+
+def test_held_mail_expires_too_and_its_secrets_go(app: Flask, post: Post, ready: str, peer: SmtpPeer) -> None:
+    change(app, lambda tenant: mail_server_settings.remove(tenant.id))
+    assert post("user.created", USER).json["status"] == "held"
+    with app.app_context():
+        assert db.session.scalar(text("SELECT count(secrets_encrypted) FROM events")) == 1
+        db.session.execute(text("UPDATE deliveries SET expires_at = now()"))
+        db.session.commit()
+        assert endings.expire() == 2
+        assert db.session.scalar(text("SELECT count(secrets_encrypted) FROM events")) == 0
+
+
+def test_a_welcome_mail_that_is_tried_again_carries_a_fresh_token_and_the_old_one_dies(
+    app: Flask, post: Post, ready: str, peer: SmtpPeer, work: Work
+) -> None:
+    peer.script = {"dot": "451 4.3.0 later"}
+    post("user.created", USER)
+    first = [qr_address(read(mail.content)) for each in peer.conversations for mail in each.mails]
+    peer.script = {}
+    work()
+    second = [qr_address(read(mail.content)) for mail in peer.mails]
+    assert len({*first, *second}) == 4
+    client = app.test_client()
+    paths = [[address.removeprefix("http://portal.test") for address in each] for each in (first, second)]
+    assert [client.get(path).status_code for path in paths[0]] == [410, 410]
+    assert [client.get(path).status_code for path in paths[1]] == [200, 200]
+
+
+def test_retention_deletes_what_is_old_and_nothing_else(app: Flask, post: Post, ready: str) -> None:
+    post(id="old")
+    post(id="new")
+    with app.app_context():
+        db.session.execute(text("UPDATE events SET received_at = now() - interval '91 days' WHERE event_id = 'old'"))
+        db.session.commit()
+        assert endings.purge() == 1
+        assert db.session.scalars(text("SELECT event_id FROM events")).all() == ["new"]
+        assert db.session.scalar(text("SELECT count(*) FROM deliveries")) == 1
+
+
+def test_a_worker_does_all_of_it_by_itself(app: Flask, post: Post, ready: str, peer: SmtpPeer) -> None:
+    peer.script = {"dot": "451 4.3.0 later"}
+    post()
+    peer.script = {}
+    with app.app_context():
+        db.session.execute(text("UPDATE deliveries SET next_attempt_at = now()"))
+        db.session.execute(text(DEFER_TAKE_UP), {"arguments": '{"timestamp": 1}'})
+        db.session.commit()
+    jobs.run(app, concurrency=4, wait=False)
+    assert rows(app) == [("sent", None, 2)]
+    with app.app_context():
+        left = db.session.scalar(text("SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'portal:attempt'"))
+        assert left == 0
+
+
+def test_recipients_that_came_late_get_the_mail(app: Flask, post: Post, ready: str, peer: SmtpPeer, work: Work) -> None:
+    change(app, lambda tenant: recipients.replace(tenant, []))
+    assert post().json["reason"] == "no_recipients"
+    change(app, lambda tenant: recipients.replace(tenant, ["new@acme.example"]))
+    work()
+    assert [mail.recipients for mail in peer.mails] == [["new@acme.example"]]
+    assert rows(app) == [("sent", None, 1)]
