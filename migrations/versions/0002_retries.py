@@ -17,8 +17,10 @@ CHECKS = {
     ),
     ("deliveries", "reason_known"): (
         "reason IN ('no_mail_server', 'no_recipients', 'mail_server_rejected', 'may_have_been_sent')",
-        "reason IN ('no_mail_server', 'no_recipients', 'mail_server_rejected', 'may_have_been_sent', "
-        "'switched_off', 'tenant_suspended')",
+        (
+            "reason IN ('no_mail_server', 'no_recipients', 'mail_server_rejected', 'may_have_been_sent', "
+            "'switched_off', 'tenant_suspended')"
+        ),
     ),
     ("delivery_recipients", "status_known"): (
         "status IN ('pending', 'sent', 'deferred', 'failed', 'held')",
@@ -29,7 +31,7 @@ CHECKS = {
 
 def upgrade() -> None:
     # Several statements at once need psycopg's own cursor: with parameters, even none, Postgres takes only one.
-    op.get_bind().connection.cursor().execute(SchemaManager.get_schema())  # type: ignore[union-attr]
+    op.get_bind().connection.cursor().execute(SchemaManager.get_schema())
     for (table, name), (_, check) in CHECKS.items():
         _replace(table, name, check)
     op.add_column("provisioning_tokens", sa.Column("made_for", sa.Uuid()))

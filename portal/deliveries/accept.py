@@ -1,21 +1,21 @@
 """Recording an event: one transaction for the event, its mails and their recipients, before the first byte of SMTP."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from uuid import UUID
+from dataclasses import dataclass, replace
 
 from sqlalchemy import select
-from sqlalchemy.dialects.postgresql import insert as insert_or_skip
-from uuid_utils.compat import uuid4, uuid7
+from uuid_utils.compat import uuid4
 
-from portal import config, crypto
+from portal import crypto
 from portal.deliveries import reports
 from portal.deliveries.attempt import attempt
-from portal.deliveries.models import Delivery, DeliveryRecipient, RecordedEvent
+from portal.deliveries.letters import Letter
+from portal.deliveries.models import Delivery, RecordedEvent
 from portal.deliveries.prepare import prepare, why_unwanted
+from portal.deliveries.record import new_mail, record
 from portal.deliveries.reports import EventReport
-from portal.deliveries.states import Reason, Status
+from portal.deliveries.states import Reason
+from portal.deliveries.storms import is_throttled
 from portal.extensions import db
 from portal.mail_servers.selection import in_force
 from portal.notifications import recipients, switches
@@ -37,17 +37,18 @@ def accept(tenant: Tenant, event: Event) -> EventReport | Conflict:
     An event that was recorded before sends nothing; the report tells what is true of it now.
     """
     event_id = event.id or str(uuid4())
+    event = replace(event, id=event_id)
     switch = switches.switch(event.kind.type)
     ignored = why_unwanted(tenant, switch)
-    row_id = _record(tenant, event, event_id, ignored)
+    row_id = record(tenant, event, ignored)
     if row_id is None:
         db.session.rollback()
         return _repeated(event, event_id)
     if ignored:
         db.session.commit()
         return reports.ignored(event_id, ignored)
-    mails, server = _mails(tenant, event, row_id, switch), in_force(tenant.id)
-    letters = [prepare(tenant, event, mail, switch, server) for mail in mails]
+    mails = [new_mail(tenant, event.kind, row_id, *audience) for audience in _audiences(event, switch).items()]
+    letters = _prepare(tenant, event, mails, switch)
     db.session.add_all(mails)
     db.session.commit()
     became = [
@@ -56,24 +57,13 @@ def accept(tenant: Tenant, event: Event) -> EventReport | Conflict:
     return reports.of_deliveries(event_id, became)
 
 
-def _record(tenant: Tenant, event: Event, event_id: str, ignored: Reason | None) -> UUID | None:
-    """Return the new row's id, or None where the tenant has an event with this id."""
-    row_id = uuid7()
-    row = {
-        "id": row_id,
-        "tenant_id": tenant.id,
-        "event_id": event_id,
-        "type": event.kind.type,
-        "occurred_at": event.time,
-        "fingerprint": crypto.keyring().fingerprint(event.canonical.encode()),
-        "data": event.data.public(),
-        "secrets_encrypted": None if ignored else RecordedEvent.seal(event.data.secrets(), tenant.id, row_id),
-        "ignored_reason": ignored,
-    }
-    skip_repeated = (
-        insert_or_skip(RecordedEvent).values(row).on_conflict_do_nothing(constraint="uq_events_tenant_id_event_id")
-    )
-    return db.session.scalar(skip_repeated.returning(RecordedEvent.id))
+def _prepare(tenant: Tenant, event: Event, mails: Sequence[Delivery], switch: Switch) -> list[Letter | None]:
+    if is_throttled(tenant, event):
+        for mail in mails:
+            mail.hold(Reason.THROTTLED)
+        return [None] * len(mails)
+    server = in_force(tenant.id)
+    return [prepare(tenant, event, mail, switch, server) for mail in mails]
 
 
 def _repeated(event: Event, event_id: str) -> EventReport | Conflict:
@@ -81,26 +71,6 @@ def _repeated(event: Event, event_id: str) -> EventReport | Conflict:
     if not crypto.keyring().same(event.canonical.encode(), row.fingerprint):
         return Conflict(event_id)
     return reports.of_recorded(row)
-
-
-def _mails(tenant: Tenant, event: Event, row_id: UUID, switch: Switch) -> list[Delivery]:
-    expires_at = datetime.now(UTC) + event.kind.expiry
-    return [
-        Delivery(
-            id=uuid7(),
-            tenant_id=tenant.id,
-            event_id=row_id,
-            audience=audience,
-            message_id=f"<{uuid4().hex}@{config.current().host}>",
-            attempts=0,
-            expires_at=expires_at,
-            recipients=[
-                DeliveryRecipient(tenant_id=tenant.id, address=address, position=position, status=Status.PENDING)
-                for position, address in enumerate(addresses)
-            ],
-        )
-        for audience, addresses in _audiences(event, switch).items()
-    ]
 
 
 def _audiences(event: Event, switch: Switch) -> Mapping[Audience, Sequence[str]]:

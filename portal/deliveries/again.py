@@ -6,15 +6,15 @@ from uuid import UUID
 
 from sqlalchemy import select, text
 from sqlalchemy.orm import joinedload
-from uuid_utils.compat import uuid4, uuid7
 
-from portal import config
 from portal.deliveries.endings import end
-from portal.deliveries.models import STILL_OPEN, Delivery, DeliveryRecipient
+from portal.deliveries.models import STILL_OPEN, Delivery
+from portal.deliveries.record import new_mail
 from portal.deliveries.states import Status
 from portal.errors import Refusal
 from portal.extensions import db
-from portal.notifications.kinds import KINDS
+from portal.notifications.digest import EVERY_KIND
+from portal.tenants import directory
 
 
 def discard(delivery_ids: Collection[UUID]) -> int:
@@ -36,27 +36,12 @@ def send_again(delivery_id: UUID) -> Delivery | Refusal:
     first = db.session.scalar(query)
     if first is None or first.status not in {Status.SENT, Status.PARTIAL, Status.FAILED, Status.EXPIRED}:
         return Refusal("delivery", "Only a mail that was sent, refused or given up can be sent again.")
-    kind, event = KINDS[first.event.type], first.event
+    kind, event = EVERY_KIND[first.event.type], first.event
     if kind.fields.secret_names() and event.secrets_encrypted is None:
         return Refusal("delivery", "Its password was erased when it was delivered. Have the PBX report the user again.")
-    now = datetime.now(UTC)
-    once_more = Delivery(
-        id=uuid7(),
-        tenant_id=first.tenant_id,
-        event_id=first.event_id,
-        audience=first.audience,
-        message_id=f"<{uuid4().hex}@{config.current().host}>",
-        status=Status.DEFERRED,
-        attempts=0,
-        next_attempt_at=now,
-        expires_at=now + kind.expiry,
-        recipients=[
-            DeliveryRecipient(
-                tenant_id=each.tenant_id, address=each.address, position=each.position, status=Status.DEFERRED
-            )
-            for each in first.recipients
-        ],
-    )
+    tenant, addresses = directory.get(first.tenant_id), [each.address for each in first.recipients]
+    once_more = new_mail(tenant, kind, first.event_id, first.audience, addresses)
+    once_more.wait_until(datetime.now(UTC))
     db.session.add(once_more)
     db.session.commit()
     return once_more

@@ -11,7 +11,7 @@ from uuid import UUID
 from flask import Flask
 from procrastinate import App, Blueprint, JobContext, PsycopgConnector, exceptions, jobs
 
-from portal.deliveries import endings
+from portal.deliveries import endings, storms
 from portal.deliveries.retry import due, retry
 
 logger = logging.getLogger(__name__)
@@ -60,6 +60,14 @@ def take_up(job: JobContext, timestamp: int) -> None:  # noqa: ARG001 (Procrasti
             once.defer(tenant_id=tenant_id, delivery_id=str(delivery_id))
         except exceptions.AlreadyEnqueued:
             continue
+
+
+@tasks.periodic(cron=EVERY_FEW_SECONDS)
+@tasks.task(name="write_digests", queueing_lock="write_digests", pass_context=True)
+def write_digests(job: JobContext, timestamp: int) -> None:  # noqa: ARG001
+    """Tell of the storms that are over."""
+    with _portal(job):
+        storms.write_digests()
 
 
 @tasks.periodic(cron=EVERY_MINUTE)

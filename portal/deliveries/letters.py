@@ -11,6 +11,7 @@ from portal.deliveries.states import Reason
 from portal.mail_servers.composing import InlineImage, MimeMessage, Sender, compose
 from portal.mail_servers.connection import SmtpSettings
 from portal.mail_servers.models import MailServer
+from portal.mail_servers.sender import sender
 from portal.notifications.events import Event
 from portal.notifications.kinds import UserCreated
 from portal.notifications.placeholders import Context
@@ -35,9 +36,8 @@ class Route:
     @classmethod
     def through(cls, server: MailServer, tenant: Tenant) -> "Route":
         """Return the route of the tenant's mail through the server. The From address is always the server's."""
-        sender = Sender(server.sender_email, tenant.sender_name or tenant.name, tenant.reply_to)
         label = "the system administrator's mail server" if server.is_system else f"{server.host}:{server.port}"
-        return cls(server.id, server.saved_at, label, server.smtp_settings, sender)
+        return cls(server.id, server.saved_at, label, server.smtp_settings, sender(tenant, server.sender_email))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from portal.extensions import db
 from portal.signals import mended
 
 PACE = timedelta(milliseconds=500)  # between two mails of a tenant: a mended mail server is not to be buried at once
-# A person decides about what may have been sent already.
-MENDABLE = tuple(reason for reason in Reason if reason is not Reason.MAY_HAVE_BEEN_SENT)
+# A person decides about what may have been sent already, and about what a digest told of.
+MENDABLE = tuple(reason for reason in Reason if reason not in {Reason.MAY_HAVE_BEEN_SENT, Reason.THROTTLED})
 
 _waits = Delivery.next_attempt_at.is_not(None)
 

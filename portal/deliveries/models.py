@@ -21,6 +21,7 @@ from uuid_utils.compat import uuid7
 
 from portal import crypto
 from portal.database import TenantOwned
+from portal.deliveries.states import Reason, Status, sum_up
 from portal.extensions import Base
 
 # Something may still happen to a mail.
@@ -89,7 +90,7 @@ class Delivery(TenantOwned, Base):
         ),
         CheckConstraint(
             "reason IN ('no_mail_server', 'no_recipients', 'mail_server_rejected', 'may_have_been_sent', "
-            "'switched_off', 'tenant_suspended')",
+            "'switched_off', 'tenant_suspended', 'throttled')",
             name="reason_known",
         ),
         CheckConstraint("(status = 'pending') = (lease_until IS NOT NULL)", name="pending_is_leased"),
@@ -119,6 +120,27 @@ class Delivery(TenantOwned, Base):
         back_populates="delivery", order_by="DeliveryRecipient.position"
     )
 
+    @property
+    def to_try(self) -> list["DeliveryRecipient"]:
+        """The recipients that the next attempt goes to."""
+        return [each for each in self.recipients if each.status in {Status.PENDING, Status.DEFERRED}]
+
+    def hold(self, reason: Reason) -> None:
+        """Keep the mail back from those it has not reached."""
+        self._stop(Status.HELD)
+        self.reason, self.next_attempt_at = reason, None
+
+    def wait_until(self, moment: datetime) -> None:
+        """Have the mail tried again from then on."""
+        self._stop(Status.DEFERRED)
+        self.next_attempt_at = moment
+
+    def _stop(self, status: Status) -> None:
+        for each in self.to_try:
+            each.status = status
+        self.status = sum_up([Status(each.status) for each in self.recipients] or [status])
+        self.lease_until = None
+
 
 class DeliveryRecipient(TenantOwned, Base):
     """One address of a mail, and the mail server's last word about it."""
@@ -147,3 +169,22 @@ class DeliveryRecipient(TenantOwned, Base):
     enhanced_code: Mapped[str | None]
     text: Mapped[str | None]
     delivery: Mapped[Delivery] = relationship(back_populates="recipients")
+
+
+class Storm(TenantOwned, Base):
+    """How many events of a kind came from a queue since `started_at`, and how many of them were held."""
+
+    __tablename__ = "storms"
+    __table_args__ = (
+        Index(None, "ends_at"),
+        CheckConstraint("events > 0 AND held >= 0 AND held <= events", name="counts_add_up"),
+        CheckConstraint("ends_at > started_at", name="ends_later"),
+    )
+
+    tenant_id: Mapped[int] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"), primary_key=True)
+    event_type: Mapped[str] = mapped_column(primary_key=True)
+    queue: Mapped[str] = mapped_column(primary_key=True)
+    started_at: Mapped[datetime]
+    ends_at: Mapped[datetime]
+    events: Mapped[int]
+    held: Mapped[int]

@@ -7,14 +7,12 @@ from portal.deliveries import letters, reports
 from portal.deliveries.letters import Letter, Route
 from portal.deliveries.models import Delivery, DeliveryRecipient
 from portal.deliveries.schedule import LEASE, after_pause
-from portal.deliveries.states import Reason, Status, sum_up
+from portal.deliveries.states import Reason, Status
 from portal.mail_servers.models import MailServer
 from portal.mail_servers.pause import paused_until
 from portal.notifications.events import Event
 from portal.notifications.switches import Switch
 from portal.tenants.models import Tenant
-
-TO_BE_TRIED = (Status.PENDING, Status.DEFERRED)
 
 
 def prepare(
@@ -24,11 +22,16 @@ def prepare(
 
     The caller commits. A welcome mail's token is added to the session.
     """
-    to_try = [each for each in delivery.recipients if each.status in TO_BE_TRIED]
+    to_try = delivery.to_try
     reason = why_unwanted(tenant, switch) or _why_held(to_try, server)
     until = paused_until(server) if server else None
+    if reason:
+        delivery.hold(reason)
+    elif until:
+        delivery.wait_until(after_pause(until))
     if server is None or reason or until:
-        _wait(delivery, to_try, reason, after_pause(until) if until and not reason else None, server)
+        for each in to_try:
+            each.text = each.text or (server.pause_text if server else None)
         return None
     route = Route.through(server, tenant)
     delivery.status, delivery.lease_until, delivery.next_attempt_at = Status.PENDING, datetime.now(UTC) + LEASE, None
@@ -62,19 +65,3 @@ def _why_held(to_try: Sequence[DeliveryRecipient], server: MailServer | None) ->
     if server is None:
         return Reason.NO_MAIL_SERVER
     return Reason.MAIL_SERVER_REJECTED if server.rejected_at else None
-
-
-def _wait(
-    delivery: Delivery,
-    to_try: Sequence[DeliveryRecipient],
-    reason: Reason | None,
-    next_attempt_at: datetime | None,
-    server: MailServer | None,
-) -> None:
-    status = Status.HELD if reason else Status.DEFERRED
-    for each in to_try:
-        each.status = status
-        each.text = each.text or (server.pause_text if server else None)
-    delivery.status = sum_up([Status(each.status) for each in delivery.recipients] or [status])
-    delivery.reason = reason or delivery.reason
-    delivery.next_attempt_at, delivery.lease_until = next_attempt_at, None

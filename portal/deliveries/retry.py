@@ -15,8 +15,8 @@ from portal.deliveries.states import Status
 from portal.extensions import db
 from portal.mail_servers.selection import in_force
 from portal.notifications import recipients, switches
+from portal.notifications.digest import EVERY_KIND
 from portal.notifications.events import Event
-from portal.notifications.kinds import KINDS
 from portal.notifications.switches import Audience
 from portal.tenants import directory
 
@@ -37,7 +37,7 @@ def retry(tenant_id: int, delivery_id: UUID) -> DeliveryReport | None:
         return None
     event = _restored(delivery.event)
     _add_late_recipients(delivery)
-    switch, server = switches.switch(event.kind.type), in_force(tenant_id)
+    switch, server = switches.switch(event.data.switched_by or event.kind.type), in_force(tenant_id)
     letter = prepare(directory.get(tenant_id), event, delivery, switch, server)
     db.session.commit()
     return attempt(letter) if letter else None
@@ -56,7 +56,7 @@ def _claim(delivery_id: UUID) -> Delivery | None:
 
 
 def _restored(row: RecordedEvent) -> Event:
-    kind = KINDS[row.type]
+    kind = EVERY_KIND[row.type]
     data = kind.fields.model_validate(row.data | row.secrets)
     return Event(row.event_id, kind, None, row.occurred_at, data, canonical="")
 

@@ -25,6 +25,7 @@ class Reason(StrEnum):
     NO_RECIPIENTS = "no_recipients"
     MAIL_SERVER_REJECTED = "mail_server_rejected"
     MAY_HAVE_BEEN_SENT = "may_have_been_sent"
+    THROTTLED = "throttled"
     SWITCHED_OFF = "switched_off"
     TENANT_SUSPENDED = "tenant_suspended"
 

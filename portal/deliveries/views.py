@@ -7,7 +7,7 @@ from flask.typing import ResponseReturnValue
 
 from portal.deliveries import log as delivery_log
 from portal.deliveries.log import LastSend
-from portal.notifications.kinds import KINDS
+from portal.notifications.digest import EVERY_KIND
 from portal.tenants.models import Tenant
 from portal.tenants.workspace import workspace
 from portal.ui import respond
@@ -22,7 +22,7 @@ def log(domain: str) -> ResponseReturnValue:
     before = request.args.get("before", type=UUID)
     shown = delivery_log.page(before)
     return respond(
-        "deliveries/log.html", "deliveries/_list.html", tenant=tenant, shown=shown, before=before, kinds=KINDS
+        "deliveries/log.html", "deliveries/_list.html", tenant=tenant, shown=shown, before=before, kinds=EVERY_KIND
     )
 
 

@@ -75,6 +75,11 @@ class EventData(BaseModel):
         return None
 
     @property
+    def switched_by(self) -> str | None:
+        """The event type whose switch decides about the mail, where that is another one."""
+        return None
+
+    @property
     def addressee(self) -> str | None:
         """The e-mail address of the person that the event is about, if it carries one."""
         return None

@@ -37,6 +37,7 @@ class EventKind:
 
     type: str
     label: str
+    plural: str = ""  # what many of them are called: "calls lost"
     help: str
     look: Look
     fields: DataModel
@@ -232,6 +233,7 @@ Keep this mail to yourself: whoever has it can use your phone.
     EventKind(
         type="queue.sla_breached",
         label="SLA breached",
+        plural="long waits",
         help="A caller has waited longer than the queue's SLA threshold.",
         look=Look.ALERT,
         fields=SlaBreached,
@@ -262,6 +264,7 @@ Keep this mail to yourself: whoever has it can use your phone.
     EventKind(
         type="queue.callback_completed",
         label="Callback completed",
+        plural="callbacks done",
         help="A queue callback was made and answered.",
         look=Look.NOTICE,
         fields=CallbackCompleted,
@@ -292,6 +295,7 @@ Keep this mail to yourself: whoever has it can use your phone.
     EventKind(
         type="queue.callback_failed",
         label="Callback failed",
+        plural="callbacks failed",
         help="An attempt to call a caller of a queue back failed.",
         look=Look.ALERT,
         fields=CallbackFailed,
@@ -324,6 +328,7 @@ Keep this mail to yourself: whoever has it can use your phone.
     EventKind(
         type="queue.call_lost",
         label="Call lost",
+        plural="calls lost",
         help="A caller left a queue before anybody answered.",
         look=Look.ALERT,
         fields=CallLost,

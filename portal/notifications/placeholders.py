@@ -69,6 +69,12 @@ def moment(value: datetime, scene: Scene) -> str:
     return f"{pattern.replace('{1}', day).replace('{0}', clock)} {zone}"
 
 
+def clock(value: datetime, scene: Scene) -> str:
+    """Return the time of day, such as "10:05"."""
+    local = value.astimezone(ZoneInfo(scene.context.time_zone))
+    return format_time(local, "short", locale=_locale(scene.context.locale))
+
+
 def one_of(words: Mapping[str, str]) -> Callable[[str, Scene], str]:
     """Return how a choice is put into words."""
     return lambda value, _scene: words[value]

@@ -90,7 +90,7 @@ class Template:
     def render(self, values: Values) -> Words:
         """Return the mail's words: a block whose placeholders are all empty is left out, an unknown one is empty."""
         used = {name: values[name] for name in self.placeholders if name in values}
-        calm = {name: value if isinstance(value, Rich) else _unlinked(value) for name, value in used.items()}
+        calm = {name: value if isinstance(value, Rich) else unlinked(value) for name, value in used.items()}
         calm |= {ADDRESS + name: _in_address(value) for name, value in used.items()} if self.has_addresses else {}
         return Words(
             subject=" ".join(self.subject.fill(used, _in_subject).split()),
@@ -214,7 +214,8 @@ def _slot(slot: _Slot, texts: Mapping[str, str]) -> str:
     return f"{text} ({bracket})" if text and bracket and bracket != text else text or bracket
 
 
-def _unlinked(value: str) -> str:
+def unlinked(value: str) -> str:
+    """Return the text so that no mail program makes a link of a part of it."""
     return _LINKING.sub(_NON_JOINER, value)
 
 

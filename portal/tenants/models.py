@@ -14,6 +14,8 @@ class Tenant(Base):
     __tablename__ = "tenants"
     __table_args__ = (
         CheckConstraint("name <> ''", name="name_not_empty"),
+        CheckConstraint("storm_limit BETWEEN 1 AND 1000", name="storm_limit_in_range"),
+        CheckConstraint("storm_minutes BETWEEN 1 AND 60", name="storm_minutes_in_range"),
         CheckConstraint("domain <> '' AND domain = lower(domain)", name="domain_lower_case"),
     )
 
@@ -24,6 +26,8 @@ class Tenant(Base):
     locale: Mapped[str] = mapped_column(default="en")
     sender_name: Mapped[str | None]
     reply_to: Mapped[str | None]
+    storm_limit: Mapped[int] = mapped_column(default=10, server_default="10")
+    storm_minutes: Mapped[int] = mapped_column(default=5, server_default="5")
     suspended_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 

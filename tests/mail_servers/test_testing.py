@@ -1,12 +1,10 @@
 """What the test e-mail says about mail servers that work, and that do not."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from email import message_from_bytes, policy
 
 import pytest
 import trustme
-from flask import Flask
 
 from portal.errors import Refusal
 from portal.mail_servers import settings, testing
@@ -19,15 +17,11 @@ from tests.smtp_peer import Act, Script, SmtpPeer, refusing_port
 FROM = Sender("pbx@acme.example", "Acme")
 ME = ["admin@acme.example"]
 
+pytestmark = pytest.mark.usefixtures("context")
+
 
 def plain(port: int) -> SmtpSettings:
     return SmtpSettings("127.0.0.1", port, Encryption.NONE, AuthMode.NONE)
-
-
-@pytest.fixture(autouse=True)
-def app_context(built_app: Flask) -> Iterator[None]:
-    with built_app.app_context():
-        yield
 
 
 @pytest.fixture

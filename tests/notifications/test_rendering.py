@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from portal.mail_servers.composing import Words
+from portal.notifications.digest import EVERY_KIND
 from portal.notifications.kinds import KINDS, EventKind
 from portal.notifications.placeholders import Context
 from portal.notifications.rendering import default_template, qr_code, render, sample_words
@@ -25,7 +26,7 @@ NOW = datetime(2026, 11, 23, 9, 5, tzinfo=UTC)
 ACME = Context("Acme GmbH", "acme.example", "Europe/Berlin", pbx_web_domain="pbx.acme.example")
 ADDRESS = "https://portal.example/provision/9mXkq2vT7pLr4ZcWnB8yHs"
 QR_CODE = qr_code("cid:qr-code", ADDRESS)
-every_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=str)
+every_kind = pytest.mark.parametrize("kind", EVERY_KIND.values(), ids=EVERY_KIND)
 
 
 def _compare(name: str, text: str) -> None:
@@ -59,7 +60,7 @@ def test_the_mail_of_the_required_fields_alone(kind: EventKind) -> None:
 
 
 def test_no_expected_mail_is_left_over() -> None:
-    expected = {f"{kind}{ending}" for kind in KINDS for ending in (".txt", ".html", ".least.txt")}
+    expected = {f"{kind}{ending}" for kind in EVERY_KIND for ending in (".txt", ".html", ".least.txt")}
     assert {file.name for file in EMAILS.iterdir()} == expected
 
 

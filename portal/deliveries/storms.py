@@ -1,0 +1,112 @@
+"""Storms: too many mails about one queue. Beyond a limit they are held, and one digest tells of them.
+
+A storm's time begins with its first event and is as long as the tenant set. What is held is never dropped: it stays in
+the delivery log, and a person may send it.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import case, delete, func, select
+from sqlalchemy.dialects.postgresql import insert
+from uuid_utils.compat import uuid4
+
+from portal.database import every_tenant
+from portal.deliveries.models import Delivery, RecordedEvent, Storm
+from portal.deliveries.record import new_mail, record
+from portal.deliveries.states import Reason
+from portal.extensions import db
+from portal.notifications import recipients
+from portal.notifications.digest import DIGEST, SHOWN, StormDigest
+from portal.notifications.events import Event
+from portal.notifications.kinds import KINDS
+from portal.notifications.switches import Audience
+from portal.tenants import directory
+from portal.tenants.models import Tenant
+
+
+def is_throttled(tenant: Tenant, event: Event) -> bool:
+    """Count an event of the tenant in scope, for the caller's commit; return whether its mails are to be held."""
+    queue = event.data.queue
+    if queue is None:
+        return False
+    now = func.now()
+    ends_at = now + timedelta(minutes=tenant.storm_minutes)
+    # A storm that is over and held nothing makes room for the next one. Else it goes on until its digest was written.
+    over = (Storm.ends_at <= now) & (Storm.held == 0)
+    beyond = case((over, 1), else_=Storm.events + 1) > tenant.storm_limit
+    first = {"tenant_id": tenant.id, "event_type": event.kind.type, "queue": queue}
+    counted = insert(Storm).values(first | {"started_at": now, "ends_at": ends_at, "events": 1, "held": 0})
+    counted = counted.on_conflict_do_update(
+        constraint="pk_storms",
+        set_={
+            "started_at": case((over, now), else_=Storm.started_at),
+            "ends_at": case((over, ends_at), else_=Storm.ends_at),
+            "events": case((over, 1), else_=Storm.events + 1),
+            "held": case((over, 0), else_=Storm.held) + case((beyond, 1), else_=0),
+        },
+    )
+    return db.session.execute(counted.returning(Storm.events)).scalar_one() > tenant.storm_limit
+
+
+def write_digests() -> int:
+    """Record a digest for each storm that is over, forget the storms without any, and return how many were written."""
+    over = select(Storm).where(Storm.ends_at <= func.now())
+    written = 0
+    with every_tenant():
+        db.session.execute(delete(Storm).where(Storm.ends_at <= func.now(), Storm.held == 0))
+        for storm in db.session.scalars(over.with_for_update(skip_locked=True)):
+            written += _write_digest(storm)
+            db.session.delete(storm)
+        db.session.commit()
+    return written
+
+
+def _write_digest(storm: Storm) -> bool:
+    tenant = directory.get(storm.tenant_id)
+    held = _held(storm)
+    addresses = recipients.of_tenant(tenant.id)
+    if not held or not addresses:
+        return False
+    now = datetime.now(UTC)
+    data = StormDigest(
+        event_type=storm.event_type,
+        what=KINDS[storm.event_type].plural or KINDS[storm.event_type].label,
+        count=storm.events,
+        held=len(held),
+        queue_number=storm.queue,
+        queue_name=held[-1].data.get("queue_name"),
+        first_at=storm.started_at,
+        last_at=max(each.received_at for each in held),
+        calls=[{"at": each.occurred_at, "caller": _caller(each)} for each in held[:SHOWN]],
+        more=max(0, len(held) - SHOWN),
+    )
+    event = Event(str(uuid4()), DIGEST, None, now, data, canonical=data.model_dump_json())
+    row_id = record(tenant, event, None)
+    assert row_id is not None, "its id is new"
+    mail = new_mail(tenant, DIGEST, row_id, Audience.RECIPIENTS, addresses)
+    mail.wait_until(now)
+    db.session.add(mail)
+    return True
+
+
+def _held(storm: Storm) -> Sequence[RecordedEvent]:
+    """Return the events of the storm whose mails were held for it, oldest first."""
+    query = (
+        select(RecordedEvent)
+        .join(Delivery, Delivery.event_id == RecordedEvent.id)
+        .where(
+            Delivery.tenant_id == storm.tenant_id,
+            Delivery.reason == Reason.THROTTLED,
+            RecordedEvent.type == storm.event_type,
+            RecordedEvent.data["queue_number"].astext == storm.queue,
+            RecordedEvent.received_at >= storm.started_at,
+        )
+        .order_by(RecordedEvent.id)
+    )
+    return db.session.scalars(query).all()
+
+
+def _caller(event: RecordedEvent) -> str:
+    name, number = event.data.get("caller_name"), event.data["caller_number"]
+    return f"{name} ({number})" if name else number
