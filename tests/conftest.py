@@ -76,7 +76,9 @@ def app(built_app: Flask) -> Iterator[Flask]:
     yield built_app
     tables = ", ".join(table.name for table in Base.metadata.sorted_tables)
     with built_app.app_context(), db.engine.begin() as connection:
-        connection.execute(text("SET LOCAL lock_timeout = '10s'"))  # a session left open fails the test, and not the run
+        connection.execute(
+            text("SET LOCAL lock_timeout = '10s'")
+        )  # a session left open fails the test, and not the run
         connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
 
 

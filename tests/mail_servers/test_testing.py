@@ -112,7 +112,7 @@ def test_a_server_that_does_not_confirm_may_have_sent_it() -> None:
     assert "may have been sent" in result.advice
 
 
-def test_a_saved_password_is_not_sent_to_another_server(context: Flask) -> None:
+def test_a_saved_password_is_not_sent_to_another_server() -> None:
     with SmtpPeer(accounts={"mailer": "right"}) as saved, SmtpPeer(accounts={"mailer": "right"}) as other:
         signs_in = {"auth_mode": AuthMode.PLAIN, "username": "mailer"}
         settings.save(None, entered(saved.port, **signs_in, password="right"))

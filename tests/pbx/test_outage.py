@@ -1,11 +1,16 @@
 """Postgres goes away and comes back: the PBX is asked to try again, and nothing is doubled or lost."""
 
+import threading
+import time
+from collections import Counter
 from collections.abc import Iterator
+from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
 from flask import Flask
 from flask_migrate import upgrade
+from sqlalchemy import text
 
 from portal import create_app
 from portal.config import Settings
@@ -34,7 +39,6 @@ def lonely(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iter
     yield app, server
     with app.app_context():
         db.engine.dispose()
-    server.stop()
 
 
 def test_the_pbx_is_asked_to_try_again_until_the_database_is_back(
@@ -63,3 +67,48 @@ def test_the_pbx_is_asked_to_try_again_until_the_database_is_back(
     answer = read(client.post("/api/v1/events", json=body, headers=headers))
     assert (answer.status_code, answer.json["duplicate"]) == (200, True)
     assert client.get("/healthz").status_code == 200
+
+
+def test_no_acknowledged_event_is_lost_when_the_database_restarts_under_load(
+    lonely: tuple[Flask, "PostgresServer"],
+) -> None:
+    app, server = lonely
+    with app.app_context():
+        tenant = directory.add("Globex", "globex.example", "UTC")
+        assert isinstance(tenant, Tenant)
+        headers = {"Authorization": f"Bearer {keys.issue(tenant).secret}"}
+    acknowledged: list[str] = []
+    others: Counter[int] = Counter()
+    done = threading.Event()
+
+    def report(worker: int) -> None:
+        client = app.test_client()
+        for number in count():
+            if done.is_set():
+                return
+            event_id = f"{worker}-{number}"
+            body = {"type": "queue.call_lost", "id": event_id, "data": CALL_LOST}
+            status = client.post("/api/v1/events", json=body, headers=headers).status_code
+            if status == 200:
+                acknowledged.append(event_id)
+            else:
+                others[status] += 1
+
+    threads = [threading.Thread(target=report, args=(worker,)) for worker in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(2):
+        time.sleep(0.4)
+        server.stop()
+        time.sleep(0.2)
+        server.ensure_postgres_running()
+    before = len(acknowledged)
+    time.sleep(0.5)
+    done.set()
+    for thread in threads:
+        thread.join()
+    with app.app_context():
+        recorded = set(db.session.scalars(text("SELECT event_id FROM events")))
+    assert set(acknowledged) <= recorded
+    assert len(acknowledged) > before > 0, "it went on by itself"
+    assert set(others) == {503}
