@@ -24,6 +24,7 @@ TEST_KEY = "1:" + "A" * 43 + "="
 TEST_SECRET = "only for tests, never for anything that is reached by anybody"
 MIGRATIONS = str(ROOT / "migrations")
 
+JOB_TABLES = ("procrastinate_jobs", "procrastinate_periodic_defers", "procrastinate_workers")
 SignIn = Callable[..., FlaskClient]
 
 
@@ -74,7 +75,7 @@ def built_app(settings: Settings) -> Iterator[Flask]:
 def app(built_app: Flask) -> Iterator[Flask]:
     """The portal with an empty database, outside of any context: each request and each `with` has its own session."""
     yield built_app
-    tables = ", ".join(table.name for table in Base.metadata.sorted_tables)
+    tables = ", ".join([*(table.name for table in Base.metadata.sorted_tables), *JOB_TABLES])
     with built_app.app_context(), db.engine.begin() as connection:
         connection.execute(
             text("SET LOCAL lock_timeout = '10s'")

@@ -22,10 +22,12 @@ from portal.config import ROOT, Settings
 from portal.deliveries import retry
 from portal.extensions import db
 from tests.conftest import TEST_KEY, TEST_SECRET
-from tests.deliveries.test_retry import DEFER_TAKE_UP
 from tests.ready import CALL_LOST, PEOPLE
 from tests.smtp_peer import Move, SmtpPeer
 
+DEFER_TAKE_UP = (
+    "SELECT procrastinate_defer_periodic_job_v2('default', NULL, NULL, 'portal:take_up', 0, '', 1, :arguments)"
+)
 NOT_TAKEN = ("greeting", "ehlo", "mail", "rcpt", "data")  # at these steps the mail server has not taken the mail yet
 TAKEN = "dot"
 
@@ -152,22 +154,43 @@ def test_the_web_process_dies_at_a_transaction(
     assert len(peer.mails) <= most_mails
 
 
-@pytest.mark.parametrize("point", ["before commit 1", "after commit 1", "before commit 2", "after commit 2"])
-def test_the_worker_dies_at_a_transaction(
-    app: Flask, environment: dict[str, str], healthy: Web, peer: SmtpPeer, point: str
-) -> None:
-    peer.script = {"dot": "451 4.3.0 later"}
-    answer = healthy.post()
-    assert answer is not None
-    assert answer["status"] == "deferred"
-    peer.script = {}
+def work(environment: dict[str, str], point: str, app: Flask) -> int:
+    """Make all mails due, let a worker process do what there is to do, and return its exit status."""
     with app.app_context():
         db.session.execute(text("UPDATE deliveries SET next_attempt_at = now()"))
         db.session.execute(text(DEFER_TAKE_UP), {"arguments": '{"timestamp": 1}'})
         db.session.commit()
     command = [sys.executable, "-m", "tests.crashing", "worker", point]
-    worker = subprocess.run(command, cwd=ROOT, env=environment, timeout=60, check=False)
-    assert worker.returncode == -signal.SIGKILL
+    return subprocess.run(command, cwd=ROOT, env=environment, timeout=60, check=False).returncode
+
+
+@pytest.fixture
+def deferred(healthy: Web, peer: SmtpPeer) -> None:
+    """A mail that was not accepted at first, and would be now."""
+    peer.script = {"dot": "451 4.3.0 later"}
+    answer = healthy.post()
+    assert answer is not None
+    assert answer["status"] == "deferred"
+    peer.script = {}
+
+
+def test_a_worker_does_what_is_due_and_leaves_no_job(
+    app: Flask, environment: dict[str, str], healthy: Web, peer: SmtpPeer, deferred: None
+) -> None:
+    assert work(environment, "never", app) == 0
+    answer = healthy.post()
+    assert answer is not None
+    assert answer["status"] == "sent"
+    with app.app_context():
+        left = text("SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'portal:attempt'")
+        assert db.session.scalar(left) == 0
+
+
+@pytest.mark.parametrize("point", ["before commit 1", "after commit 1", "before commit 2", "after commit 2"])
+def test_the_worker_dies_at_a_transaction(
+    app: Flask, environment: dict[str, str], healthy: Web, peer: SmtpPeer, deferred: None, point: str
+) -> None:
+    assert work(environment, point, app) == -signal.SIGKILL
     settle(app, healthy, peer)
     assert len(peer.mails) <= (2 if point == "before commit 2" else 1)
 

@@ -10,7 +10,7 @@ from flask import Flask
 from sqlalchemy import select, text
 
 from portal.database import every_tenant
-from portal.deliveries import endings, jobs, log, retry
+from portal.deliveries import endings, log, retry
 from portal.deliveries.models import Delivery, DeliveryRecipient
 from portal.extensions import db
 from portal.mail_servers import settings as mail_server_settings
@@ -22,9 +22,6 @@ from tests.ready import PEOPLE, Post, entered
 from tests.smtp_peer import SmtpPeer
 
 Work = Callable[[], None]
-DEFER_TAKE_UP = (
-    "SELECT procrastinate_defer_periodic_job_v2('default', NULL, NULL, 'portal:take_up', 0, '', 1, :arguments)"
-)
 
 
 @pytest.fixture
@@ -255,21 +252,6 @@ def test_retention_deletes_what_is_old_and_nothing_else(app: Flask, post: Post, 
         assert endings.purge() == 1
         assert db.session.scalars(text("SELECT event_id FROM events")).all() == ["new"]
         assert db.session.scalar(text("SELECT count(*) FROM deliveries")) == 1
-
-
-def test_a_worker_does_all_of_it_by_itself(app: Flask, post: Post, ready: str, peer: SmtpPeer) -> None:
-    peer.script = {"dot": "451 4.3.0 later"}
-    post()
-    peer.script = {}
-    with app.app_context():
-        db.session.execute(text("UPDATE deliveries SET next_attempt_at = now()"))
-        db.session.execute(text(DEFER_TAKE_UP), {"arguments": '{"timestamp": 1}'})
-        db.session.commit()
-    jobs.run(app, concurrency=4, wait=False)
-    assert rows(app) == [("sent", None, 2)]
-    with app.app_context():
-        left = db.session.scalar(text("SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'portal:attempt'"))
-        assert left == 0
 
 
 def test_recipients_that_came_late_get_the_mail(app: Flask, post: Post, ready: str, peer: SmtpPeer, work: Work) -> None:
