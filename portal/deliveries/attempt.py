@@ -100,9 +100,11 @@ def _store(letter: Letter, report: DeliveryReport, result: SendResult) -> None:
 
 def _write(letter: Letter, report: DeliveryReport, result: SendResult) -> None:
     enter_scope(letter.tenant_id)
-    db.session.execute(
+    still_ours = (
         update(Delivery)
-        .where(Delivery.id == letter.delivery_id)
+        .where(
+            Delivery.id == letter.delivery_id, Delivery.attempts == letter.attempts, Delivery.lease_until.is_not(None)
+        )
         .values(
             status=report.status,
             reason=report.reason,
@@ -110,8 +112,12 @@ def _write(letter: Letter, report: DeliveryReport, result: SendResult) -> None:
             lease_until=None,
             attempted_at=datetime.now(UTC),
         )
+        .returning(Delivery.id)
         .execution_options(synchronize_session=False)
     )
+    if db.session.scalar(still_ours) is None:  # the lease ran out, and another process has written what it learned
+        db.session.rollback()
+        return
     db.session.execute(
         update(DeliveryRecipient),
         [

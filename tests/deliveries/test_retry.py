@@ -10,9 +10,10 @@ from flask import Flask
 from sqlalchemy import select, text
 
 from portal.database import every_tenant
-from portal.deliveries import endings, log, retry
+from portal.deliveries import attempt, endings, log, retry
 from portal.deliveries.models import Delivery, DeliveryRecipient
 from portal.extensions import db
+from portal.mail_servers import sending
 from portal.mail_servers import settings as mail_server_settings
 from portal.notifications import recipients, switches
 from portal.tenants import directory
@@ -130,6 +131,28 @@ def test_a_lease_that_ran_out_is_taken_over(app: Flask, post: Post, ready: str, 
     assert rows(app) == [("sent", None, 2)]
     ids = {line for mail in peer.mails for line in mail.content.split(b"\r\n") if line.startswith(b"Message-ID")}
     assert len(ids) == 1
+
+
+def test_who_lost_the_lease_does_not_overwrite_what_another_learned(
+    app: Flask, post: Post, ready: str, peer: SmtpPeer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = sending.submit
+
+    def be_overtaken(*arguments: Any) -> Any:
+        result = real(*arguments)
+        monkeypatch.setattr(attempt, "submit", real)
+        peer.script = {}
+        with app.app_context():
+            db.session.execute(text("UPDATE deliveries SET lease_until = now()"))
+            db.session.commit()
+            for tenant_id, delivery_id in retry.due(10):
+                retry.retry(tenant_id, delivery_id)
+        return result
+
+    peer.script = {"dot": "451 4.3.0 later"}
+    monkeypatch.setattr(attempt, "submit", be_overtaken)
+    assert post().json["status"] == "deferred"
+    assert rows(app) == [("sent", None, 2)]
 
 
 def test_two_workers_send_one_mail(app: Flask, post: Post, ready: str, peer: SmtpPeer) -> None:
