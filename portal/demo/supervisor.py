@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.client import HTTPConnection
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 
 from flask_migrate import upgrade
 from sqlalchemy.exc import OperationalError
@@ -28,8 +28,12 @@ from portal.extensions import db
 HOST = "127.0.0.1"
 STARTS_WITHIN = 60  # seconds
 STOPS_WITHIN = 10  # seconds
+LOOKS_EVERY = 0.5  # seconds, for a process that ended by itself
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GUNICORN = shlex.split("--workers 2 --threads 8 --graceful-timeout 3 --log-level warning --no-control-socket")
+WORKER = shlex.split("flask --app wsgi worker")
+
+Process: TypeAlias = "subprocess.Popen[bytes]"
 
 
 class CannotRun(Exception):
@@ -64,11 +68,12 @@ def _run() -> NoReturn:
         _say("Preparing the database …")
         access = _prepare(smtp_port)
         _say("Starting the portal …")
-        with _portal(port) as portal:
+        with _child("gunicorn", "wsgi:app", "--bind", f"{HOST}:{port}", *GUNICORN) as portal, _child(*WORKER) as worker:
             _wait_until_it_answers(portal, port)
             _say(screen(f"http://{HOST}:{port}", access))
-            status = portal.wait()
-    raise CannotRun(f"the portal's process ended by itself with status {status}.")
+            while portal.poll() is None and worker.poll() is None:
+                time.sleep(LOOKS_EVERY)
+    raise CannotRun("one of its processes ended by itself; what it wrote stands above.")
 
 
 def _database_url(settings: Settings) -> str:
@@ -92,10 +97,9 @@ def _prepare(smtp_port: int) -> Access:
 
 
 @contextmanager
-def _portal(port: int) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run gunicorn during the block, out of reach of the terminal's Ctrl-C, so that it ends in its turn."""
-    command = [sys.executable, "-m", "gunicorn", "wsgi:app", "--bind", f"{HOST}:{port}", *GUNICORN]
-    process = subprocess.Popen(command, start_new_session=True)  # noqa: S603
+def _child(module: str, *arguments: str) -> Iterator[Process]:
+    """Run a Python module during the block, out of reach of the terminal's Ctrl-C, so that it ends in its turn."""
+    process = subprocess.Popen([sys.executable, "-m", module, *arguments], start_new_session=True)  # noqa: S603
     try:
         yield process
     finally:
@@ -103,10 +107,10 @@ def _portal(port: int) -> Iterator["subprocess.Popen[bytes]"]:
         with suppress(subprocess.TimeoutExpired):
             process.wait(STOPS_WITHIN)
         with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # workers that are left over
+            os.killpg(process.pid, signal.SIGKILL)  # what is left of it
 
 
-def _wait_until_it_answers(portal: "subprocess.Popen[bytes]", port: int) -> None:
+def _wait_until_it_answers(portal: Process, port: int) -> None:
     deadline = time.monotonic() + STARTS_WITHIN
     while time.monotonic() < deadline and portal.poll() is None:
         if _answers(port):

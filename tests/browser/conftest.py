@@ -22,6 +22,9 @@ from portal.extensions import db
 from portal.tenants import directory
 from tests.browser.chromium import MISSING, launch, program
 from tests.pages import PASSWORD
+from tests.ready import key, peer, post, ready
+
+__all__ = ["key", "peer", "post", "ready"]
 
 WIDTHS = (360, 768, 1440)  # a phone, a tablet, a desktop
 HEIGHT = 900
@@ -37,9 +40,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.browser)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
-    """A Chromium for this process. Without one the tests are skipped, in CI they fail."""
+    """A Chromium. Without one on this machine the tests are skipped, in CI they fail.
+
+    It ends with the last test in this folder: as long as it is there, no other event loop can run in this thread.
+    """
     if program() is None:
         pytest.fail(MISSING) if os.environ.get("CI") == "true" else pytest.skip(MISSING)
     with sync_playwright() as playwright, launch(playwright) as browser:

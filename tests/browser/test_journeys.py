@@ -63,20 +63,20 @@ def test_from_the_first_sign_in_to_a_delivered_mail_on_an_own_server(
     save_recipients(page, "ops@acme.example; night@acme.example")
     expect(page.get_by_label("Emails of Recipients")).to_have_value("ops@acme.example\nnight@acme.example")
 
-    assert lose_a_call(portal_url, key, "7001") == "ignored"
+    assert lose_a_call(portal_url, key, "+4930977001") == "ignored"
     page.get_by_role("link", name="Notifications", exact=True).click()
     with page.expect_response(lambda answer: answer.request.method == "POST"):
         page.get_by_role("switch", name="Call lost").check()
-    assert lose_a_call(portal_url, key, "7002") == "sent"
+    assert lose_a_call(portal_url, key, "+4930977002") == "sent"
 
     page.get_by_role("link", name="Delivery log").click()
-    row = page.get_by_role("row").filter(has_text="7002")
+    row = page.get_by_role("row").filter(has_text="+4930977002")
     expect(row).to_contain_text("Sent")
     expect(row).to_contain_text("ops@acme.example")
-    expect(page.get_by_role("row").filter(has_text="7001")).to_contain_text("switched off")
+    expect(page.get_by_role("row").filter(has_text="+4930977001")).to_contain_text("switched off")
     page.goto("/demo/mail")
-    page.get_by_role("link", name="7002").first.click()
-    expect(page.frame_locator("iframe").get_by_role("row", name="Caller 7002")).to_be_visible()
+    page.get_by_role("link", name="+4930977002").first.click()
+    expect(page.frame_locator("iframe").get_by_role("row", name="Caller +4930977002")).to_be_visible()
 
 
 def test_on_the_shared_server_and_to_an_own_one_and_back(
@@ -98,7 +98,7 @@ def test_on_the_shared_server_and_to_an_own_one_and_back(
     page.get_by_role("link", name="Notifications", exact=True).click()
     with page.expect_response(lambda answer: answer.request.method == "POST"):
         page.get_by_role("switch", name="Call lost").check()
-    assert lose_a_call(portal_url, key, "7003") == "sent"
+    assert lose_a_call(portal_url, key, "+4930977003") == "sent"
 
     page.get_by_role("link", name="Mail Server", exact=True).click()
     page.get_by_text("Use your own mail server").click()
@@ -149,11 +149,11 @@ def test_a_key_is_issued_used_and_revoked(sign_in: OpenPage, acme: str, portal_u
     page.get_by_role("link", name="PBX keys").click()
     page.get_by_role("button", name="Issue a key").click()
     secret = page.locator("#new-key").inner_text()
-    assert lose_a_call(portal_url, secret, "7004") == "ignored"
+    assert lose_a_call(portal_url, secret, "+4930977004") == "ignored"
     page.reload()
     expect(page.locator("#new-key")).to_have_count(0)
     page.on("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Revoke").click()
     expect(page.get_by_text("Revoked")).to_be_visible()
     with pytest.raises(urllib.error.HTTPError, match="401"):
-        lose_a_call(portal_url, secret, "7005")
+        lose_a_call(portal_url, secret, "+4930977005")
