@@ -148,7 +148,7 @@ class SmtpPeer:
             self._start(_Talk(self, sock, conversation).run)
 
 
-class _Ended(Exception):  # noqa: N818  # not an error
+class _Ended(Exception):  # not an error
     """The conversation is over."""
 
 

@@ -13,7 +13,7 @@ from portal.mail_servers import settings as mail_server_settings
 from portal.pbx import keys
 from portal.tenants import directory
 from tests.browser.conftest import OpenPage
-from tests.ready import CALL_LOST, entered
+from tests.ready import CALL_LOST
 
 GREEN = "You can now use the system administrator's mail server settings to send email notifications."
 REMINDER = "Configure your SMTP server to receive notifications."
