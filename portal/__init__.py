@@ -11,11 +11,12 @@ from portal import cli, config, crypto, database, health, ui
 from portal.accounts import security as accounts_security
 from portal.accounts import views as accounts_views
 from portal.config import ROOT, Settings
+from portal.deliveries import mending
 from portal.deliveries import views as deliveries_views
 from portal.extensions import bootstrap, csrf, db, htmx, limiter, migrate
+from portal.mail_servers import sending
 from portal.mail_servers import views as mail_servers_views
 from portal.mail_servers.account_mail import AccountMail
-from portal.mail_servers.bulkhead import Bulkhead
 from portal.notifications import views as notifications_views
 from portal.pbx import views as pbx_views
 from portal.provisioning import views as provisioning_views
@@ -108,9 +109,10 @@ def _bind_extensions(app: Flask, settings: Settings) -> None:
         frame_options="DENY",
         referrer_policy="same-origin",
     )
-    app.extensions["bulkhead"] = Bulkhead(settings.mail_sessions)
+    sending.init_app(app, settings)
     crypto.init_app(app, settings)
     accounts_security.init_app(app, settings, AccountMail)
     accounts_views.init_app(app)
+    mending.init_app()
     ui.init_app(app)
     cli.init_app(app)

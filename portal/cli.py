@@ -10,7 +10,7 @@ from flask.cli import AppGroup, with_appcontext
 
 from portal import config
 from portal.accounts import registration
-from portal.database import enter_scope, every_tenant
+from portal.database import DATABASE_FAULTS, enter_scope, every_tenant
 from portal.deliveries import jobs
 from portal.errors import Refusal
 from portal.forms import PortalForm
@@ -36,6 +36,10 @@ class OneLine(AppGroup):
             return super().invoke(ctx)
         except click.UsageError as error:
             raise click.ClickException(error.format_message()) from None
+        except DATABASE_FAULTS:
+            raise click.ClickException("The database does not answer.") from None
+        except click.Abort:
+            raise click.ClickException("Nobody answers: set PORTAL_PASSWORD.") from None
 
 
 accounts = OneLine("accounts", help="People who sign in.")
@@ -173,7 +177,7 @@ def notifications_off(tenant: str, types: Sequence[str]) -> None:
 def _turn(tenant: str, types: Sequence[str], *, on: bool) -> None:
     owner = _tenant(tenant)
     chosen = list(KINDS) if "all" in types else types
-    if unknown := [each for each in chosen if each not in KINDS]:
+    if unknown := [each for each in types if each not in {*KINDS, "all"}]:
         _fail(f"There is no event type {unknown[0]}. There are: {', '.join(KINDS)}.")
     switches.turn(owner, chosen, on=on)
     click.echo(f"{owner.domain}: {', '.join(chosen)} {'on' if on else 'off'}.")

@@ -17,8 +17,11 @@ MAXIMUM_DOMAIN_LENGTH = 253  # RFC 1035, section 2.3.4, as text
 
 
 def has_control_characters(text: str) -> bool:
-    """Return whether `text` holds a control character, a line separator or half of a surrogate pair."""
-    return any(unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in text)
+    """Return whether `text` holds a control character, a line end, half of a surrogate pair or a non-character."""
+    return any(
+        unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} or ord(character) & 0xFFFE == 0xFFFE
+        for character in text
+    )
 
 
 def address(text: str) -> str:

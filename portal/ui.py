@@ -38,7 +38,10 @@ ERRORS: dict[int, tuple[str, str]] = {
         "Something went wrong in the portal",
         "It was recorded. Try again; if it happens again, tell your administrator.",
     ),
-    503: ("The portal is not available right now", "Its database does not answer. Wait a moment, then try again."),
+    503: (
+        "The portal is not available right now",
+        "The database does not answer. Wait a moment, then try again.",
+    ),
 }
 STALE_PAGE = (
     "This page is out of date",

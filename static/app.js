@@ -12,6 +12,8 @@ htmx.onLoad((piece) => {
 document.addEventListener("click", ({ target }) => {
   for (const menu of document.querySelectorAll("details.menu[open]")) menu.open = menu.contains(target);
   target.closest("[data-close]")?.closest(".note").remove();
+  const box = target.closest("[data-pick-all]");
+  if (box) for (const pick of box.form.querySelectorAll(".pick")) pick.checked = true;
   const copy = target.closest("[data-copy]");
   if (copy) navigator.clipboard.writeText(document.getElementById(copy.dataset.copy).textContent.trim()).then(() => (copy.textContent = "Copied"));
 });

@@ -34,6 +34,7 @@ GOOD = {
     "rset": "250 2.0.0 ok",
     "quit": "221 2.0.0 bye",
 }
+EXTENSIONS = ("8BITMIME", "ENHANCEDSTATUSCODES")
 CHALLENGE = b"<1896.697170952@peer.test>"
 
 
@@ -54,7 +55,14 @@ class Slowly:
     seconds: float = 0.05  # before each byte
 
 
-Move = str | Act | Slowly
+@dataclass(frozen=True)
+class Deaf:
+    """A reply, after which nothing more is taken in."""
+
+    reply: str
+
+
+Move = str | Act | Slowly | Deaf
 Script = Mapping[str, Move | Sequence[Move]]
 
 
@@ -70,9 +78,13 @@ class ReceivedMail:
 
 @dataclass
 class Conversation:
-    """What the other side said: every line but the content; `secure` once TLS is on."""
+    """What the other side said: every line but the content; `secure` once TLS is on.
+
+    `ahead` are the verbs that were not the last of what came at once: the other side did not wait for their replies.
+    """
 
     commands: list[str] = field(default_factory=list)
+    ahead: list[str] = field(default_factory=list)
     mails: list[ReceivedMail] = field(default_factory=list)
     secure: bool = False
     signed_in_as: str | None = None
@@ -83,9 +95,10 @@ class Conversation:
 
 
 class SmtpPeer:
-    """The mail server. `script` may be exchanged while it runs; the next conversation follows the new one."""
+    """The mail server. `script` may be exchanged while it runs: conversations begin to follow the new one at once."""
 
     host = "127.0.0.1"
+    offers: Sequence[str] = EXTENSIONS  # where a peer is told nothing else
 
     def __init__(
         self,
@@ -95,14 +108,14 @@ class SmtpPeer:
         implicit_tls: bool = False,
         accounts: Mapping[str, str] | None = None,
         mechanisms: str = "PLAIN LOGIN",
-        extensions: Sequence[str] = ("8BITMIME", "ENHANCEDSTATUSCODES"),
+        extensions: Sequence[str] | None = None,
     ) -> None:
         """Listen on a free port. With a certificate STARTTLS is offered, or spoken at once where TLS is implicit."""
         self.script: Script = script or {}
         self.implicit_tls = implicit_tls
         self.accounts = accounts or {}
         self.mechanisms = mechanisms if accounts else ""
-        self.extensions = extensions
+        self.extensions = self.offers if extensions is None else extensions
         self.context = _server_context(certificate) if certificate else None
         self.conversations: list[Conversation] = []
         self.stopped = threading.Event()
@@ -142,6 +155,7 @@ class SmtpPeer:
                 sock, _ = self._listener.accept()
             except OSError:
                 return
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what was said before a reset is heard
             self._sockets.append(sock)
             conversation = Conversation()
             self.conversations.append(conversation)
@@ -162,6 +176,7 @@ class _Talk:
         self.conversation = conversation
         self.seen: Counter[str] = Counter()
         self.buffer = b""
+        self.mail: ReceivedMail | None = None
 
     def run(self) -> None:
         with suppress(_Ended, OSError):
@@ -175,6 +190,8 @@ class _Talk:
     def _obey(self, line: str) -> None:
         self.conversation.commands.append(line)
         verb, _, argument = line.partition(" ")
+        if self.buffer:
+            self.conversation.ahead.append(verb.upper())
         match verb.upper():
             case "EHLO":
                 self._play("ehlo", self._features())
@@ -192,33 +209,61 @@ class _Talk:
                 self._say("500 5.5.2 what?")
 
     def _mail(self, step: str, address: str) -> None:
-        mails = self.conversation.mails
-        match step, self._play(step)[:1]:
+        good = ""
+        if step in ("rcpt", "data") and self.mail is None:
+            good = "503 5.5.1 MAIL comes first"
+        elif step == "data" and self.mail and not self.mail.recipients:
+            good = "554 5.5.1 no valid recipients"
+        match step, self._play(step, good)[:1]:
             case "mail", "2":
-                mails.append(ReceivedMail(address, []))
-            case "rcpt", "2":
-                mails[-1].recipients.append(address)
+                self.mail = ReceivedMail(address, [])
+                self.conversation.mails.append(self.mail)
+            case "rcpt", "2" if self.mail:
+                self.mail.recipients.append(address)
             case "data", "3":
-                mails[-1].content = self._until(b"\r\n.\r\n") + b"\r\n"
-                mails[-1].accepted = self._play("dot").startswith("2")
+                self._content(self.mail or ReceivedMail("", []))
+                self.mail = None
+            case "rset", "2":
+                self.mail = None
+
+    def _content(self, mail: ReceivedMail) -> None:
+        self.buffer = b"\r\n" + self.buffer
+        mail.content = (self._until(b"\r\n.\r\n") + b"\r\n")[2:]
+        move = self._next("dot")
+        reply = move.reply if isinstance(move, Slowly) else move
+        mail.accepted = isinstance(reply, str) and reply.startswith("2")  # before anybody hears of it
+        self._make(move)
 
     def _play(self, step: str, good: str = "") -> str:
         """Make the script's move for this step and return the reply, if it was one."""
+        return self._make(self._next(step, good))
+
+    def _next(self, step: str, good: str = "") -> Move:
+        if self.script is not self.peer.script:
+            self.script = self.peer.script
+            self.seen.clear()
         moves = self.script.get(step, good or GOOD.get(step, ""))
-        if not isinstance(moves, str | Act | Slowly):
+        if not isinstance(moves, Move):
             moves = moves[min(self.seen[step], len(moves) - 1)]
         self.seen[step] += 1
-        match moves:
+        return moves
+
+    def _make(self, move: Move) -> str:
+        match move:
             case Act():
-                self._misbehave(moves)
+                self._misbehave(move)
                 return ""
             case Slowly(reply, seconds):
                 self._say(reply, seconds)
                 return reply
-        self._say(moves)
-        if moves.startswith("421"):
+            case Deaf(reply):
+                self._say(reply)
+                self.peer.stopped.wait()
+                raise _Ended
+        self._say(move)
+        if move.startswith("421"):
             raise _Ended
-        return moves
+        return move
 
     def _misbehave(self, act: Act) -> None:
         match act:
@@ -255,9 +300,8 @@ class _Talk:
         return found
 
     def _handshake(self) -> None:
-        move = self.script.get("tls")
-        if isinstance(move, Act):
-            self._misbehave(move)
+        if "tls" in self.script:  # then the move is made in place of a handshake
+            self._play("tls")
             raise _Ended
         assert self.peer.context is not None
         self.sock = self.peer.context.wrap_socket(self.sock, server_side=True)

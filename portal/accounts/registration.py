@@ -1,7 +1,9 @@
 """Making accounts."""
 
+import unicodedata
 from uuid import uuid4
 
+from flask import current_app
 from flask_security import hash_password
 from sqlalchemy import select
 
@@ -28,7 +30,9 @@ def add(
     if account is None:
         if password is None or len(password) < MINIMUM_PASSWORD_LENGTH:
             return Refusal("password", f"A password needs at least {MINIMUM_PASSWORD_LENGTH} characters.")
-        account = Account(email=email, password=hash_password(password), active=True, fs_uniquifier=uuid4().hex)
+        account = Account(
+            email=email, password=hash_password(_normal(password)), active=True, fs_uniquifier=uuid4().hex
+        )
         db.session.add(account)
     if system_administrator and not account.is_system_administrator:
         account.roles = [*account.roles, _role(SYSTEM_ADMINISTRATOR)]
@@ -45,3 +49,8 @@ def exists(email: str) -> bool:
 
 def _role(name: str) -> Role:
     return db.session.scalar(select(Role).where(Role.name == name)) or Role(name=name)
+
+
+def _normal(password: str) -> str:
+    """Return the password as Flask-Security compares it: one character can be written in several ways (NFKD)."""
+    return unicodedata.normalize(current_app.config["SECURITY_PASSWORD_NORMALIZE_FORM"], password)

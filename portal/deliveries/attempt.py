@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
-from flask import current_app
 from sqlalchemy import exists, select, update
 
 from portal.database import DATABASE_FAULTS, enter_scope
@@ -17,9 +16,8 @@ from portal.deliveries.schedule import next_attempt
 from portal.deliveries.states import OPEN, Reason, Status, sum_up
 from portal.extensions import db
 from portal.mail_servers import pause
-from portal.mail_servers.bulkhead import Bulkhead
 from portal.mail_servers.connection import STANDARD_BUDGET, SendResult
-from portal.mail_servers.outcome import Kind, Outcome, Pause, Stage, advice, pause_for
+from portal.mail_servers.outcome import Kind, Outcome, Pause, advice, pause_for
 from portal.mail_servers.sending import submit
 
 logger = logging.getLogger(__name__)
@@ -33,7 +31,6 @@ STATUS = {
     Kind.REFUSED: Status.FAILED,
     Kind.UNKNOWN: Status.DEFERRED,
 }
-BUSY = Outcome(Kind.TEMPORARY, Stage.CONNECT, None, None, "The mail server is busy with other mails of this portal.")
 
 
 def attempt(letter: Letter) -> DeliveryReport:
@@ -50,11 +47,7 @@ def attempt(letter: Letter) -> DeliveryReport:
 
 def _send(letter: Letter) -> SendResult:
     route = letter.route
-    bulkhead: Bulkhead = current_app.extensions["bulkhead"]
-    with bulkhead.place(route.server_id) as free:
-        if not free:
-            return SendResult(dict.fromkeys(letter.recipients, BUSY), Pause.NONE)
-        return submit(route.settings, letter.message, route.sender.address, letter.recipients, BUDGET)
+    return submit(route.settings, letter.message, route.sender.address, letter.recipients, BUDGET)
 
 
 def _judge(letter: Letter, outcomes: Mapping[str, Outcome]) -> DeliveryReport:

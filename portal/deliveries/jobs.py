@@ -16,7 +16,7 @@ from portal.deliveries.retry import due, retry
 
 logger = logging.getLogger(__name__)
 
-EVERY_FEW_SECONDS = "*/5 * * * * *"
+EVERY_FEW_SECONDS = "* * * * * */5"  # the seconds stand last
 EVERY_MINUTE = "* * * * *"
 EVERY_HOUR = "7 * * * *"
 MOST_AT_ONCE = 500

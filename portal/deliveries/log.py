@@ -1,18 +1,57 @@
 """Reading what was delivered: the log of a tenant, newest first, in pages by key."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from uuid import UUID
 
 from sqlalchemy import select
 from sqlalchemy.orm import selectinload
 
-from portal.deliveries.models import Delivery, RecordedEvent
+from portal.deliveries.models import Delivery, DeliveryRecipient, RecordedEvent
 from portal.deliveries.states import Status, sum_up
 from portal.extensions import db
 
 PAGE = 50
+A_MOMENT = timedelta(seconds=30)  # as long as a page of mails takes to go out at the pace of `mending`
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """A mail in the log, and what a person may do about it. `again`: a person had it sent once more."""
+
+    delivery: Delivery
+    again: bool
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is held or waits, so that it can be discarded. One that is being sent right now is neither."""
+        waits = self.delivery.reason is not None or self.delivery.next_attempt_at is not None
+        return waits and self.delivery.lease_until is None
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a worker takes it in a moment, without anybody's doing."""
+        at = self.delivery.next_attempt_at
+        return self.is_open and at is not None and at <= datetime.now(UTC) + A_MOMENT
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether there will be something new to tell of it in a moment."""
+        return self.is_due or self.delivery.lease_until is not None
+
+    @property
+    def can_go_again(self) -> bool:
+        """Whether it has ended in a way that a person may want to repeat."""
+        ended = {Status.SENT, Status.PARTIAL, Status.FAILED, Status.EXPIRED}
+        return self.delivery.status in ended and not self.is_open and self.delivery.lease_until is None
+
+    @property
+    def replies(self) -> Iterator[Sequence[DeliveryRecipient]]:
+        """The recipients, those together that the mail server told the same."""
+        for _, same in groupby(self.delivery.recipients, lambda each: (each.status, each.code, each.text)):
+            yield list(same)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +67,21 @@ class Entry:
         if event.ignored_reason:
             return cls(event, Status.IGNORED)
         return cls(event, sum_up(Status(each.status) for each in event.deliveries))
+
+    @property
+    def mails(self) -> Sequence[Mail]:
+        """The event's mails, oldest first."""
+        seen: set[str] = set()
+        mails = []
+        for delivery in self.event.deliveries:
+            mails.append(Mail(delivery, again=delivery.audience in seen))
+            seen.add(delivery.audience)
+        return mails
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether there will be something new to tell of a mail in a moment."""
+        return any(mail.is_moving for mail in self.mails)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,11 @@ MENDABLE = tuple(reason for reason in Reason if reason not in {Reason.MAY_HAVE_B
 _waits = Delivery.next_attempt_at.is_not(None)
 
 
-@mended.connect
+def init_app() -> None:
+    """Have held mail go on when other rooms tell that something was mended."""
+    mended.connect(release)
+
+
 def release(tenant_id: int | None, server_changed: bool = False) -> None:
     """Make the held mail of a tenant due, or of all tenants for None, within the caller's transaction."""
     held = Delivery.reason.in_(MENDABLE)

@@ -71,7 +71,7 @@ def _send(words: Words, address: str) -> str | None:
     saved_at, from_ = server.saved_at, sender(None, server.sender_email)
     message_id = composing.new_message_id(from_.address)
     message = composing.compose(words, from_, [address], message_id=message_id, date=datetime.now(UTC))
-    result = sending.submit(server.smtp_settings, message, from_.address, [address])
+    result = sending.submit_apart(server.smtp_settings, message, from_.address, [address])
     outcome = result.outcomes[address]
     pause.apply(server.id, saved_at, result.pause, outcome.text)
     db.session.commit()

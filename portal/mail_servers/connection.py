@@ -141,7 +141,7 @@ class Connection(flask_mail.Connection):
             UnsafeHeader: the message or the sender cannot be sent without risk of being read as something else.
         """
         session = self._session()
-        session.deadline = deadline or Deadline(self.budget.total)
+        session.deadline, session.command_seconds = deadline or Deadline(self.budget.total), self.budget.command
         content, sender = content_of(message), ascii_address(sender_address)
         paths, refused = {}, {}
         for recipient in recipients:
@@ -153,10 +153,21 @@ class Connection(flask_mail.Connection):
         replies = session.transact(sender, unique, content, self.budget.reply) if unique else {}
         return {recipient: refused.get(recipient) or replies[paths[recipient]] for recipient in recipients}
 
-    def close(self) -> None:
-        """Take leave of the mail server; whatever goes wrong with that is of no consequence."""
+    @property
+    def is_reusable(self) -> bool:
+        """Whether another mail may be sent: the last one ended well, and the mail server did not close since."""
+        return self.host is not None and self.host.reusable and self.host.is_quiet
+
+    def close(self, *, wait: bool = True) -> None:
+        """Take leave of the mail server, waiting a moment for its reply; what goes wrong is of no consequence."""
         if self.host is not None:
-            self.host.leave()
+            self.host.leave(wait=wait)
+            self.host = None
+
+    def abandon(self) -> None:
+        """Close without a word to the mail server."""
+        if self.host is not None:
+            self.host.close()
             self.host = None
 
     def _session(self) -> Session:

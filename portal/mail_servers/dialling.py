@@ -31,6 +31,11 @@ class Deadline:
         """Begin a last step with this much time of its own, whatever is left of the rest."""
         self._step = time.monotonic() + seconds
 
+    @property
+    def is_over(self) -> bool:
+        """Whether no time is left for another step."""
+        return time.monotonic() >= self._end
+
     def left(self) -> float:
         """Return the seconds left for this step, more than 0.
 

@@ -9,11 +9,12 @@ from flask import Blueprint, flash, redirect, url_for
 from flask.typing import ResponseReturnValue
 from flask_security import current_user
 from htmx_flask import request
+from werkzeug.exceptions import NotFound
 
 from portal.accounts.access import signed_in, system_administrator
 from portal.errors import Refusal
 from portal.extensions import limiter
-from portal.mail_servers import reminder, settings, status, testing
+from portal.mail_servers import pause, reminder, settings, status, testing
 from portal.mail_servers.forms import MailServerForm
 from portal.mail_servers.selection import of_owner
 from portal.tenants.models import Tenant
@@ -69,6 +70,26 @@ def share() -> ResponseReturnValue:
     return respond("mail_servers/system.html", "mail_servers/_share.html", server=of_owner(None))
 
 
+@system.post("/try-now")
+def try_now() -> ResponseReturnValue:
+    """Try the system's mail server again before its pause is over."""
+    system_administrator()
+    try_now_of(None)
+    return redirect(url_for("system_mail_server.edit"), 303)
+
+
+def try_now_of(owner: int | None) -> None:
+    """Lift the pause of a tenant's own mail server, or of the system's for None, and tell so."""
+    server = of_owner(owner)
+    if server is None:
+        raise NotFound
+    pause.lift(owner)
+    if server.rejected_at:
+        flash("The mail server rejects its settings. Check them, then save them again.", "error")
+    else:
+        flash("The mail server is tried again now.", "success")
+
+
 def try_out(tenant: Tenant | None, form: MailServerForm, to: Sequence[str]) -> testing.Result:
     """Return how a test e-mail with the values in the form went; what is wrong with them also stands at the fields."""
     if form.validate():
@@ -82,8 +103,10 @@ def try_out(tenant: Tenant | None, form: MailServerForm, to: Sequence[str]) -> t
 def _page(
     form: MailServerForm, fragment: str = "mail_servers/_form.html", status: int = 200, **context: object
 ) -> ResponseReturnValue:
+    server = of_owner(None)
     context = {
-        "server": of_owner(None),
+        "server": server,
+        "paused_until": pause.paused_until(server) if server else None,
         "save_url": url_for("system_mail_server.edit"),
         "test_url": url_for("system_mail_server.test"),
         "can_remove": False,

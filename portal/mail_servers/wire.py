@@ -2,9 +2,11 @@
 
 import ipaddress
 import re
+import select
 import smtplib
 import socket
 import ssl
+from collections.abc import Sequence
 
 from portal.mail_servers.dialling import Deadline, fault_of
 from portal.mail_servers.outcome import Fault, Outcome, Stage, classify
@@ -30,9 +32,19 @@ class Wire(smtplib.SMTP):
         self.command_seconds = command_seconds
         self.stage = Stage.GREETING
         self.received = bytearray()  # what came and is not yet read
+        self.ahead = 0  # commands that were said and whose replies are not yet read
         # Never passed on, should the server say them back: the password, and what it looked like on the wire.
         self.password = ""
         self.secrets: list[str] = []
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the wire is open and nothing came unasked: what comes then is a farewell, or the end."""
+        if self.sock is None or self.received or (isinstance(self.sock, ssl.SSLSocket) and self.sock.pending()):
+            return False
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        return not poll.poll(0)
 
     def begin(self, stage: Stage) -> None:
         """Begin the next step of the conversation, with its own share of the time."""
@@ -40,10 +52,21 @@ class Wire(smtplib.SMTP):
         self.deadline.allow(self.command_seconds)
 
     def command(self, stage: Stage, line: str) -> tuple[int, bytes]:
-        """Send one command and return its reply."""
+        """Send one command, if it was not said ahead, and return its reply."""
         self.begin(stage)
-        self.putcmd(line)
+        if self.ahead:
+            self.ahead -= 1
+        else:
+            self.putcmd(line)
         return self.getreply()
+
+    def say_ahead(self, stage: Stage, lines: Sequence[str]) -> None:
+        """Send these commands at once (RFC 2920); `command` is to be called for each, in the same order."""
+        if any("\r" in line or "\n" in line for line in lines):
+            raise ValueError("a command is one line")
+        self.begin(stage)
+        self.send("".join(f"{line}\r\n" for line in lines))
+        self.ahead = len(lines)
 
     def expect(self, stage: Stage, line: str, hundred: int = 2) -> None:
         """Send one command; any reply but one of this hundred raises `Fault`."""
@@ -64,8 +87,6 @@ class Wire(smtplib.SMTP):
 
     def outcome(self, code: int, words: bytes) -> Outcome:
         """Return what a reply means, without a secret that it may repeat."""
-        if code == 421:  # RFC 5321, section 3.8: the server closes
-            self.close()
         return classify(self.stage, code, self._without_secrets(words.decode(errors="replace")))
 
     def secure(self, context: ssl.SSLContext, host: str) -> None:
@@ -86,7 +107,9 @@ class Wire(smtplib.SMTP):
     def send(self, s: bytes | str) -> None:  # type: ignore[override]  # typeshed: any buffer
         """Write all of it before the deadline."""
         if self.received:  # a reply to nothing: it must not be taken for the next one
-            raise self.unwelcome(*self.getreply())
+            fault = self.unwelcome(*self.getreply())
+            self.close()
+            raise fault
         rest = memoryview(s.encode(self.command_encoding) if isinstance(s, str) else s)
         try:
             while rest:
@@ -108,7 +131,10 @@ class Wire(smtplib.SMTP):
             size += len(line)
             lines.append(line[4:])
             if line[3:4] != b"-":
-                return int(line[:3]), b"\n".join(lines)
+                code = int(line[:3])
+                if code == 421:  # RFC 5321, section 3.8: the server closes
+                    self.close()
+                return code, b"\n".join(lines)
         self.close()
         # Not a word of it is passed on: it may come from something that is no mail server.
         raise Fault(classify(self.stage, None, "The reply is not SMTP."))

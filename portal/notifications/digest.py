@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict
 
-from portal.notifications.fields import Count, EventData, Line, Moment, Number
+from portal.notifications.fields import EventData, Line, Moment, Number
 from portal.notifications.kinds import KINDS, EventKind
 from portal.notifications.placeholders import Feeds, Scene, clock
 from portal.notifications.templates import Look, Rich, unlinked
@@ -24,7 +24,7 @@ class Call(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     at: Moment
-    caller: Line
+    caller: str  # a name and a number, each of which was bounded when it came
 
 
 def _lines(calls: Sequence[Call], scene: Scene) -> Rich:
@@ -41,14 +41,14 @@ class StormDigest(EventData):
 
     event_type: Line
     what: Annotated[Line, Feeds("WHAT")]
-    count: Annotated[Count, Feeds("COUNT")]
-    held: Annotated[Count, Feeds("HELD")]
+    count: Annotated[int, Feeds("COUNT")]
+    held: Annotated[int, Feeds("HELD")]
     queue_number: Annotated[Number, Feeds("QUEUE_NUMBER")]
     queue_name: Annotated[Line | None, Feeds("QUEUE_NAME", otherwise=("QUEUE_NUMBER",))] = None
     first_at: Annotated[Moment, Feeds("FROM_TIME", clock)]
     last_at: Annotated[Moment, Feeds("TO_TIME", clock)]
     calls: Annotated[tuple[Call, ...], Feeds("CALLS", _lines)]
-    more: Annotated[Count, Feeds("MORE", _and_more)] = 0
+    more: Annotated[int, Feeds("MORE", _and_more)] = 0
 
     @property
     def switched_by(self) -> str | None:

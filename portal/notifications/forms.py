@@ -1,12 +1,15 @@
-"""The form of a tenant's recipients."""
+"""The forms of a tenant's recipients, and of its limits to mails at once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from wtforms import TextAreaField, ValidationError
+from wtforms.validators import InputRequired
 
 from portal.errors import Refusal
-from portal.forms import PortalForm
+from portal.forms import CheckedBy, PortalForm, TextField
 from portal.notifications import recipients
+from portal.notifications.storm_limits import MOST_MAILS, MOST_MINUTES
+from portal.tenants.models import Tenant
 
 
 class RecipientsForm(PortalForm):
@@ -26,3 +29,36 @@ class RecipientsForm(PortalForm):
         if isinstance(parsed, Refusal):
             raise ValidationError(parsed.text)
         self.parsed = parsed
+
+
+def number_of(things: str, most: int) -> Callable[[str], int]:
+    """Return a function that reads a whole number from 1 to `most`.
+
+    It raises ValueError, with a sentence that says what is wrong.
+    """
+
+    def read(text: str) -> int:
+        # A number of more digits than it may have is none: int() would take its time over a million of them.
+        if not (text.isascii() and text.isdigit() and len(text) <= len(str(most)) and 1 <= int(text) <= most):
+            raise ValueError(f"Enter a number of {things} from 1 to {most:,}.")
+        return int(text)
+
+    return read
+
+
+class StormForm(PortalForm):
+    """After how many mails in how many minutes further ones are held."""
+
+    limit = TextField("Mails", [InputRequired("Enter a number of mails."), CheckedBy(number_of("mails", MOST_MAILS))])
+    minutes = TextField(
+        "Minutes", [InputRequired("Enter a number of minutes."), CheckedBy(number_of("minutes", MOST_MINUTES))]
+    )
+
+    @classmethod
+    def showing(cls, tenant: Tenant) -> "StormForm":
+        """Return the form with the tenant's limits."""
+        return cls(formdata=None, data={"limit": tenant.storm_limit, "minutes": tenant.storm_minutes})
+
+    def entered(self) -> tuple[int, int]:
+        """Return the number of mails and the number of minutes, once the form is valid."""
+        return int(self.limit.data), int(self.minutes.data)

@@ -14,9 +14,9 @@ from portal.accounts.access import signed_in
 from portal.errors import Refusal
 from portal.mail_servers import selection, sender, settings, testing
 from portal.mail_servers.forms import MailServerForm, SenderForm
-from portal.mail_servers.views import limit_tests, try_out
-from portal.notifications import recipients, switches
-from portal.notifications.forms import RecipientsForm
+from portal.mail_servers.views import limit_tests, try_now_of, try_out
+from portal.notifications import recipients, storm_limits, switches
+from portal.notifications.forms import RecipientsForm, StormForm
 from portal.notifications.kinds import KINDS, EventKind
 from portal.notifications.switches import Audience
 from portal.tenants.models import Tenant
@@ -74,6 +74,16 @@ def test_shared(domain: str) -> ResponseReturnValue:
         raise NotFound
     result = testing.send_saved(tenant, server, _test_recipients())
     return _mail_server_page(tenant, RESULT, result=result, tested="shared")
+
+
+@mail_server.post("/try-now")
+def try_now(domain: str) -> ResponseReturnValue:
+    """Try the tenant's own mail server again before its pause is over."""
+    tenant = workspace(domain)
+    try_now_of(tenant.id)
+    if not request.htmx:
+        return _back(domain)
+    return _mail_server_page(tenant, "mail_servers/_status.html", tried=True)
 
 
 @mail_server.post("/use-shared")
@@ -168,6 +178,19 @@ def audience(domain: str, event_type: str) -> ResponseReturnValue:
     return _switched(tenant, kind)
 
 
+@blueprint.post("/notifications/storm")
+def save_storm_limits(domain: str) -> ResponseReturnValue:
+    """Save after how many mails at once a digest takes their place."""
+    tenant = workspace(domain)
+    form = StormForm()
+    if form.validate():
+        storm_limits.save(tenant, *form.entered())
+        flash("The limits are saved.", "success")
+        return redirect(url_for("notifications.edit", domain=domain), 303)
+    context = _notifications(tenant) | {"storm_form": form}
+    return respond("notifications/page.html", "notifications/_storm.html", 422, **context)
+
+
 def _kind(event_type: str) -> EventKind:
     if event_type not in KINDS:
         raise NotFound
@@ -187,4 +210,5 @@ def _notifications(tenant: Tenant) -> dict[str, Any]:
         "switches": switches.switches(KINDS),
         "audiences": AUDIENCES,
         "addresses": recipients.addresses(),
+        "storm_form": StormForm.showing(tenant),
     }

@@ -15,6 +15,7 @@ from portal.tenants.models import Tenant
 
 PREFIX = "pbx_"
 SHOWN = len(PREFIX) + 6  # characters that tell keys apart without giving them away
+LARGEST_ID = 2**31 - 1
 USE_NOTED_EVERY = timedelta(minutes=1)
 
 
@@ -70,7 +71,7 @@ def every_key() -> Sequence[tuple[PbxKey, str | None]]:
 
 def revoke(key_id: int) -> PbxKey | Refusal:
     """Return the key, which is refused from now on. In a tenant's scope only its own keys are found."""
-    key = db.session.scalar(select(PbxKey).where(PbxKey.id == key_id))
+    key = db.session.scalar(select(PbxKey).where(PbxKey.id == key_id)) if key_id <= LARGEST_ID else None
     if key is None:
         return Refusal("id", "There is no key with this number.")
     key.revoked_at = key.revoked_at or datetime.now(UTC)

@@ -7,6 +7,7 @@ from functools import cache
 import limits
 from flask import Blueprint, Response, abort, jsonify, redirect, request, url_for
 from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from portal import config
 from portal.accounts.access import public
@@ -117,10 +118,15 @@ def _body() -> bytes:
     if request.mimetype not in MEDIA_TYPES:
         abort(_refuse(415, "Send the event as application/json or application/cloudevents+json."))
     most = config.current().event_body_bytes
-    request.max_content_length = most
-    if (request.content_length or 0) > most:
+    # One byte more is read, to tell a body that came in chunks and is too large from one that fits.
+    request.max_content_length = most + 1
+    try:
+        body = request.get_data(cache=False)
+    except RequestEntityTooLarge:
+        body = bytes(most + 1)
+    if len(body) > most:
         abort(_refuse(413, f"An event may have at most {most} bytes."))
-    return request.get_data(cache=False)
+    return body
 
 
 def _tenant(key: PbxKey, event: Event) -> Tenant:

@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from portal.accounts.models import Account, Membership
 from portal.errors import Refusal
 from portal.extensions import db
+from portal.forms import has_control_characters
 from portal.signals import mend
 from portal.tenants.models import Tenant
 
@@ -23,11 +24,15 @@ def get(tenant_id: int) -> Tenant:
 
 def find(domain: str) -> Tenant | None:
     """Return the tenant with this SIP domain, or None."""
+    if has_control_characters(domain):
+        return None
     return db.session.scalar(select(Tenant).where(Tenant.domain == domain.lower()))
 
 
 def search(text: str = "", after: str = "") -> tuple[Sequence[Tenant], bool]:
     """Return a page of tenants in the order of their domains, behind the domain `after`, and whether more follow."""
+    if has_control_characters(text + after):
+        return [], False
     query = select(Tenant).where(Tenant.domain > after).order_by(Tenant.domain).limit(PAGE + 1)
     if text:
         query = query.where(

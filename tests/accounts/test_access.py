@@ -6,6 +6,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from portal.accounts.access import is_public
+from tests.pages import post
 
 # Each with the reason why a stranger is answered.
 PUBLIC = {
@@ -59,3 +60,13 @@ def test_a_tenants_pages_do_not_exist_for_the_administrator_of_another(
             if rule.rule == "/tenants/<domain>/":
                 theirs, nobodys = (admin.get(each.location) for each in (theirs, nobodys))
             assert theirs.status_code == nobodys.status_code == 404, rule.rule
+
+
+def test_control_characters_and_large_numbers_in_an_address_find_nothing(
+    system: FlaskClient, admin: FlaskClient, acme: str
+) -> None:
+    for address in ("/tenants/a%00b/deliveries", "/system/tenants/a%00b"):
+        assert system.get(address).status_code == 404
+    for address in ("/system/tenants?q=%00", "/system/tenants?after=%00"):
+        assert system.get(address).status_code == 200
+    assert post(admin, f"/tenants/{acme}/keys", f"/tenants/{acme}/keys/2147483648/revoke").status_code == 404

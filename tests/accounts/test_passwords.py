@@ -66,3 +66,10 @@ def test_an_account_can_administer_several_tenants_and_keeps_its_password(
     assert "Acme" in page
     assert "Globex" in page
     assert browser.get(f"/tenants/{globex}/deliveries").status_code == 200
+
+
+def test_a_password_in_any_letters_signs_in(app: Flask, client: FlaskClient) -> None:
+    with app.app_context():
+        registration.add("admin@acme.example", "Größer-als-zehn-①")
+    answer = post(client, "/sign-in", email="admin@acme.example", password="Größer-als-zehn-①")
+    assert answer.status_code == 302

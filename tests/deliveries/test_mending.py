@@ -1,15 +1,17 @@
 """Held mail: mended, sent by hand, discarded, sent again."""
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from uuid import UUID
 
 import pytest
+from croniter import croniter
 from flask import Flask
 from sqlalchemy import select, text
 
 from portal.database import enter_scope, every_tenant
-from portal.deliveries import again, mending, retry
+from portal.deliveries import again, jobs, mending, retry
 from portal.deliveries.models import Delivery
 from portal.deliveries.states import Reason
 from portal.errors import Refusal
@@ -17,6 +19,7 @@ from portal.extensions import db
 from portal.mail_servers import pause
 from portal.mail_servers import settings as mail_server_settings
 from portal.notifications import recipients, switches
+from portal.signals import mended
 from portal.tenants import directory
 from portal.tenants.models import Tenant
 from tests.deliveries.test_welcome import USER
@@ -225,3 +228,13 @@ def test_mending_one_tenant_leaves_the_others_as_they_are(
     mail_server_settings.save(other.id, entered(peer.port))
     enter_scope(tenant.id)
     assert statuses() == ["held"]
+
+
+def test_the_portal_itself_listens_for_what_was_mended(app: Flask) -> None:
+    assert list(mended.receivers_for(None)), "create_app connects it, not this test"
+
+
+def test_workers_look_every_five_seconds() -> None:
+    start = datetime(2026, 11, 23, 7, 1, 10, tzinfo=UTC)
+    times = croniter(jobs.EVERY_FEW_SECONDS, start)
+    assert [times.get_next(datetime) - start for _ in range(2)] == [timedelta(seconds=5), timedelta(seconds=10)]

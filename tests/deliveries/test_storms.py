@@ -197,3 +197,11 @@ def test_many_at_once_are_counted_exactly(app: Flask, lose: Lose, ready: str, pe
     for thread in threads:
         thread.join()
     assert answers.count("held") == 6
+
+
+def test_long_names_do_not_keep_a_digest_from_being_written(app: Flask, post: Post, ready: str, peer: SmtpPeer) -> None:
+    data = {"queue_number": "8000", "caller_name": "n" * 200, "caller_number": "1" * 64}
+    for _ in range(LIMIT + 1):
+        post(data=data)
+    assert end_storms(app) == 1
+    assert "11 calls lost" in last_words(peer)[0]

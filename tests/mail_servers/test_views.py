@@ -6,6 +6,9 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from portal.extensions import db
+from portal.mail_servers import pause
+from portal.mail_servers.outcome import Pause
 from portal.mail_servers.selection import of_owner
 from tests.conftest import SignIn
 from tests.pages import HTMX, csrf_token, post
@@ -136,11 +139,48 @@ def test_nothing_can_be_shared_before_there_is_a_server(system: FlaskClient) -> 
     assert " disabled" in html
 
 
+def pause_server(app: Flask, how: Pause) -> None:
+    with app.app_context():
+        server = of_owner(None)
+        assert server is not None
+        pause.apply(server.id, server.saved_at, how, "421 4.3.2 <closing>")
+        db.session.commit()
+
+
+def test_a_pause_is_told_and_ends_when_one_tries_now(app: Flask, system: FlaskClient) -> None:
+    post(system, PAGE, **values(2525))
+    assert "try-now" not in system.get(PAGE).get_data(as_text=True)
+    pause_server(app, Pause.BRIEF)
+    html = system.get(PAGE).get_data(as_text=True)
+    assert "Paused: the mail server is tried again" in html
+    assert "421 4.3.2 &lt;closing&gt;" in html
+    assert f'action="{PAGE}/try-now"' in html
+    answer = post(system, PAGE, f"{PAGE}/try-now")
+    assert (answer.status_code, answer.location) == (303, PAGE)
+    html = system.get(PAGE).get_data(as_text=True)
+    assert "The mail server is tried again now." in html
+    assert "Paused" not in html
+
+
+def test_a_server_that_rejects_its_settings_has_to_be_saved_again(app: Flask, system: FlaskClient) -> None:
+    post(system, PAGE, **values(2525))
+    pause_server(app, Pause.UNTIL_SAVED)
+    assert "try-now" not in system.get(PAGE).get_data(as_text=True)
+    post(system, PAGE, f"{PAGE}/try-now")
+    html = system.get(PAGE).get_data(as_text=True)
+    assert "The mail server rejects its settings." in html
+    assert "The mail server rejects these settings." in html
+
+
+def test_without_a_server_there_is_none_to_try(system: FlaskClient) -> None:
+    assert post(system, PAGE, f"{PAGE}/try-now").status_code == 404
+
+
 def test_for_everybody_else_the_page_does_not_exist(sign_in: SignIn, acme: str) -> None:
     admin = sign_in("admin@acme.example", administers=acme)
     assert admin.get(PAGE).status_code == 404
     page = f"/tenants/{acme}/mail-server"
-    for path in (PAGE, f"{PAGE}/test", f"{PAGE}/share"):
+    for path in (PAGE, f"{PAGE}/test", f"{PAGE}/share", f"{PAGE}/try-now"):
         assert post(admin, page, path, **values(2525)).status_code == 404
 
 

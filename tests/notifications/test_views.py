@@ -1,5 +1,6 @@
 """A tenant's pages: its mail server with recipients, sender and test e-mail, and the switches."""
 
+import re
 from email import message_from_bytes, policy
 from html import unescape
 from typing import Any
@@ -327,7 +328,101 @@ class TestSwitches:
         assert words not in text_of(admin, events)
 
 
-PATHS = ("", "/test", "/test-shared", "/use-shared", "/recipients", "/sender")
+class TestStorm:
+    def test_the_limits_of_a_new_tenant_are_shown_and_others_are_kept(
+        self, app: Flask, admin: FlaskClient, acme: str, events: str
+    ) -> None:
+        found = re.findall(r'name="(limit|minutes)"[^>]*value="(\d+)"', text_of(admin, events))
+        assert found == [("limit", "10"), ("minutes", "5")]
+        answer = post(admin, events, f"{events}/storm", limit="25", minutes="60")
+        assert (answer.status_code, answer.location) == (303, events)
+        assert "The limits are saved." in text_of(admin, events)
+        with app.app_context():
+            assert (tenant(acme).storm_limit, tenant(acme).storm_minutes) == (25, 60)
+
+    @pytest.mark.parametrize("htmx", [False, True])
+    @pytest.mark.parametrize(
+        ("limit", "minutes", "words"),
+        [
+            ("0", "5", "Enter a number of mails from 1 to 1,000."),
+            ("1001", "5", "Enter a number of mails from 1 to 1,000."),
+            ("9" * 5000, "5", "Enter a number of mails from 1 to 1,000."),
+            ("1.5", "5", "Enter a number of mails from 1 to 1,000."),
+            ("", "5", "Enter a number of mails."),
+            ("10", "61", "Enter a number of minutes from 1 to 60."),
+            ("10", "\u0665", "Enter a number of minutes from 1 to 60."),
+        ],
+        ids=["zero", "too many", "huge", "a fraction", "none", "too long", "other digits"],
+    )
+    def test_bad_ones_are_told_and_not_kept(
+        self, app: Flask, admin: FlaskClient, acme: str, events: str, limit: str, minutes: str, words: str, htmx: bool
+    ) -> None:
+        answer = post(admin, events, f"{events}/storm", htmx=htmx, limit=limit, minutes=minutes)
+        html = answer.get_data(as_text=True)
+        assert answer.status_code == 422
+        assert words in html
+        assert html.lstrip().startswith('<form class="panel" id="storm"') is htmx
+        with app.app_context():
+            assert (tenant(acme).storm_limit, tenant(acme).storm_minutes) == (10, 5)
+
+
+class TestPause:
+    def test_a_pause_is_told_and_ends_when_one_tries_now(
+        self, app: Flask, admin: FlaskClient, page: str, events: str
+    ) -> None:
+        post(admin, page, **values(1025))
+        pause_server(app, Pause.BRIEF)
+        html = text_of(admin, events)
+        assert "Paused" in html
+        assert "It is tried again" in html
+        assert "421 4.3.2 <closing>" in html
+        assert f'action="{page}/try-now"' in html
+        answer = post(admin, page, f"{page}/try-now")
+        assert (answer.status_code, answer.location) == (303, page)
+        html = text_of(admin, page)
+        assert "The mail server is tried again now." in html
+        assert "Paused" not in html
+
+    def test_htmx_gets_the_strip(self, app: Flask, admin: FlaskClient, page: str) -> None:
+        post(admin, page, **values(1025))
+        pause_server(app, Pause.BRIEF)
+        html = post(admin, page, f"{page}/try-now", htmx=True).get_data(as_text=True)
+        assert html.lstrip().startswith('<aside class="strip" id="mail-server-status"')
+        assert "Paused" not in html
+
+    def test_a_server_that_rejects_its_settings_has_to_be_saved_again(
+        self, app: Flask, admin: FlaskClient, page: str
+    ) -> None:
+        post(admin, page, **values(1025))
+        pause_server(app, Pause.UNTIL_SAVED)
+        assert "try-now" not in text_of(admin, page)
+        post(admin, page, f"{page}/try-now")
+        html = text_of(admin, page)
+        assert "Check them, then save them again." in html
+        assert "Rejected" in html
+
+    def test_the_pause_of_the_shared_server_is_told_and_not_the_tenants_to_lift(
+        self, app: Flask, admin: FlaskClient, page: str
+    ) -> None:
+        share(app)
+        pause_server(app, Pause.BRIEF)
+        html = text_of(admin, page)
+        assert "Paused" in html
+        assert "try-now" not in html
+        assert post(admin, page, f"{page}/try-now").status_code == 404
+        assert "Paused" in text_of(admin, page)
+
+
+def pause_server(app: Flask, how: Pause) -> None:
+    """Pause the mail server in force for Acme, as an attempt does."""
+    with app.app_context():
+        server = in_force(tenant("acme.example").id)
+        assert server is not None
+        pause.apply(server.id, server.saved_at, how, "421 4.3.2 <closing>")
+        db.session.commit()
+
+
+PATHS = ("", "/test", "/test-shared", "/use-shared", "/recipients", "/sender", "/try-now")
 
 
 class TestStrangers:
@@ -339,7 +434,7 @@ class TestStrangers:
         stranger = sign_in("admin@globex.example", administers=globex)
         own = f"/tenants/{globex}/mail-server"
         assert stranger.get(page).status_code == stranger.get(events).status_code == 404
-        for path in [*(page + each for each in PATHS), *(f"{events}/{each}" for each in KINDS)]:
+        for path in [*(page + each for each in PATHS), *(f"{events}/{each}" for each in (*KINDS, "storm"))]:
             answer = post(stranger, own, path, **values(2025), recipients="x@globex.example", enabled="y")
             assert answer.status_code == 404, path
         assert port_in_force(app, "acme.example") == 1025
@@ -351,6 +446,6 @@ class TestStrangers:
     def test_a_post_without_its_token_does_nothing(
         self, app: Flask, admin: FlaskClient, page: str, events: str
     ) -> None:
-        for path in [*(page + each for each in PATHS), f"{events}/queue.call_lost"]:
+        for path in [*(page + each for each in PATHS), f"{events}/queue.call_lost", f"{events}/storm"]:
             assert admin.post(path, data=values(1025)).status_code == 400, path
         assert port_in_force(app, "acme.example") is None

@@ -2,6 +2,7 @@
 
 import base64
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from sqlalchemy import func, select, text
 from portal.database import enter_scope, every_tenant
 from portal.deliveries.models import Delivery, DeliveryRecipient, RecordedEvent
 from portal.extensions import db
-from portal.mail_servers import connection
+from portal.mail_servers import sending
 from portal.mail_servers import settings as mail_server_settings
 from portal.mail_servers.connection import Budget
 from portal.mail_servers.models import MailServer
@@ -205,8 +206,8 @@ def test_the_event_is_on_disk_before_the_first_byte_of_smtp(
             seen.extend(tuple(row) for row in other.execute(states))
         return real(*arguments, **named)
 
-    real = connection.send
-    monkeypatch.setattr(connection, "send", look)
+    real = sending.submit
+    monkeypatch.setattr("portal.deliveries.attempt.submit", look)
     assert post().json["status"] == "sent"
     assert seen == [("pending", "pending"), ("pending", "pending")]
 
@@ -343,3 +344,15 @@ def test_too_many_events_of_one_key_are_429(
     assert [answer.status_code for answer in answers] == [200, 200, 429]
     assert 0 < int(answers[2].headers["Retry-After"]) <= 3600
     assert other.status_code == 200, "another key is not concerned"
+
+
+def test_a_body_in_chunks_is_bounded_too(client: FlaskClient, key: str, ready: str) -> None:
+    event = b'{"type": "queue.call_lost", "data": {"queue_number": "8000", "caller_number": "1"}}'
+    for blanks in (65_536, 2_000_000):
+        answer = client.post(
+            "/api/v1/events",
+            input_stream=BytesIO(event + b" " * blanks),
+            headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
+            environ_overrides={"wsgi.input_terminated": True, "CONTENT_LENGTH": ""},
+        )
+        assert answer.status_code == 413

@@ -1,0 +1,225 @@
+"""Journeys through the delivery log: what held mail waits for, and what a person decides about it."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+from flask import Flask
+from playwright.sync_api import Locator, Page, expect
+from sqlalchemy import text
+
+from portal.database import enter_scope
+from portal.deliveries import storms
+from portal.extensions import db
+from portal.mail_servers import settings as mail_server_settings
+from portal.tenants import directory
+from tests.browser.conftest import OpenPage, assert_usable
+from tests.deliveries.test_mending import work
+from tests.ready import CALL_LOST, Post
+from tests.smtp_peer import SmtpPeer
+
+LOG = "/tenants/acme.example/deliveries"
+Work = Callable[[int], None]
+
+
+@pytest.fixture
+def worker(app: Flask) -> Work:
+    """A function that does what workers do, until this many mails were tried."""
+
+    def run(count: int) -> None:
+        deadline = time.monotonic() + 5
+        while count > 0:
+            assert time.monotonic() < deadline, f"{count} mails are not due"
+            with app.app_context():
+                count -= work()
+
+    return run
+
+
+@pytest.fixture
+def page(sign_in: OpenPage, ready: str) -> Page:
+    """The log of Acme, which is set up, in the browser of its administrator, who agrees to whatever is asked."""
+    page = sign_in("admin@acme.example", administers=ready)
+    page.on("dialog", lambda dialog: dialog.accept())
+    return page
+
+
+def lose(post: Post, *callers: int) -> None:
+    for caller in callers:
+        post(data=CALL_LOST | {"caller_number": str(caller)})
+
+
+def event(page: Page, caller: int) -> Locator:
+    """The event of the log with this caller, with all of its mails."""
+    return page.locator("tbody").filter(has_text=f"· {caller}")
+
+
+def remove_server(app: Flask) -> None:
+    with app.app_context():
+        tenant = directory.find("acme.example")
+        assert tenant is not None
+        enter_scope(tenant.id)
+        mail_server_settings.remove(tenant.id)
+
+
+def test_what_is_held_says_why_and_goes_on_when_it_is_mended(
+    page: Page, app: Flask, post: Post, peer: SmtpPeer, worker: Work
+) -> None:
+    remove_server(app)
+    lose(post, 7001)
+    page.goto(LOG)
+    expect(event(page, 7001)).to_contain_text("Held")
+    event(page, 7001).get_by_role("link", name="Set one up").click()
+    page.get_by_label("SMTP Server Address").fill("127.0.0.1")
+    page.get_by_label("SMTP Server Port").fill(str(peer.port))
+    page.get_by_label("Encryption").select_option(label="None")
+    page.get_by_label("Authentication Mode").select_option(label="None")
+    page.get_by_label("Sender email").fill("pbx@acme.example")
+    page.locator("#mail-server").get_by_role("button", name="Save").click()
+    expect(page.get_by_text("Your mail server is saved.")).to_be_visible()
+    page.goto(LOG)
+    expect(event(page, 7001)).to_contain_text("Goes out in a moment")
+    worker(1)
+    expect(event(page, 7001)).to_contain_text("queued as 4711")
+    expect(event(page, 7001).get_by_role("button", name="Send again")).to_be_visible()
+
+
+def test_a_selection_is_sent_now_and_the_page_tells_what_became_of_it(
+    page: Page, post: Post, peer: SmtpPeer, worker: Work
+) -> None:
+    peer.script = {"dot": "451 4.3.0 later"}
+    lose(post, 7001, 7002, 7003)
+    peer.script = {}
+    page.goto(LOG)
+    bar = page.get_by_role("group", name="Selected mails")
+    expect(bar).to_be_hidden()
+    for caller in (7001, 7003):
+        event(page, caller).get_by_role("checkbox").check()
+    bar.get_by_role("button", name="Send now").click()
+    expect(page.get_by_text("2 mails are tried now.")).to_be_visible()
+    expect(bar).to_be_hidden()
+    expect(event(page, 7003).locator("th")).to_be_focused()
+    worker(2)
+    for caller in (7001, 7003):
+        expect(event(page, caller)).to_contain_text("queued as 4711")
+    expect(event(page, 7002)).to_contain_text("Will try again")
+
+
+def test_all_are_selected_at_once_and_discarded(page: Page, post: Post, peer: SmtpPeer) -> None:
+    peer.script = {"dot": "451 4.3.0 later"}
+    lose(post, 7001, 7002, 7003)
+    page.goto(LOG)
+    event(page, 7001).get_by_role("checkbox").check()
+    page.get_by_role("button", name="Select all").click()
+    expect(page.get_by_role("checkbox", checked=True)).to_have_count(3)
+    page.get_by_role("button", name="Clear").click()
+    expect(page.get_by_role("checkbox", checked=True)).to_have_count(0)
+    event(page, 7001).get_by_role("checkbox").check()
+    page.get_by_role("button", name="Select all").click()
+    page.get_by_role("group", name="Selected mails").get_by_role("button", name="Discard").click()
+    expect(page.get_by_text("3 mails are discarded.")).to_be_visible()
+    expect(page.locator("tbody").get_by_text("Discarded")).to_have_count(3)
+    expect(page.get_by_role("checkbox")).to_have_count(0)
+
+
+def test_what_is_decided_about_one_mail_leaves_the_selection_alone(
+    page: Page, post: Post, peer: SmtpPeer, worker: Work
+) -> None:
+    lose(post, 7001)
+    peer.script = {"dot": "451 4.3.0 later"}
+    lose(post, 7002, 7003)
+    peer.script = {}
+    page.goto(LOG)
+    event(page, 7002).get_by_role("checkbox").check()
+    event(page, 7003).get_by_role("button", name="Discard").click()
+    expect(event(page, 7003)).to_contain_text("Discarded")
+    expect(event(page, 7003).locator("th")).to_be_focused()
+
+    event(page, 7001).get_by_role("button", name="Send again").click()
+    expect(page.get_by_text("The mail is sent again now.")).to_be_visible()
+    expect(event(page, 7001)).to_contain_text("Asked for again")
+    worker(1)
+    expect(event(page, 7001).get_by_text("queued as 4711")).to_have_count(2)
+    expect(event(page, 7002).get_by_role("checkbox")).to_be_checked()
+    expect(event(page, 7002)).to_contain_text("Will try again")
+
+
+def test_a_paused_mail_server_is_tried_now(page: Page, post: Post, peer: SmtpPeer, worker: Work) -> None:
+    peer.script = {"greeting": "421 4.3.2 closing"}
+    lose(post, 7001)
+    peer.script = {}
+    page.goto(LOG)
+    strip = page.get_by_role("complementary", name="Mail server")
+    expect(strip).to_contain_text("Paused")
+    assert_usable(page)
+    strip.get_by_role("button", name="Try now").click()
+    expect(page.get_by_text("The mail server is tried again now.")).to_be_visible()
+    expect(strip).not_to_contain_text("Paused")
+    worker(1)
+    page.goto(LOG)
+    expect(event(page, 7001)).to_contain_text("queued as 4711")
+
+
+def test_the_limit_of_a_storm_is_set_in_a_sentence(page: Page) -> None:
+    page.goto("/tenants/acme.example/notifications")
+    page.get_by_label("Mails", exact=True).fill("0")
+    page.locator("#storm").get_by_role("button", name="Save").click()
+    expect(page.get_by_text("Enter a number of mails from 1 to 1,000.")).to_be_visible()
+    expect(page.get_by_label("Mails", exact=True)).to_be_focused()
+    assert_usable(page)
+    page.get_by_label("Mails", exact=True).fill("3")
+    page.locator("#storm").get_by_role("button", name="Save").click()
+    expect(page.get_by_text("The limits are saved.")).to_be_visible()
+    expect(page.get_by_label("Mails", exact=True)).to_have_value("3")
+
+
+# What a mail may be like, beyond what the mail server makes of it at once.
+OTHERWISE = {
+    7001: "status = 'deferred', next_attempt_at = now() + interval '4 hours', attempts = 4",
+    7002: "status = 'deferred', next_attempt_at = now(), attempts = 1",
+    7003: "status = 'expired', next_attempt_at = NULL, attempts = 6",
+    7004: "status = 'discarded', next_attempt_at = NULL",
+    7005: "status = 'held', reason = 'no_mail_server', next_attempt_at = NULL, attempts = 0, mail_server = NULL",
+    7006: "status = 'held', reason = 'mail_server_rejected', next_attempt_at = NULL",
+    7007: "status = 'held', reason = 'may_have_been_sent', next_attempt_at = NULL",
+}
+OF_CALLER = "(SELECT id FROM events WHERE data ->> 'caller_number' = :caller)"
+THEIR_RECIPIENTS = f"""
+    UPDATE delivery_recipients r SET status = d.status FROM deliveries d
+    WHERE r.delivery_id = d.id AND d.event_id IN {OF_CALLER}
+"""
+
+
+@pytest.fixture
+def everything(app: Flask, post: Post, peer: SmtpPeer, ready: str) -> None:
+    """A log with every kind of event and mail."""
+    remove_switch = "DELETE FROM notification_switches WHERE event_type = 'queue.callback_completed'"
+    with app.app_context():
+        db.session.execute(text(remove_switch))
+        db.session.commit()
+    post("queue.callback_completed", {"queue_number": "8000", "caller_number": "1", "callback_number": "1"})
+    peer.script = {"dot": "451 4.3.0 The mailbox is busy, come back later"}
+    lose(post, *OTHERWISE)
+    peer.script = {"rcpt": ["250 ok", "550 5.1.1 No such user here"]}
+    post("queue.sla_breached", {"queue_number": "8000", "caller_number": "1", "sla_seconds": 60})
+    peer.script = {"dot": "554 5.7.1 Message refused as spam"}
+    post("queue.callback_failed", {"queue_number": "8000", "caller_number": "1", "callback_number": "1"})
+    peer.script = {}
+    post("user.created", {"extension_number": "1001", "extension_password": "x", "email": "ana@acme.example"})
+    for caller in range(7101, 7113):
+        post(data=CALL_LOST | {"queue_number": "8001", "queue_name": "Support", "caller_number": str(caller)})
+    with app.app_context():
+        for caller, values in OTHERWISE.items():
+            changed = f"UPDATE deliveries SET {values} WHERE event_id IN {OF_CALLER}"
+            for statement in (changed, THEIR_RECIPIENTS):
+                db.session.execute(text(statement), {"caller": str(caller)})
+        db.session.execute(text("UPDATE storms SET started_at = started_at - interval '5 minutes', ends_at = now()"))
+        db.session.commit()
+        assert storms.write_digests() == 1
+
+
+def test_a_log_with_everything_in_it(page: Page, everything: None) -> None:
+    page.goto(LOG)
+    assert_usable(page)
+    page.get_by_role("checkbox").first.check()
+    assert_usable(page)

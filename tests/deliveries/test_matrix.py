@@ -1,0 +1,217 @@
+"""The table "What a mail server's reply means" of docs/delivery.md, row by row.
+
+Each row is spoken by a real mail server; then the PBX's answer, the delivery log and the status of the mail server are
+read.
+"""
+
+import re
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html import unescape
+from typing import Any
+
+import pytest
+import trustme
+from flask import Flask
+from flask.testing import FlaskClient
+
+from portal.database import enter_scope
+from portal.mail_servers import settings as mail_server_settings
+from portal.mail_servers.connection import AuthMode, Budget, Encryption
+from portal.tenants import directory
+from tests.ready import CALL_LOST, Post, entered
+from tests.smtp_peer import EXTENSIONS, Act, Move, SmtpPeer, refusing_port, unanswering_port
+
+SOON = Budget(connect=0.8, command=0.8, total=1.6, reply=0.8)
+USER = {"extension_number": "1001", "extension_password": "s3cr3t"}
+SIGNS_IN = {"auth_mode": AuthMode.PLAIN, "username": "u", "password": "p"}
+STARTTLS = {"encryption": Encryption.STARTTLS}
+
+REASONS = {"mail_server_rejected": "does not work with its settings", "may_have_been_sent": "may have been sent"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: what the mail server does at a step, and what everybody is told."""
+
+    step: str
+    does: Move | list[Move]
+    stage: str
+    code: int | None
+    status: str
+    shown: str  # in the log
+    strip: str = ""  # what the status of the mail server says
+    reason: str | None = None
+    each: tuple[str, str] | None = None  # the recipients' own, where they differ
+    server: dict[str, Any] | None = None
+    kind: str = "queue.call_lost"
+
+    @property
+    def outcomes(self) -> tuple[str, str]:
+        return self.each or (self.status, self.status)
+
+    def __str__(self) -> str:
+        return f"{self.step}-{self.does}"
+
+
+def deferred(step: str, does: Move, stage: str, code: int | None = None, strip: str = "Paused", **more: Any) -> Row:
+    return Row(step, does, stage, code, "deferred", "Will try again", strip, **more)
+
+
+def held(step: str, does: Move, stage: str, code: int | None = None, strip: str = "", **more: Any) -> Row:
+    return Row(step, does, stage, code, "held", "Held", strip, **{"reason": "mail_server_rejected", **more})
+
+
+def failed(step: str, does: Move, stage: str, code: int) -> Row:
+    return Row(step, does, stage, code, "failed", "Failed")
+
+
+def partial(does: str, outcome: str) -> Row:
+    return Row("rcpt", ["250 ok", does], "rcpt", int(does[:3]), "partial", "Partly sent", each=("sent", outcome))
+
+
+BEFORE_MAIL = [
+    deferred("greeting", "451 4.3.0 later", "greeting", 451),
+    deferred("greeting", "421 4.3.2 closing", "greeting", 421),
+    deferred("greeting", Act.DROP, "greeting"),
+    held("greeting", "554 5.7.1 no", "greeting", 554),
+    deferred("ehlo", "451 4.3.0 later", "ehlo", 451),
+    deferred("ehlo", Act.SILENCE, "ehlo"),
+    held("ehlo", "550 5.7.1 no", "ehlo", 550),
+    deferred("starttls", "454 4.7.0 not now", "tls", 454, server=STARTTLS),
+    deferred("tls", Act.DROP, "tls", server=STARTTLS),
+    deferred("tls", Act.SILENCE, "tls", server=STARTTLS),
+    held("tls", Act.GARBAGE, "tls", server=STARTTLS),
+    held("starttls", "220 go ahead", "tls", server=STARTTLS),  # then it shows a certificate that nobody vouches for
+    deferred("auth", "454 4.7.0 not now", "auth", 454, server=SIGNS_IN),
+    deferred("auth", "432 4.7.12 change it", "auth", 432, server=SIGNS_IN),
+    *(held("auth", f"{code} 5.7.8 no", "auth", code, "Rejected", server=SIGNS_IN) for code in (530, 534, 535, 538)),
+]
+OF_A_MAIL = [
+    deferred("mail", "451 4.3.0 later", "mail", 451, ""),
+    deferred("mail", "421 4.3.2 closing", "mail", 421),
+    held("mail", "550 5.7.1 not you", "mail", 550),
+    partial("451 4.7.1 greylisted", "deferred"),
+    partial("552 5.5.3 too many", "deferred"),
+    partial("550 5.1.1 no such user", "failed"),
+    deferred("rcpt", "451 4.7.1 greylisted", "rcpt", 451, ""),
+    deferred("rcpt", "421 4.3.2 closing", "rcpt", 421),
+    failed("rcpt", "550 5.1.1 no such user", "rcpt", 550),
+    deferred("data", "451 4.3.0 later", "data", 451, ""),
+    failed("data", "554 5.5.1 no", "data", 554),
+    deferred("dot", "451 4.3.0 later", "data", 451, ""),
+    failed("dot", "554 5.7.1 spam", "data", 554),
+    deferred("dot", Act.DROP, "data"),
+    deferred("dot", Act.SILENCE, "data"),
+    held("dot", Act.DROP, "data", strip="Paused", reason="may_have_been_sent", kind="user.created"),
+    Row("quit", Act.DROP, "data", 250, "sent", "Sent"),
+]
+
+
+@pytest.fixture(scope="module")
+def certificate() -> trustme.LeafCert:
+    """A certificate that the portal does not trust."""
+    return trustme.CA().issue_cert("127.0.0.1")
+
+
+@pytest.fixture
+def peer(request: pytest.FixtureRequest, certificate: trustme.LeafCert) -> Iterator[SmtpPeer]:
+    """A mail server that takes commands ahead, where a test says nothing else."""
+    extensions = getattr(request, "param", (*EXTENSIONS, "PIPELINING"))
+    with SmtpPeer(certificate=certificate, accounts={"u": "p"}, extensions=extensions) as peer:
+        yield peer
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("portal.deliveries.attempt.BUDGET", SOON)
+
+
+def use(app: Flask, domain: str, port: int, **changes: Any) -> None:
+    """Save a mail server of the tenant."""
+    with app.app_context():
+        tenant = directory.find(domain)
+        assert tenant
+        enter_scope(tenant.id)
+        mail_server_settings.save(tenant.id, entered(port, **changes))
+
+
+def check_answer(row: Row, post: Post) -> list[Any]:
+    """Assert that the PBX is told what the row says, and return the mail server's reply."""
+    answer = post(row.kind, CALL_LOST if row.kind == "queue.call_lost" else USER)
+    assert (answer.status_code, answer.json["status"], answer.json["reason"]) == (200, row.status, row.reason)
+    mail = answer.json["deliveries"][0]
+    first, last = mail["recipients"]
+    assert (first["status"], last["status"], last["stage"], last["code"]) == (*row.outcomes, row.stage, row.code)
+    assert (mail["next_attempt_at"] is not None) is ("deferred" in row.outcomes)
+    return [last["code"], last["enhanced_code"], last["text"]]
+
+
+def check(row: Row, post: Post, admin: FlaskClient, domain: str) -> None:
+    """Assert that the PBX and the tenant's administrator are told what the row says."""
+    reply = check_answer(row, post)
+    page = admin.get(f"/tenants/{domain}/deliveries").get_data(as_text=True)
+    strip = re.search(r'<aside class="strip".*?</aside>', page, re.DOTALL)
+    assert strip
+    assert re.findall(r"\b(?:Paused|Rejected)\b", strip[0]) == [row.strip] * bool(row.strip)
+    shown = unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page.replace(strip[0], ""))))
+    assert " ".join(str(each) for each in reply if each) in shown
+    assert row.shown in shown
+    assert ("Next try" in shown) is ("deferred" in row.outcomes)
+    assert {reason for reason, sentence in REASONS.items() if sentence in shown} == {row.reason} - {None}
+
+
+@pytest.mark.parametrize(
+    ("number", "row"), [(socket.EAI_AGAIN, deferred("", "", "name")), (socket.EAI_NONAME, held("", "", "name"))]
+)
+def test_the_name(
+    app: Flask, admin: FlaskClient, post: Post, ready: str, monkeypatch: pytest.MonkeyPatch, number: int, row: Row
+) -> None:
+    def look_up(host: str, *arguments: Any, **named: Any) -> Any:
+        if host == "mail.acme.example":
+            raise socket.gaierror(number, "as the resolver says")
+        return real(host, *arguments, **named)
+
+    real = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    use(app, ready, 25, host="mail.acme.example")
+    check(row, post, admin, ready)
+
+
+@pytest.mark.parametrize("closed_port", [refusing_port, unanswering_port])
+def test_the_connection(app: Flask, admin: FlaskClient, post: Post, ready: str, closed_port: Any) -> None:
+    with closed_port() as port:
+        use(app, ready, port)
+        check(deferred("", "", "connect"), post, admin, ready)
+
+
+def test_starttls_that_is_not_offered(app: Flask, admin: FlaskClient, post: Post, ready: str) -> None:
+    with SmtpPeer() as peer:
+        use(app, ready, peer.port, **STARTTLS)
+        check(held("", "", "tls"), post, admin, ready)
+        assert "MAIL" not in peer.conversations[0].verbs
+
+
+@pytest.mark.parametrize("row", BEFORE_MAIL, ids=str)
+def test_before_the_mail(app: Flask, admin: FlaskClient, post: Post, ready: str, peer: SmtpPeer, row: Row) -> None:
+    peer.script = {row.step: row.does}
+    use(app, ready, peer.port, **(row.server or {}))
+    check(row, post, admin, ready)
+    assert "MAIL" not in peer.conversations[0].verbs
+
+
+@pytest.mark.parametrize("row", OF_A_MAIL, ids=str)
+def test_a_mail(admin: FlaskClient, post: Post, ready: str, peer: SmtpPeer, row: Row) -> None:
+    peer.script = {row.step: row.does}
+    check(row, post, admin, ready)
+
+
+@pytest.mark.usefixtures("ready")
+@pytest.mark.parametrize("peer", [EXTENSIONS, (*EXTENSIONS, "PIPELINING")], ids=["one_by_one", "ahead"], indirect=True)
+@pytest.mark.parametrize("row", OF_A_MAIL, ids=str)
+def test_a_mail_on_a_kept_session(post: Post, peer: SmtpPeer, row: Row) -> None:
+    assert post().json["status"] == "sent"
+    peer.script = {row.step: row.does}
+    check_answer(row, post)
+    assert len(peer.conversations) == (2 if row.step == "mail" else 1)

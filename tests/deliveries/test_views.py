@@ -1,0 +1,283 @@
+"""What a tenant's administrator decides about mails in the delivery log."""
+
+import re
+from html import unescape
+from typing import Any
+from uuid import UUID
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import select, text
+from werkzeug.test import TestResponse
+
+from portal.database import every_tenant
+from portal.deliveries import log, storms
+from portal.deliveries.models import Delivery
+from portal.extensions import db
+from portal.mail_servers import settings as mail_server_settings
+from portal.tenants import directory
+from tests.conftest import SignIn
+from tests.deliveries.test_mending import statuses, work
+from tests.deliveries.test_welcome import USER
+from tests.pages import HTMX, csrf_token
+from tests.pages import post as post_form
+from tests.ready import PEOPLE, Post
+from tests.smtp_peer import Act, SmtpPeer
+
+LOG = "/tenants/acme.example/deliveries"
+SEND_NOW, DISCARD, SEND_AGAIN = (f"{LOG}/{action}" for action in ("send-now", "discard", "send-again"))
+ACTIONS = (SEND_NOW, DISCARD, SEND_AGAIN)
+ACTION_OF_A_BUTTON = re.compile(r'form="one-mail"[^>]*formaction="[^"]*/([a-z-]+)"')
+
+
+@pytest.fixture
+def waiting(app: Flask, post: Post, ready: str, peer: SmtpPeer) -> list[UUID]:
+    """Three mails that wait for their next attempt, at a mail server that is well again."""
+    peer.script = {"dot": "451 4.3.0 later"}
+    for _ in range(3):
+        post()
+    peer.script = {}
+    return ids(app)
+
+
+def ids(app: Flask) -> list[UUID]:
+    with app.app_context(), every_tenant():
+        return list(db.session.scalars(select(Delivery.id).order_by(Delivery.id)))
+
+
+def all_statuses(app: Flask) -> list[str]:
+    with app.app_context():
+        return statuses()
+
+
+def change(app: Flask, statement: str) -> None:
+    with app.app_context():
+        db.session.execute(text(statement))
+        db.session.commit()
+
+
+def do_all(app: Flask) -> None:
+    """Do all that a worker has to do, now."""
+    change(app, "UPDATE deliveries SET next_attempt_at = now() WHERE next_attempt_at < now() + interval '5 seconds'")
+    with app.app_context():
+        work()
+
+
+def decide(browser: FlaskClient, action: str, *chosen: Any, htmx: bool = False, page: str = LOG) -> TestResponse:
+    return post_form(browser, page, action, htmx=htmx, delivery=[str(each) for each in chosen])
+
+
+def words(answer: TestResponse) -> str:
+    return unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", answer.get_data(as_text=True))))
+
+
+def shown(browser: FlaskClient) -> str:
+    return words(browser.get(LOG))
+
+
+def offered(browser: FlaskClient) -> list[str]:
+    """Return what the buttons of the single mails do."""
+    return ACTION_OF_A_BUTTON.findall(browser.get(LOG).get_data(as_text=True))
+
+
+def test_a_selection_is_sent_now_and_leads_back_to_the_log(
+    app: Flask, admin: FlaskClient, waiting: list[UUID], peer: SmtpPeer
+) -> None:
+    answer = decide(admin, SEND_NOW, *waiting[:2])
+    assert (answer.status_code, answer.location) == (303, LOG)
+    assert "2 mails are tried now." in shown(admin)
+    do_all(app)
+    assert all_statuses(app) == ["sent", "sent", "deferred"]
+    assert len(peer.mails) == 2
+
+
+def test_a_selection_is_discarded(app: Flask, admin: FlaskClient, waiting: list[UUID], peer: SmtpPeer) -> None:
+    assert decide(admin, DISCARD, waiting[0], waiting[2]).status_code == 303
+    page = shown(admin)
+    assert "2 mails are discarded." in page
+    assert "Discarded" in page
+    do_all(app)
+    assert all_statuses(app) == ["discarded", "deferred", "discarded"]
+    assert not peer.mails
+
+
+def test_htmx_gets_the_list_with_the_focus_at_what_was_decided(admin: FlaskClient, waiting: list[UUID]) -> None:
+    html = decide(admin, DISCARD, waiting[1], htmx=True).get_data(as_text=True)
+    assert html.lstrip().startswith('<div id="delivery-log"')
+    assert html.count(" autofocus") == 1
+    event = next(part for part in html.split("<tbody ") if " autofocus" in part)
+    assert "Discarded" in event
+    assert 'hx-swap-oob="innerHTML"' in html
+    assert "1 mail is discarded." in html
+
+
+def test_who_selected_nothing_is_told(app: Flask, admin: FlaskClient, waiting: list[UUID]) -> None:
+    for action in (SEND_NOW, DISCARD):
+        assert decide(admin, action).status_code == 303
+        assert "Select the mails first." in shown(admin)
+    assert all_statuses(app) == ["deferred"] * 3
+
+
+def test_what_is_no_delivery_is_passed_over(app: Flask, admin: FlaskClient, waiting: list[UUID]) -> None:
+    assert decide(admin, DISCARD, "' OR 1=1", UUID(int=1), waiting[0]).status_code == 303
+    assert all_statuses(app) == ["discarded", "deferred", "deferred"]
+
+
+def test_what_ended_meanwhile_stays_as_it_is(app: Flask, admin: FlaskClient, waiting: list[UUID]) -> None:
+    decide(admin, DISCARD, *waiting)
+    shown(admin)
+    for action in (SEND_NOW, DISCARD):
+        decide(admin, action, *waiting)
+        assert "it no longer waits" in shown(admin)
+    assert all_statuses(app) == ["discarded"] * 3
+
+
+def test_a_sent_mail_is_sent_again(app: Flask, admin: FlaskClient, post: Post, ready: str, peer: SmtpPeer) -> None:
+    post()
+    answer = decide(admin, SEND_AGAIN, *ids(app))
+    assert (answer.status_code, answer.location) == (303, LOG)
+    page = shown(admin)
+    assert "The mail is sent again now." in page
+    assert "Asked for again" in page
+    do_all(app)
+    assert [mail.recipients for mail in peer.mails] == [PEOPLE, PEOPLE]
+    assert all_statuses(app) == ["sent", "sent"]
+
+
+@pytest.mark.parametrize("htmx", [False, True])
+def test_a_welcome_mail_without_its_password_says_what_to_do(
+    app: Flask, admin: FlaskClient, post: Post, ready: str, peer: SmtpPeer, htmx: bool
+) -> None:
+    post("user.created", USER)
+    before = len(ids(app))
+    answer = decide(admin, SEND_AGAIN, ids(app)[0], htmx=htmx)
+    assert "Have the PBX report the user again." in (words(answer) if htmx else shown(admin))
+    assert len(ids(app)) == before
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_one_mail_is_sent_again_at_a_time(app: Flask, admin: FlaskClient, waiting: list[UUID], count: int) -> None:
+    assert decide(admin, SEND_AGAIN, *waiting[:count]).status_code == 400
+
+
+def test_one_stays_on_the_page_of_the_log_where_one_is(
+    app: Flask, admin: FlaskClient, post: Post, ready: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "PAGE", 1)
+    for _ in range(2):
+        post()
+    older = re.search(r'href="([^"]*before=[^"]*)"', admin.get(LOG).get_data(as_text=True))
+    assert older is not None
+    action = re.search(rf'formaction="({SEND_AGAIN}[^"]*)"', admin.get(older[1]).get_data(as_text=True))
+    assert action is not None
+    assert decide(admin, action[1], ids(app)[0], page=older[1]).location == older[1]
+
+
+@pytest.mark.parametrize(
+    ("values", "buttons"),
+    [
+        ("status = 'sent', next_attempt_at = NULL", ["send-again"]),
+        ("status = 'failed', next_attempt_at = NULL", ["send-again"]),
+        ("status = 'expired', next_attempt_at = NULL", ["send-again"]),
+        ("status = 'discarded', next_attempt_at = NULL", []),
+        ("status = 'held', next_attempt_at = NULL, reason = 'throttled'", ["send-now", "discard"]),
+        ("status = 'deferred'", ["send-now", "discard"]),
+        ("status = 'deferred', next_attempt_at = now()", ["discard"]),
+        ("status = 'partial'", ["send-now", "discard"]),
+        ("status = 'partial', next_attempt_at = NULL", ["send-again"]),
+        ("status = 'pending', next_attempt_at = NULL, lease_until = now() + interval '1 minute'", []),
+    ],
+)
+def test_what_can_be_done_is_offered_and_nothing_else(
+    app: Flask, admin: FlaskClient, waiting: list[UUID], values: str, buttons: list[str]
+) -> None:
+    change(app, f"DELETE FROM deliveries WHERE id <> '{waiting[0]}'")
+    change(app, "DELETE FROM events e WHERE NOT EXISTS (SELECT FROM deliveries WHERE event_id = e.id)")
+    change(app, f"UPDATE deliveries SET {values}")
+    assert offered(admin) == buttons
+    assert ('type="checkbox"' in admin.get(LOG).get_data(as_text=True)) is ("discard" in buttons)
+
+
+def test_only_what_moves_is_looked_at_again(app: Flask, admin: FlaskClient, waiting: list[UUID]) -> None:
+    def watched() -> list[str]:
+        found = re.search(r'<div id="what-moves"([^>]*)>', admin.get(LOG).get_data(as_text=True))
+        assert found is not None
+        return re.findall(r"#event-([0-9a-f-]+)", found[1])
+
+    assert watched() == []
+    decide(admin, SEND_NOW, waiting[1])
+    with app.app_context(), every_tenant():
+        assert watched() == [str(db.session.get_one(Delivery, waiting[1]).event_id)]
+    do_all(app)
+    assert watched() == []
+
+
+def test_it_tells_why_a_mail_waits_how_often_it_was_tried_and_for_how_long(
+    app: Flask, admin: FlaskClient, waiting: list[UUID]
+) -> None:
+    change(app, "UPDATE deliveries SET attempts = 4, next_attempt_at = now() + interval '239 minutes'")
+    page = shown(admin)
+    for each in ("Will try again", "451 4.3.0 later", "Next try in 4 hours", "Tried 4 times", "Expires in"):
+        assert each in page
+
+
+def test_held_mail_names_the_next_step(app: Flask, admin: FlaskClient, post: Post, ready: str) -> None:
+    with app.app_context():
+        tenant = directory.find(ready)
+        assert tenant is not None
+        mail_server_settings.remove(tenant.id)
+    post()
+    html = admin.get(LOG).get_data(as_text=True)
+    assert 'No mail server is set. <a href="/tenants/acme.example/mail-server">Set one up</a>' in html
+
+
+def test_what_may_have_been_sent_is_sent_only_after_a_question(
+    admin: FlaskClient, post: Post, ready: str, peer: SmtpPeer
+) -> None:
+    peer.script = {"dot": Act.DROP}
+    post("user.created", USER | {"email": None})
+    html = admin.get(LOG).get_data(as_text=True)
+    assert "it may have been sent." in html
+    assert 'hx-confirm="It may have been sent already. Send it anyway?"' in html
+
+
+def test_what_expired_says_so_with_the_last_reason(app: Flask, admin: FlaskClient, waiting: list[UUID]) -> None:
+    change(app, "UPDATE deliveries SET status = 'expired', next_attempt_at = NULL")
+    change(app, "UPDATE delivery_recipients SET status = 'expired'")
+    page = shown(admin)
+    for each in ("Expired", "It could not be delivered in time.", "451 4.3.0 later"):
+        assert each in page
+
+
+def test_a_digest_says_what_it_is_about(app: Flask, admin: FlaskClient, post: Post, ready: str) -> None:
+    for number in range(12):
+        post(data={"queue_number": "8000", "queue_name": "Support", "caller_number": f"7{number:03}"})
+    change(app, "UPDATE storms SET started_at = started_at - interval '5 minutes', ends_at = now()")
+    with app.app_context():
+        assert storms.write_digests() == 1
+    page = shown(admin)
+    assert "Digest 12 calls lost in queue Support 2 of them held" in page
+    assert "Too many at once: a digest tells of it." in page
+
+
+def test_the_administrator_of_another_tenant_changes_nothing(
+    app: Flask, sign_in: SignIn, waiting: list[UUID], globex: str
+) -> None:
+    change(app, f"UPDATE deliveries SET status = 'sent', next_attempt_at = NULL WHERE id = '{waiting[2]}'")
+    stranger = sign_in("admin@globex.example", administers=globex)
+    own = f"/tenants/{globex}/deliveries"
+    token = csrf_token(stranger.get(f"/tenants/{globex}/mail-server").get_data(as_text=True))
+    for action in ACTIONS:
+        for address in (action, action.replace(LOG, own)):
+            for chosen in waiting:
+                answer = stranger.post(address, data={"csrf_token": token, "delivery": str(chosen)}, headers=HTMX)
+                assert answer.status_code == (404 if address == action else 200)
+                assert "ops@acme.example" not in answer.get_data(as_text=True)
+    assert all_statuses(app) == ["deferred", "deferred", "sent"]
+
+
+def test_a_post_without_its_token_does_nothing(app: Flask, admin: FlaskClient, waiting: list[UUID]) -> None:
+    for action in ACTIONS:
+        assert admin.post(action, data={"delivery": str(waiting[0])}).status_code == 400
+    assert all_statuses(app) == ["deferred"] * 3
