@@ -22,7 +22,6 @@ from tests.smtp_peer import EXTENSIONS, Act, Move, Slowly, SmtpPeer
 SENDER = "pbx@portal.example"
 PEOPLE = ["ann@x.example", "bob@x.example"]
 # Seconds. A kept session's silence leaves time for a new one. Where nobody waits, nothing hangs on a fast machine.
-# Where nobody has to wait, nothing hangs on a fast machine.
 SHORT = Budget(connect=0.4, command=0.4, total=0.8, reply=0.4)
 LONG = Budget(connect=3, command=3, total=3, reply=3)
 SLACK = 0.5  # seconds, for a busy machine
