@@ -6,6 +6,8 @@ import pytest
 from click.testing import Result
 from flask import Flask
 
+from portal import create_app
+from portal.config import Settings
 from portal.database import enter_scope, every_tenant
 from portal.mail_servers.selection import in_force, of_owner
 from portal.notifications import recipients, switches
@@ -120,3 +122,11 @@ def test_a_password_is_asked_for_where_the_environment_has_none(
     result = app.test_cli_runner().invoke(args=["accounts", "add", "root@pbx.example", "--system-admin"], input=typed)
     assert result.exit_code == 0, result.output
     assert PASSWORD not in result.output
+
+
+def test_a_database_that_does_not_answer_is_one_line_too(settings: Settings) -> None:
+    nowhere = settings.model_copy(update={"database_url": "postgresql+psycopg://127.0.0.1:1/portal?connect_timeout=1"})
+    for line in ("keys list", "keys issue --system", "tenants add Acme --domain acme.example"):
+        result = create_app(nowhere).test_cli_runner().invoke(args=line.split())
+        assert result.exit_code == 1
+        assert result.output.strip() == "Error: The database does not answer."
