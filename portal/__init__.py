@@ -45,6 +45,7 @@ ENGINE_OPTIONS = {
     "pool_size": 16,
     "max_overflow": 16,
     "pool_timeout": 5,
+    "connect_args": database.CONNECT_ARGS,
     "hide_parameters": True,  # an error's text goes into the program's log
 }
 LARGEST_FORM_BYTES = 1_000_000

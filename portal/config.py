@@ -55,13 +55,19 @@ class Settings(BaseSettings):
     mail_sessions: int = Field(
         4, ge=1, le=100, description="Mails that one process sends through one mail server at the same time"
     )
+    mails_at_once: int = Field(
+        12,
+        ge=1,
+        le=1000,
+        description="Mails that one process sends at the same time in all; fewer than it has threads",
+    )
     event_rate_limit: str = Field(
         "6000 per minute",
         description="Events that one PBX key may post to one process, in the notation of Flask-Limiter",
     )
     event_body_bytes: int = Field(65_536, ge=1024, description="Largest body of an event, in bytes")
     retention_days: int = Field(90, ge=1, description="Days after which events and their deliveries are deleted")
-    worker_concurrency: int = Field(8, ge=1, le=100, description="Mails that one worker tries again at the same time")
+    worker_concurrency: int = Field(16, ge=1, le=100, description="Mails that one worker tries again at the same time")
     pbx_web_domain: str = Field(
         "", description="Where people reach the PBX's own web pages; fills in `%%PBX_WEB_DOMAIN%%`"
     )

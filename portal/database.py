@@ -9,9 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
-from sqlalchemy import ForeignKey, event
+import psutil
+import psycopg
+import sqlalchemy
+from psycopg.abc import PQGen
+from psycopg.pq import TransactionStatus
+from sqlalchemy import Engine, ForeignKey, event, text
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Mapped, ORMExecuteState, Session, mapped_column, with_loader_criteria
@@ -21,8 +26,41 @@ from portal.config import Settings
 from portal.extensions import db
 
 DATABASE_FAULTS: Final = (OperationalError, InterfaceError, PoolTimeoutError)  # it does not answer: try again
+ANSWERS_WITHIN: Final = 10.0  # seconds
+CONNECT_ARGS: Final = {
+    "connect_timeout": 5,  # seconds
+    # A statement that takes long ends in an error here; only of a Postgres that is frozen nothing comes at all.
+    "options": "-c statement_timeout=9s -c lock_timeout=5s -c idle_in_transaction_session_timeout=60s",
+}
 SCOPE: Final = "tenant_id"
 NOBODY: Final = 0  # no tenant has this id; NULL would be the system's rows
+
+
+Result = TypeVar("Result")
+
+
+class Connection(psycopg.Connection[Any]):
+    """A connection that gives up on a Postgres that does not answer, so that nobody waits for one that is frozen."""
+
+    answers_within: float | None = ANSWERS_WITHIN
+
+    def wait(self, gen: PQGen[Result], interval: float = 0.1, timeout: float | None = None) -> Result:
+        """Return what the database answers.
+
+        Raises:
+            psycopg.OperationalError: nothing came in time. The connection is closed.
+        """
+        try:
+            return super().wait(gen, interval, timeout or self.answers_within)
+        except psycopg.OperationalError:
+            if self.info.transaction_status is TransactionStatus.ACTIVE:
+                self.close()  # an answer that comes after all would be taken for the next one's
+            raise
+
+
+@event.listens_for(Engine, "do_connect")
+def _connect(_dialect: object, _record: object, arguments: list[Any], options: dict[str, Any]) -> Connection:
+    return Connection.connect(*arguments, **options)
 
 
 class _Everyone(Enum):
@@ -86,6 +124,18 @@ def _write_own_rows(session: Session, _context: UOWTransaction, _instances: obje
                 raise ForeignRow(f"{type(row).__name__} of tenant {row.tenant_id} in the scope of {scope}")
 
 
+@contextmanager
+def patient_connection() -> Iterator[sqlalchemy.Connection]:
+    """Give a connection of its own, in a transaction without limits of time: a large table takes long to change."""
+    with db.engine.connect() as connection, connection.begin():
+        driver = connection.connection.driver_connection
+        connection.detach()  # so that it is nobody's afterwards
+        assert isinstance(driver, Connection)
+        driver.answers_within = None
+        connection.execute(text("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0"))
+        yield connection
+
+
 def is_ours(name: str | None, kind: str, _parents: object) -> bool:
     """Return whether a table is the portal's, and not the job queue's: for Alembic's `include_name`."""
     return not (kind == "table" and name is not None and name.startswith("procrastinate_"))
@@ -103,6 +153,14 @@ def embedded_url(var_dir: Path) -> str:
 
     server = get_server(var_dir / "postgres")
     return server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+def embedded_runs(settings: Settings) -> bool:
+    """Return whether the embedded Postgres runs, or is not needed."""
+    if settings.database_url is not None:
+        return True
+    file = settings.var_dir / "postgres" / "postmaster.pid"
+    return file.exists() and psutil.pid_exists(int(file.read_text().split()[0]))
 
 
 def url(settings: Settings) -> str:

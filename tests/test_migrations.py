@@ -9,12 +9,16 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from flask import Flask
 from flask_migrate import downgrade, upgrade
-from sqlalchemy import inspect
+from sqlalchemy import inspect, select
 
 from portal import create_app
 from portal.config import Settings
-from portal.database import is_ours
+from portal.database import every_tenant, is_ours
+from portal.deliveries import retry
+from portal.deliveries.models import Delivery
 from portal.extensions import Base, db
+from portal.provisioning.models import ProvisioningToken
+from portal.tenants import directory
 from tests.conftest import MIGRATIONS
 
 
@@ -51,6 +55,45 @@ def test_they_go_down_and_up_again(empty: Flask) -> None:
     assert set(inspect(db.engine).get_table_names()) == {"alembic_version"}
     upgrade(MIGRATIONS)
     assert "events" in inspect(db.engine).get_table_names()
+
+
+FIRST_DATA = """
+    INSERT INTO tenants (name, domain, time_zone, locale) VALUES ('Acme', 'acme.example', 'UTC', 'en');
+    INSERT INTO pbx_keys (tenant_id, key_hash, prefix) VALUES (1, sha256('key'), 'pbx_abcdef');
+    INSERT INTO mail_servers (tenant_id, provider, host, port, encryption, auth_mode, sender_email, shared)
+        VALUES (1, 'smtp', 'mail.acme.example', 25, 'none', 'none', 'pbx@acme.example', false);
+    INSERT INTO recipients (tenant_id, address) VALUES (1, 'ops@acme.example');
+    INSERT INTO events (id, tenant_id, event_id, type, occurred_at, fingerprint, data)
+        VALUES (gen_random_uuid(), 1, 'one', 'user.created', now(), sha256('one'), '{"extension_number": "101"}');
+    INSERT INTO deliveries
+        (id, tenant_id, event_id, audience, message_id, status, attempts, expires_at, next_attempt_at)
+        SELECT gen_random_uuid(), 1, id, 'user', '<one@portal>', 'deferred', 1, now() + interval '1 day', now()
+        FROM events;
+    INSERT INTO delivery_recipients (delivery_id, address, tenant_id, position, status)
+        SELECT id, 'ann@acme.example', 1, 0, 'deferred' FROM deliveries;
+    INSERT INTO provisioning_tokens (id, tenant_id, token_hash, line_encrypted, expires_at)
+        VALUES (gen_random_uuid(), 1, sha256('token'), 'sealed', now() + interval '1 day'),
+               (gen_random_uuid(), 1, sha256('lost'), 'sealed', now() + interval '1 day');
+"""
+SECOND_DATA = "UPDATE provisioning_tokens SET made_for = (SELECT id FROM deliveries) WHERE token_hash = sha256('token')"
+
+
+def test_what_was_stored_by_older_versions_is_kept(empty: Flask) -> None:
+    for revision, data in (("0001", FIRST_DATA), ("0002", SECOND_DATA)):
+        upgrade(MIGRATIONS, revision)
+        with db.engine.begin() as connection:
+            connection.exec_driver_sql(data)
+    upgrade(MIGRATIONS)
+    with every_tenant():
+        delivery = db.session.scalars(select(Delivery)).one()
+        assert (delivery.status, delivery.to_try[0].address) == ("deferred", "ann@acme.example")
+        assert delivery.event.data == {"extension_number": "101"}
+        token = db.session.scalars(select(ProvisioningToken)).one()
+        assert (token.address_of_record, token.event_id) == ("101@acme.example", delivery.event_id)
+    tenant = directory.find("acme.example")
+    assert tenant is not None
+    assert (tenant.storm_limit, tenant.storm_minutes) == (10, 5)
+    assert retry.due(10) == [(tenant.id, delivery.id)]
 
 
 def test_they_are_one_line_of_numbers() -> None:

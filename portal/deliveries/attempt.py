@@ -12,12 +12,13 @@ from portal.database import DATABASE_FAULTS, enter_scope
 from portal.deliveries.letters import Letter
 from portal.deliveries.models import Delivery, DeliveryRecipient, RecordedEvent
 from portal.deliveries.reports import DeliveryReport, RecipientReport
-from portal.deliveries.schedule import next_attempt
+from portal.deliveries.schedule import after_others, next_attempt
 from portal.deliveries.states import OPEN, Reason, Status, sum_up
 from portal.extensions import db
 from portal.mail_servers import pause
 from portal.mail_servers.connection import STANDARD_BUDGET, SendResult
 from portal.mail_servers.outcome import Kind, Outcome, Pause, advice, pause_for
+from portal.mail_servers.pool import BUSY
 from portal.mail_servers.sending import submit
 
 logger = logging.getLogger(__name__)
@@ -53,14 +54,21 @@ def _send(letter: Letter) -> SendResult:
 def _judge(letter: Letter, outcomes: Mapping[str, Outcome]) -> DeliveryReport:
     tried = tuple(_of_recipient(address, outcomes[address], letter) for address in letter.recipients)
     recipients = (*letter.settled, *tried)
+    now = datetime.now(UTC)
+    again_at = after_others(now) if _was_busy(outcomes) else next_attempt(letter.attempts, now)
     waiting = any(each.status is Status.DEFERRED for each in tried)
     return DeliveryReport(
         message_id=letter.message_id,
         status=sum_up(each.status for each in recipients),
         reason=_why_held(tried, outcomes) or letter.reason,
-        next_attempt_at=next_attempt(letter.attempts, datetime.now(UTC)) if waiting else None,
+        next_attempt_at=again_at if waiting else None,
         recipients=recipients,
     )
+
+
+def _was_busy(outcomes: Mapping[str, Outcome]) -> bool:
+    """Return whether the mail server was not asked at all, so that it is no attempt."""
+    return all(outcome is BUSY for outcome in outcomes.values())
 
 
 def _why_held(tried: Sequence[RecipientReport], outcomes: Mapping[str, Outcome]) -> Reason | None:
@@ -93,6 +101,7 @@ def _store(letter: Letter, report: DeliveryReport, result: SendResult) -> None:
 
 def _write(letter: Letter, report: DeliveryReport, result: SendResult) -> None:
     enter_scope(letter.tenant_id)
+    busy = _was_busy(result.outcomes)
     still_ours = (
         update(Delivery)
         .where(
@@ -103,7 +112,8 @@ def _write(letter: Letter, report: DeliveryReport, result: SendResult) -> None:
             reason=report.reason,
             next_attempt_at=report.next_attempt_at,
             lease_until=None,
-            attempted_at=datetime.now(UTC),
+            attempts=letter.attempts - busy,
+            attempted_at=Delivery.attempted_at if busy else datetime.now(UTC),
         )
         .returning(Delivery.id)
         .execution_options(synchronize_session=False)

@@ -1,8 +1,9 @@
 """How a mail ends without being sent, and how what is no longer needed is forgotten."""
 
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import Select, delete, func, select, text
 
 from portal import config
 from portal.database import every_tenant
@@ -44,14 +45,26 @@ def end(delivery: Delivery, ending: Status) -> None:
 
 
 def purge() -> int:
-    """Delete events that are older than the retention allows, and what hangs on them, and return how many."""
+    """Delete events that are older than the retention allows, and what hangs on them, and return how many.
+
+    Each batch is a transaction of its own and goes on behind the one before, so that it is as short as the first.
+    """
     oldest = datetime.now(UTC) - timedelta(days=config.current().retention_days)
-    old = select(RecordedEvent.id).where(RecordedEvent.received_at < oldest).limit(BATCH)
-    deleted = 0
+    deleted, last = 0, UUID(int=0)
     with every_tenant():
-        while batch := db.session.scalars(old).all():
+        while batch := db.session.scalars(_oldest_events(last, _first_key(oldest))).all():
             db.session.execute(delete(RecordedEvent).where(RecordedEvent.id.in_(batch)))
             db.session.commit()
-            deleted += len(batch)
+            deleted, last = deleted + len(batch), batch[-1]
     tokens.erase_expired()
     return deleted
+
+
+def _oldest_events(after: UUID, before: UUID) -> Select[UUID]:
+    query = select(RecordedEvent.id).where(RecordedEvent.id > after, RecordedEvent.id < before)
+    return query.order_by(RecordedEvent.id).limit(BATCH)
+
+
+def _first_key(moment: datetime) -> UUID:
+    """Return what all keys made since the moment are larger than: they begin with ms (RFC 9562, section 5.7)."""
+    return UUID(int=int(moment.timestamp() * 1000) << 80)

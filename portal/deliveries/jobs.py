@@ -3,13 +3,19 @@
 So a job may be lost, doubled or late: a row stays due until somebody takes its lease.
 """
 
+import asyncio
 import logging
+import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from uuid import UUID
 
+import psycopg
 from flask import Flask
 from procrastinate import App, Blueprint, JobContext, PsycopgConnector, exceptions, jobs
+from procrastinate.tasks import Task
+from procrastinate.types import JSONValue
 
 from portal.deliveries import endings, storms
 from portal.deliveries.retry import due, retry
@@ -22,23 +28,60 @@ EVERY_HOUR = "7 * * * *"
 MOST_AT_ONCE = 500
 DEAD_AFTER = 60.0  # seconds without a heartbeat
 CONNECTIONS = 4
+FIRST = 1  # before the mails, which have 0: what looks after all tenants must not wait for one of them
+AGAIN_AFTER = 1.0  # seconds, when the database went away
+OPENS_WITHIN = 10.0  # seconds
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 LAST_JOBS_TAKE = 80  # seconds: a worker that is to end first finishes the mail that it is sending
 
 tasks = Blueprint()
 
 
 def run(portal: Flask, *, concurrency: int, wait: bool = True) -> None:
-    """Do the jobs until a signal ends it, or, without `wait`, until none is left."""
+    """Do the jobs until a signal ends it, or, without `wait`, until none is left.
+
+    A database that goes away ends nothing: the work goes on when it is back.
+    """
+    asyncio.run(_run(portal, concurrency, wait))
+
+
+async def _run(portal: Flask, concurrency: int, wait: bool) -> None:
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    loop.set_default_executor(ThreadPoolExecutor(concurrency, "job"))  # in which procrastinate runs what is not async
+    for each in STOP_SIGNALS:
+        loop.add_signal_handler(each, stop.set)
+    while not stop.is_set():
+        work = asyncio.create_task(_work(portal, concurrency, wait))
+        await asyncio.wait([work, stopped := asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        work.cancel()  # which lets it finish its jobs
+        try:
+            await work
+        except asyncio.CancelledError:
+            return
+        except (exceptions.ConnectorException, psycopg.Error) as error:
+            logger.warning("The database does not answer: %s", error)
+        if not wait:
+            return
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), AGAIN_AFTER)
+
+
+async def _work(portal: Flask, concurrency: int, wait: bool) -> None:
+    """Do the jobs until none is left or the database goes away."""
     url = portal.config["SQLALCHEMY_DATABASE_URI"].replace("+psycopg", "", 1)
-    queue = App(connector=PsycopgConnector(conninfo=url, min_size=1, max_size=CONNECTIONS))
+    connector = PsycopgConnector(conninfo=url, min_size=1, max_size=CONNECTIONS, timeout=OPENS_WITHIN)
+    queue = App(connector=connector)
     queue.add_tasks_from(tasks, namespace="portal")
-    queue.run_worker(
-        concurrency=concurrency,
-        wait=wait,
-        delete_jobs=jobs.DeleteJobCondition.ALWAYS,
-        shutdown_graceful_timeout=LAST_JOBS_TAKE,
-        additional_context={"portal": portal},
-    )
+    async with queue.open_async():
+        await queue.run_worker_async(
+            concurrency=concurrency,
+            wait=wait,
+            install_signal_handlers=False,
+            delete_jobs=jobs.DeleteJobCondition.ALWAYS,
+            shutdown_graceful_timeout=LAST_JOBS_TAKE,
+            additional_context={"portal": portal},
+        )
 
 
 @tasks.task(name="attempt", pass_context=True)
@@ -48,30 +91,28 @@ def attempt(job: JobContext, tenant_id: int, delivery_id: str) -> None:
         retry(tenant_id, UUID(delivery_id))
 
 
+@tasks.task(name="write_digest", pass_context=True)
+def write_digest(job: JobContext, tenant_id: int, event_type: str, queue: str) -> None:
+    """Tell of a storm that is over."""
+    with _portal(job):
+        storms.write_digest(tenant_id, event_type, queue)
+
+
 @tasks.periodic(cron=EVERY_FEW_SECONDS)
-@tasks.task(name="take_up", queueing_lock="take_up", pass_context=True)
+@tasks.task(name="take_up", queueing_lock="take_up", priority=FIRST, pass_context=True)
 def take_up(job: JobContext, timestamp: int) -> None:  # noqa: ARG001 (Procrastinate's signature)
-    """Make a job of each mail that is due, so that all workers share them."""
+    """Make a job of each mail that is due and of each storm that is over, so that all workers share them."""
     with _portal(job):
-        waiting = due(MOST_AT_ONCE)
-    for tenant_id, delivery_id in waiting:
-        once = attempt.configure(queueing_lock=f"attempt:{delivery_id}")
-        try:
-            once.defer(tenant_id=tenant_id, delivery_id=str(delivery_id))
-        except exceptions.AlreadyEnqueued:
-            continue
-
-
-@tasks.periodic(cron=EVERY_FEW_SECONDS)
-@tasks.task(name="write_digests", queueing_lock="write_digests", pass_context=True)
-def write_digests(job: JobContext, timestamp: int) -> None:  # noqa: ARG001
-    """Tell of the storms that are over."""
-    with _portal(job):
-        storms.write_digests()
+        mails, ended = due(MOST_AT_ONCE), storms.over()
+    for tenant_id, delivery_id in mails:
+        _once(attempt, f"attempt:{delivery_id}", tenant_id=tenant_id, delivery_id=str(delivery_id))
+    for tenant_id, event_type, queue in ended:
+        lock = f"digest:{tenant_id}:{event_type}:{queue}"
+        _once(write_digest, lock, tenant_id=tenant_id, event_type=event_type, queue=queue)
 
 
 @tasks.periodic(cron=EVERY_MINUTE)
-@tasks.task(name="expire", queueing_lock="expire", pass_context=True)
+@tasks.task(name="expire", queueing_lock="expire", priority=FIRST, pass_context=True)
 def expire(job: JobContext, timestamp: int) -> None:  # noqa: ARG001
     """Give up the mails whose time is over."""
     with _portal(job):
@@ -80,7 +121,7 @@ def expire(job: JobContext, timestamp: int) -> None:  # noqa: ARG001
 
 
 @tasks.periodic(cron=EVERY_HOUR)
-@tasks.task(name="purge", queueing_lock="purge", pass_context=True)
+@tasks.task(name="purge", queueing_lock="purge", priority=FIRST, pass_context=True)
 def purge(job: JobContext, timestamp: int) -> None:  # noqa: ARG001
     """Delete what is older than the retention allows."""
     with _portal(job):
@@ -89,12 +130,18 @@ def purge(job: JobContext, timestamp: int) -> None:  # noqa: ARG001
 
 
 @tasks.periodic(cron=EVERY_MINUTE)
-@tasks.task(name="forget_stalled", queueing_lock="forget_stalled", pass_context=True)
+@tasks.task(name="forget_stalled", queueing_lock="forget_stalled", priority=FIRST, pass_context=True)
 async def forget_stalled(job: JobContext, timestamp: int) -> None:  # noqa: ARG001
     """Delete the jobs of workers that died. Their mails' leases run out, and others take them up."""
     manager = job.app.job_manager
     for stalled in await manager.get_stalled_jobs(seconds_since_heartbeat=DEAD_AFTER):
         await manager.finish_job(stalled, jobs.Status.FAILED, delete_job=True)
+
+
+def _once(task: Task[..., None, ...], lock: str, **arguments: JSONValue) -> None:
+    """Queue a job unless it waits already."""
+    with suppress(exceptions.AlreadyEnqueued):
+        task.configure(queueing_lock=lock).defer(**arguments)
 
 
 @contextmanager

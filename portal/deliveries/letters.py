@@ -68,7 +68,9 @@ def write(tenant: Tenant, event: Event, delivery: Delivery, sender: Sender) -> M
     context = Context(tenant.name, tenant.domain, tenant.time_zone, tenant.locale, config.current().pbx_web_domain)
     picture, images = None, []
     if isinstance(event.data, UserCreated) and event.data.extension_password:
-        token = tokens.issue(tenant.id, _line(tenant, event.data), delivery.expires_at, made_for=delivery.id)
+        token = tokens.issue(
+            tenant.id, _line(tenant, event.data), delivery.expires_at, delivery.event_id, delivery.audience
+        )
         address = qr.address(token)
         picture = qr_code(f"cid:{QR_CODE}", address)
         images = [InlineImage(QR_CODE, "qr-code.png", qr.png(address))]

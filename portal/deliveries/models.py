@@ -82,6 +82,9 @@ class Delivery(TenantOwned, Base):
         Index("ix_deliveries_due", "next_attempt_at", postgresql_where=text("next_attempt_at IS NOT NULL")),
         Index("ix_deliveries_leased", "lease_until", postgresql_where=text("lease_until IS NOT NULL")),
         Index("ix_deliveries_open", "expires_at", postgresql_where=text(STILL_OPEN)),
+        Index(
+            "ix_deliveries_attempted", "tenant_id", "attempted_at", postgresql_where=text("attempted_at IS NOT NULL")
+        ),
         Index("ix_deliveries_held", "tenant_id", "id", postgresql_where=text("reason IS NOT NULL")),
         CheckConstraint("audience IN ('recipients', 'user')", name="audience_known"),
         CheckConstraint(

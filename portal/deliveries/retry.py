@@ -20,12 +20,19 @@ from portal.notifications.events import Event
 from portal.notifications.switches import Audience
 from portal.tenants import directory
 
+OF_A_TENANT = 10  # mails at a time
+
 
 def due(most: int) -> Sequence[tuple[int, UUID]]:
-    """Return tenant and id of mails whose time has come, or whose lease ran out because a process died."""
-    query = select(Delivery.tenant_id, Delivery.id).where(_is_due()).order_by(Delivery.id).limit(most)
+    """Return tenant and id of mails whose time has come, or whose lease ran out because a process died.
+
+    A tenant with many of them gets a few at a time, and the first of each tenant come before the second of any.
+    """
+    nth = func.row_number().over(partition_by=Delivery.tenant_id, order_by=Delivery.id)
+    each = select(Delivery.tenant_id, Delivery.id, nth.label("nth")).where(_is_due()).subquery()
+    in_turn = select(each.c.tenant_id, each.c.id).where(each.c.nth <= OF_A_TENANT).order_by(each.c.nth, each.c.id)
     with every_tenant():
-        return [(tenant_id, delivery_id) for tenant_id, delivery_id in db.session.execute(query)]
+        return [(tenant_id, delivery_id) for tenant_id, delivery_id in db.session.execute(in_turn.limit(most))]
 
 
 def retry(tenant_id: int, delivery_id: UUID) -> DeliveryReport | None:

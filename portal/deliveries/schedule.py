@@ -6,9 +6,8 @@ from datetime import datetime, timedelta
 RETRY_AFTER = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 15, 60, 240, 720, 1440))
 SPREAD = 0.2
 AFTER_PAUSE = timedelta(seconds=30)
-LEASE = timedelta(
-    minutes=3
-)  # longer than the two mails of an event may take: 10 s up to the final dot, 60 s for its reply
+AFTER_OTHERS = timedelta(seconds=5)
+LEASE = timedelta(minutes=3)  # the two mails of an event may take 10 s up to the final dot and 60 s for its reply
 
 
 def next_attempt(attempts: int, now: datetime) -> datetime:
@@ -20,3 +19,8 @@ def next_attempt(attempts: int, now: datetime) -> datetime:
 def after_pause(until: datetime) -> datetime:
     """Return when to try again after a pause: soon, but not all at once."""
     return until + AFTER_PAUSE * random.random()  # noqa: S311
+
+
+def after_others(now: datetime) -> datetime:
+    """Return when to try again what found all places of its mail server taken."""
+    return now + AFTER_OTHERS * random.uniform(1 - SPREAD, 1 + SPREAD)  # noqa: S311

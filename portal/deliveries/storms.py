@@ -11,7 +11,7 @@ from sqlalchemy import case, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid4
 
-from portal.database import every_tenant
+from portal.database import enter_scope, every_tenant
 from portal.deliveries.models import Delivery, RecordedEvent, Storm
 from portal.deliveries.record import new_mail, record
 from portal.deliveries.states import Reason
@@ -49,23 +49,33 @@ def is_throttled(tenant: Tenant, event: Event) -> bool:
     return db.session.execute(counted.returning(Storm.events)).scalar_one() > tenant.storm_limit
 
 
-def write_digests() -> int:
-    """Record a digest for each storm that is over, forget the storms without any, and return how many were written."""
-    over = select(Storm).where(Storm.ends_at <= func.now())
-    written = 0
+def over() -> Sequence[tuple[int, str, str]]:
+    """Return tenant, event type and queue of each storm that is over, and forget those that held nothing."""
+    ended = Storm.ends_at <= func.now()
     with every_tenant():
-        db.session.execute(delete(Storm).where(Storm.ends_at <= func.now(), Storm.held == 0))
-        for storm in db.session.scalars(over.with_for_update(skip_locked=True)):
-            written += _write_digest(storm)
-            db.session.delete(storm)
+        db.session.execute(delete(Storm).where(ended, Storm.held == 0))
+        keys = select(Storm.tenant_id, Storm.event_type, Storm.queue).where(ended)
+        found = [(tenant_id, event_type, queue) for tenant_id, event_type, queue in db.session.execute(keys)]
         db.session.commit()
+    return found
+
+
+def write_digest(tenant_id: int, event_type: str, queue: str) -> bool:
+    """Record the digest of a storm that is over, and forget the storm. Return whether there was anything to tell."""
+    enter_scope(tenant_id)
+    this = (Storm.event_type == event_type, Storm.queue == queue, Storm.ends_at <= func.now())
+    storm = db.session.scalar(select(Storm).where(*this).with_for_update(skip_locked=True))
+    if storm is None:
+        db.session.rollback()
+        return False
+    written = _write_digest(storm)
+    db.session.delete(storm)
+    db.session.commit()
     return written
 
 
 def _write_digest(storm: Storm) -> bool:
-    tenant = directory.get(storm.tenant_id)
-    held = _held(storm)
-    addresses = recipients.of_tenant(tenant.id)
+    tenant, held, addresses = directory.get(storm.tenant_id), _held(storm), recipients.addresses()
     if not held or not addresses:
         return False
     now = datetime.now(UTC)

@@ -30,7 +30,7 @@ STARTS_WITHIN = 60  # seconds
 STOPS_WITHIN = 10  # seconds
 LOOKS_EVERY = 0.5  # seconds, for a process that ended by itself
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-GUNICORN = shlex.split("--workers 2 --threads 8 --graceful-timeout 3 --log-level warning --no-control-socket")
+GUNICORN = shlex.split("--workers 2 --threads 16 --graceful-timeout 3 --log-level warning --no-control-socket")
 WORKER = shlex.split("flask --app wsgi worker")
 
 Process: TypeAlias = "subprocess.Popen[bytes]"
@@ -71,7 +71,7 @@ def _run() -> NoReturn:
         with _child("gunicorn", "wsgi:app", "--bind", f"{HOST}:{port}", *GUNICORN) as portal, _child(*WORKER) as worker:
             _wait_until_it_answers(portal, port)
             _say(screen(f"http://{HOST}:{port}", access))
-            while portal.poll() is None and worker.poll() is None:
+            while portal.poll() is None and worker.poll() is None and database.embedded_runs(settings):
                 time.sleep(LOOKS_EVERY)
     raise CannotRun("one of its processes ended by itself; what it wrote stands above.")
 

@@ -1,32 +1,30 @@
-"""Sessions of this process at its mail servers: a few to each at a time, and kept for the next mail.
+"""Sessions of this process at its mail servers, kept for the next mail.
 
 A session carries only mails with the very settings that it was opened with. A mail that a kept session does not begin
 to take is offered to a new one before anybody hears of it, as far as its time allows.
 """
 
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Condition, Thread
+from threading import Lock, Thread
 from typing import NamedTuple
 
 from portal.mail_servers.composing import MimeMessage
 from portal.mail_servers.connection import STANDARD_BUDGET, Budget, Connection, SendResult, SmtpSettings
 from portal.mail_servers.dialling import Deadline
 from portal.mail_servers.outcome import Fault, Kind, Outcome, Pause, Stage, longest_pause
+from portal.mail_servers.places import PlaceLimits, Places
 
 BUSY = Outcome(Kind.TEMPORARY, Stage.CONNECT, None, None, "The mail server is busy with other mails of this portal.")
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many sessions, and for how long; times in seconds."""
+    """How many sessions are kept, and for how long; times in seconds."""
 
-    places: int = 4  # mails at a time with the same settings
-    moment: float = 0.25  # to wait for a free place
     kept: int = 64  # sessions without a mail, of all mail servers together
     idle: float = 30.0  # without a mail: shorter than what servers and firewalls allow, so that no NOOP is needed
     age: float = 600.0
@@ -59,15 +57,16 @@ class _Session:
 class Pool:
     """The sessions of one process. Threads may share it."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, places: PlaceLimits) -> None:
         self.limits = limits
+        self.places = Places(places)
         self._waiting: list[_Session] = []  # for a mail, the one that waits longest first
         self.start_anew()
 
     def start_anew(self) -> None:
         """Forget all sessions without a word to the mail servers: in a forked process they are its parent's."""
-        self._changed = Condition()
-        self._busy: Counter[_Key] = Counter()  # holds no key, and so no password, longer than its mails take
+        self.places = Places(self.places.limits)
+        self._lock = Lock()
         self._closer: Thread | None = None
         for session in self._waiting:
             session.connection.abandon()
@@ -94,7 +93,7 @@ class Pool:
         """
         deadline = Deadline(budget.total)
         key = _Key(settings, helo_name, ca_file)
-        with self._place(key) as free:
+        with self.places.take(key) as free:
             if not free:
                 return SendResult(dict.fromkeys(recipients, BUSY), Pause.NONE)
             outcomes = self._send(key, _Mail(message, sender_address, recipients), budget, deadline)
@@ -102,25 +101,10 @@ class Pool:
 
     def close(self) -> None:
         """Take leave of every mail server that no mail is sent to right now."""
-        with self._changed:
+        with self._lock:
             sessions, self._waiting = self._waiting, []
         for session in sessions:
             session.connection.close(wait=False)
-
-    @contextmanager
-    def _place(self, key: _Key) -> Iterator[bool]:
-        """Hold a place during the block. Gives False where all stayed taken for a moment."""
-        with self._changed:
-            free = self._changed.wait_for(lambda: self._busy[key] < self.limits.places, self.limits.moment)
-            self._busy[key] += free
-        try:
-            yield free
-        finally:
-            with self._changed:
-                self._busy[key] -= free
-                if not self._busy[key]:
-                    del self._busy[key]
-                self._changed.notify_all()
 
     def _send(self, key: _Key, mail: _Mail, budget: Budget, deadline: Deadline) -> dict[str, Outcome]:
         kept = self._take(key)
@@ -148,7 +132,7 @@ class Pool:
         """Return the session that was used last, None where none is left that is alive."""
         while True:
             now = time.monotonic()
-            with self._changed:
+            with self._lock:
                 fitting = [session for session in self._waiting if session.key == key and session.until > now]
                 if not fitting:
                     return None
@@ -162,7 +146,7 @@ class Pool:
         session.until = min(time.monotonic() + self.limits.idle, session.born + self.limits.age)
         too_many = session
         if session.connection.is_reusable and session.mails < self.limits.mails:
-            with self._changed:
+            with self._lock:
                 self._waiting.append(session)
                 if len(self._waiting) <= self.limits.kept:
                     self._have_closed()
@@ -185,7 +169,7 @@ class Pool:
     def _close_expired(self) -> float | None:
         """Close what waited long enough. Returns the seconds until there is more to close, None where nothing waits."""
         now = time.monotonic()
-        with self._changed:
+        with self._lock:
             expired = [session for session in self._waiting if session.until <= now]
             self._waiting = [session for session in self._waiting if session.until > now]
             if not self._waiting:

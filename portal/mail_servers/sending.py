@@ -2,7 +2,8 @@
 
 import atexit
 import os
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from contextlib import AbstractContextManager
 
 from flask import Flask, current_app
 
@@ -11,12 +12,13 @@ from portal.config import Settings
 from portal.mail_servers import connection
 from portal.mail_servers.composing import MimeMessage
 from portal.mail_servers.connection import STANDARD_BUDGET, Budget, SendResult, SmtpSettings
+from portal.mail_servers.places import PlaceLimits
 from portal.mail_servers.pool import Limits, Pool
 
 
 def init_app(app: Flask, settings: Settings) -> None:
     """Give the application its mail sessions; they end with the process and do not pass to a forked one."""
-    pool = Pool(Limits(places=settings.mail_sessions))
+    pool = Pool(Limits(), PlaceLimits(each=settings.mail_sessions, in_all=settings.mails_at_once))
     app.extensions["mail_sessions"] = pool
     atexit.register(pool.close)
     os.register_at_fork(after_in_child=pool.start_anew)
@@ -35,8 +37,7 @@ def submit(
     server, it is not sent, and its outcome is temporary.
     """
     own = config.current()
-    pool: Pool = current_app.extensions["mail_sessions"]
-    return pool.send(settings, message, sender, recipients, budget, helo_name=own.host, ca_file=own.mail_ca_file)
+    return _pool().send(settings, message, sender, recipients, budget, helo_name=own.host, ca_file=own.mail_ca_file)
 
 
 def submit_apart(
@@ -52,3 +53,13 @@ def submit_apart(
     """
     own = config.current()
     return connection.send(settings, message, sender, recipients, budget, helo_name=own.host, ca_file=own.mail_ca_file)
+
+
+def the_only_one(key: Hashable) -> AbstractContextManager[bool]:
+    """Let one of its kind at a time be on its way: gives False where another one is, or the process has no place."""
+    return _pool().places.take_only(key)
+
+
+def _pool() -> Pool:
+    pool: Pool = current_app.extensions["mail_sessions"]
+    return pool

@@ -51,17 +51,26 @@ class Result:
     reply: str = ""
 
 
+UNDER_WAY = Result("failed", "Another test e-mail is still on its way.", "Wait until it has ended, then try again.")
+
+
 def send_entered(tenant: Tenant | None, entered: Entered, to: Sequence[str]) -> Result | Refusal:
     """Try out what an administrator of the tenant, or of the system for None, entered and did not save yet."""
     settings = complete(tenant.id if tenant else None, entered)
     if isinstance(settings, Refusal):
         return settings
-    return send_test(settings, sender(tenant, entered.sender_email), to)
+    return _send_alone(tenant, settings, sender(tenant, entered.sender_email), to)
 
 
 def send_saved(tenant: Tenant | None, server: MailServer, to: Sequence[str]) -> Result:
     """Try out a saved mail server with the tenant's mail, or with the portal's own for None."""
-    return send_test(server.smtp_settings, sender(tenant, server.sender_email), to)
+    return _send_alone(tenant, server.smtp_settings, sender(tenant, server.sender_email), to)
+
+
+def _send_alone(tenant: Tenant | None, settings: SmtpSettings, from_: Sender, to: Sequence[str]) -> Result:
+    # Each test holds a thread of the process, for as long as the mail server likes within the budget.
+    with sending.the_only_one(("test", tenant.id if tenant else None)) as alone:
+        return send_test(settings, from_, to) if alone else UNDER_WAY
 
 
 def send_test(settings: SmtpSettings, from_: Sender, to: Sequence[str]) -> Result:

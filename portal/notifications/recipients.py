@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from sqlalchemy import delete, select
 
-from portal.database import every_tenant
 from portal.errors import Refusal
 from portal.extensions import db
 from portal.forms import address
@@ -20,13 +19,6 @@ SEPARATORS = re.compile(r"[;,\n\r]+")
 def addresses() -> Sequence[str]:
     """Return the addresses of the tenant in scope, in the order in which they were entered."""
     return db.session.scalars(select(Recipient.address).order_by(Recipient.id)).all()
-
-
-def of_tenant(tenant_id: int) -> Sequence[str]:
-    """Return the addresses of a tenant, for a task that looks after all of them."""
-    query = select(Recipient.address).where(Recipient.tenant_id == tenant_id).order_by(Recipient.id)
-    with every_tenant():
-        return db.session.scalars(query).all()
 
 
 def parse(text: str) -> list[str] | Refusal:

@@ -67,6 +67,11 @@ class Line:
             display_name=display_name,
         )
 
+    @property
+    def address_of_record(self) -> str:
+        """Whose line it is, like "101@acme.example" (RFC 3261, section 6)."""
+        return f"{self.username}@{self.sip_domain}"
+
     def to_json(self) -> str:
         """Return the line as text that `from_json` reads."""
         return json.dumps(asdict(self))

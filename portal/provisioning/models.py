@@ -16,14 +16,16 @@ class ProvisioningToken(TenantOwned, Base):
 
     __tablename__ = "provisioning_tokens"
     __table_args__ = (
-        Index(None, "tenant_id"),
+        Index(None, "tenant_id", "address_of_record"),
         CheckConstraint("octet_length(token_hash) = 32", name="token_hash_is_sha256"),
         CheckConstraint("spent_at IS NULL OR line_encrypted IS NULL", name="spent_line_erased"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
     token_hash: Mapped[bytes] = mapped_column(unique=True)
-    made_for: Mapped[UUID | None] = mapped_column(index=True)
+    address_of_record: Mapped[str]
+    event_id: Mapped[UUID]  # whose mail it was made for, with the audience
+    audience: Mapped[str]
     line_encrypted: Mapped[bytes | None]
     expires_at: Mapped[datetime]
     spent_at: Mapped[datetime | None]

@@ -27,21 +27,32 @@ class State(StrEnum):
     UNKNOWN = "unknown"
 
 
-def issue(tenant_id: int, line: Line, expires_at: datetime, made_for: UUID | None = None) -> str:
+def issue(tenant_id: int, line: Line, expires_at: datetime, event_id: UUID, audience: str) -> str:
     """Return a new token for the line, added to the session: the caller commits.
 
-    Only its hash is stored, so it cannot be read again. An unspent token that was made for the same dies.
+    Only its hash is stored, so it cannot be read again. What the user has not used yet of older tokens dies, except
+    the token in the same event's mail to the other audience.
     """
     token = crypto.new_token()
-    if made_for is not None:
-        db.session.execute(
-            update(ProvisioningToken).where(ProvisioningToken.made_for == made_for).values(line_encrypted=None)
+    sibling = (ProvisioningToken.event_id == event_id) & (ProvisioningToken.audience != audience)
+    db.session.execute(
+        update(ProvisioningToken)
+        .where(
+            ProvisioningToken.tenant_id == tenant_id,
+            ProvisioningToken.address_of_record == line.address_of_record,
+            ProvisioningToken.line_encrypted.is_not(None),
+            ~sibling,
         )
+        .values(line_encrypted=None)
+        .execution_options(synchronize_session=False)
+    )
     db.session.add(
         ProvisioningToken(
             tenant_id=tenant_id,
             token_hash=crypto.hash_token(token),
-            made_for=made_for,
+            address_of_record=line.address_of_record,
+            event_id=event_id,
+            audience=audience,
             line_encrypted=crypto.keyring().encrypt(line.to_json(), _place(tenant_id)),
             expires_at=expires_at,
         )

@@ -1,5 +1,6 @@
 """An attempt, and what is stored of it, when the database goes away or the mail server is busy."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from portal.deliveries import attempt
 from portal.deliveries.models import Delivery
 from portal.extensions import db
 from portal.mail_servers import sending
+from portal.mail_servers.places import PlaceLimits
 from portal.mail_servers.pool import Limits, Pool
 from tests.ready import Post
 from tests.smtp_peer import Act, SmtpPeer
@@ -71,12 +73,17 @@ def test_a_busy_mail_server_defers_after_a_moment_and_is_not_paused(
     app: Flask, post: Post, ready: str, peer: SmtpPeer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setitem(app.extensions, "mail_sessions", Pool(Limits(places=0)))
+        patch.setitem(app.extensions, "mail_sessions", Pool(Limits(), PlaceLimits(each=0)))
         answer = post()
     recipient = answer.json["deliveries"][0]["recipients"][0]
     assert (answer.json["status"], recipient["code"]) == ("deferred", None)
     assert "busy" in recipient["text"]
     assert not peer.conversations
+    wait = datetime.fromisoformat(answer.json["deliveries"][0]["next_attempt_at"]) - datetime.now(UTC)
+    assert timedelta(seconds=1) < wait < timedelta(seconds=7), "others are soon through"
+    with app.app_context(), every_tenant():
+        delivery = db.session.scalars(select(Delivery)).one()
+        assert (delivery.attempts, delivery.attempted_at) == (0, None), "it was no attempt"
     assert post().json["status"] == "sent"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from flask.testing import FlaskClient
 from sqlalchemy import select, text
 
 from portal.database import every_tenant
@@ -19,7 +20,7 @@ from portal.notifications import recipients, switches
 from portal.tenants import directory
 from portal.tenants.models import Tenant
 from tests.deliveries.test_welcome import USER, qr_address, read
-from tests.ready import PEOPLE, Post, entered
+from tests.ready import CALL_LOST, PEOPLE, Post, entered
 from tests.smtp_peer import SmtpPeer
 
 Work = Callable[[], None]
@@ -115,6 +116,31 @@ def test_a_mail_that_is_not_due_is_left_alone(app: Flask, post: Post, ready: str
     post()
     with app.app_context():
         assert retry.due(100) == []
+
+
+def test_a_tenant_with_many_waiting_mails_leaves_room_for_the_others(
+    app: Flask, post: Post, ready: str, peer: SmtpPeer, client: FlaskClient, system_key: str, globex: str
+) -> None:
+    peer.script = {"dot": "451 4.3.0 later"}
+    with app.app_context():
+        db.session.execute(text("UPDATE tenants SET storm_limit = 1000"))
+        db.session.commit()
+    for _ in range(retry.OF_A_TENANT + 2):
+        post()
+    with app.app_context():
+        db.session.execute(text("UPDATE mail_servers SET tenant_id = NULL, shared = true"))
+        db.session.execute(
+            text("INSERT INTO notification_switches SELECT 2, event_type, true, audience FROM notification_switches")
+        )
+        db.session.execute(text("INSERT INTO recipients (tenant_id, address) VALUES (2, 'ops@globex.example')"))
+        db.session.commit()
+    body = {"type": "queue.call_lost", "tenant": globex, "data": CALL_LOST}
+    client.post("/api/v1/events", json=body, headers={"Authorization": f"Bearer {system_key}"})
+    with app.app_context():
+        db.session.execute(text("UPDATE deliveries SET next_attempt_at = now()"))
+        db.session.commit()
+        assert [tenant_id for tenant_id, _ in retry.due(3)] == [1, 2, 1]
+        assert [tenant_id for tenant_id, _ in retry.due(100)] == [1, 2, *[1] * (retry.OF_A_TENANT - 1)]
 
 
 def test_a_lease_that_ran_out_is_taken_over(app: Flask, post: Post, ready: str, peer: SmtpPeer) -> None:
@@ -264,17 +290,6 @@ def test_a_welcome_mail_that_is_tried_again_carries_a_fresh_token_and_the_old_on
     paths = [[address.removeprefix("http://portal.test") for address in each] for each in (first, second)]
     assert [client.get(path).status_code for path in paths[0]] == [410, 410]
     assert [client.get(path).status_code for path in paths[1]] == [200, 200]
-
-
-def test_retention_deletes_what_is_old_and_nothing_else(app: Flask, post: Post, ready: str) -> None:
-    post(id="old")
-    post(id="new")
-    with app.app_context():
-        db.session.execute(text("UPDATE events SET received_at = now() - interval '91 days' WHERE event_id = 'old'"))
-        db.session.commit()
-        assert endings.purge() == 1
-        assert db.session.scalars(text("SELECT event_id FROM events")).all() == ["new"]
-        assert db.session.scalar(text("SELECT count(*) FROM deliveries")) == 1
 
 
 def test_recipients_that_came_late_get_the_mail(app: Flask, post: Post, ready: str, peer: SmtpPeer, work: Work) -> None:

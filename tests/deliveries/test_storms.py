@@ -41,7 +41,7 @@ def end_storms(app: Flask) -> int:
         db.session.execute(text("UPDATE storms SET started_at = started_at - interval '5 minutes', ends_at = now()"))
         db.session.execute(text("UPDATE events SET received_at = received_at - interval '5 minutes'"))
         db.session.commit()
-        written = storms.write_digests()
+        written = sum(storms.write_digest(*each) for each in storms.over())
         for tenant_id, delivery_id in retry.due(1000):
             retry.retry(tenant_id, delivery_id)
     return written

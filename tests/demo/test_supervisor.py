@@ -32,6 +32,13 @@ def test_from_the_start_to_a_read_mail_and_a_second_time(tmp_path: Path) -> None
     assert processes_of(tmp_path) == {}
 
 
+def test_it_does_not_go_on_without_its_database(tmp_path: Path) -> None:
+    with running(tmp_path) as demo:
+        os.kill(int((tmp_path / "postgres" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+        assert demo.process.wait(30) == 1
+    assert processes_of(tmp_path) == {}
+
+
 def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = busy.getsockname()[1]

@@ -16,6 +16,7 @@ import trustme
 from portal.mail_servers.composing import MimeMessage, Sender, Words, compose
 from portal.mail_servers.connection import AuthMode, Budget, Encryption, SendResult, SmtpSettings, send
 from portal.mail_servers.outcome import Kind, Outcome, Pause, Stage
+from portal.mail_servers.places import PlaceLimits
 from portal.mail_servers.pool import Limits, Pool
 from tests.smtp_peer import EXTENSIONS, Act, Move, Slowly, SmtpPeer
 
@@ -117,7 +118,7 @@ def peer(request: pytest.FixtureRequest) -> Iterator[SmtpPeer]:
 
 @pytest.fixture
 def pool() -> Iterator[Pool]:
-    pool = Pool(Limits())
+    pool = Pool(Limits(), PlaceLimits())
     yield pool
     pool.close()
 

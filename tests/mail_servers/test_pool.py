@@ -16,6 +16,7 @@ from portal.mail_servers import smtp
 from portal.mail_servers.composing import MimeMessage, Sender, UnsafeHeader, Words, compose
 from portal.mail_servers.connection import AuthMode, Budget, Encryption, SendResult, SmtpSettings
 from portal.mail_servers.outcome import Kind, Pause, Stage
+from portal.mail_servers.places import PlaceLimits
 from portal.mail_servers.pool import BUSY, Limits, Pool
 from tests.smtp_peer import EXTENSIONS, Act, Deaf, Script, Slowly, SmtpPeer
 
@@ -44,15 +45,15 @@ def kind(pool: Pool, peer: SmtpPeer) -> Kind:
 
 
 @contextmanager
-def pool_of(limits: Limits) -> Iterator[Pool]:
-    pool = Pool(limits)
+def pool_of(limits: Limits = Limits(), places: PlaceLimits = PlaceLimits()) -> Iterator[Pool]:  # noqa: B008 (frozen)
+    pool = Pool(limits, places)
     yield pool
     pool.close()
 
 
 @pytest.fixture
 def pool() -> Iterator[Pool]:
-    with pool_of(Limits()) as pool:
+    with pool_of() as pool:
         yield pool
 
 
@@ -121,7 +122,7 @@ def test_another_name_or_authority_opens_another_session(pool: Pool, peer: SmtpP
 
 
 def test_threads_share_the_sessions_one_mail_at_a_time(peer: SmtpPeer) -> None:
-    with pool_of(Limits(places=3, moment=5)) as pool, ThreadPoolExecutor(8) as threads:
+    with pool_of(places=PlaceLimits(each=3, moment=5)) as pool, ThreadPoolExecutor(8) as threads:
         kinds = set(threads.map(lambda _: kind(pool, peer), range(100)))
     assert kinds == {Kind.SENT}
     assert len(peer.mails) == 100
@@ -269,7 +270,7 @@ def test_one_that_something_unforeseen_broke_off_is_not_kept(
 
 def test_a_server_that_is_slow_with_one_mail_is_busy_for_the_next_and_others_are_not(peer: SmtpPeer) -> None:
     peer.script = {"dot": Act.SILENCE}
-    with SmtpPeer() as other, pool_of(Limits(places=1, moment=0.05)) as pool, ThreadPoolExecutor(1) as thread:
+    with SmtpPeer() as other, pool_of(places=PlaceLimits(each=1, moment=0.05)) as pool, ThreadPoolExecutor(1) as thread:
         slow = thread.submit(post, pool, plain(peer), Budget(reply=1))
         until(lambda: bool(peer.conversations and peer.conversations[0].mails))
         assert post(pool, plain(peer)) == SendResult({ANN: BUSY}, Pause.NONE)
@@ -282,7 +283,7 @@ def test_a_server_that_is_slow_with_one_mail_is_busy_for_the_next_and_others_are
 
 def test_a_place_that_gets_free_within_a_moment_is_taken(peer: SmtpPeer) -> None:
     peer.script = {"dot": Slowly("250 2.0.0 queued", 0.01)}
-    with pool_of(Limits(places=1, moment=3)) as pool, ThreadPoolExecutor(2) as threads:
+    with pool_of(places=PlaceLimits(each=1, moment=3)) as pool, ThreadPoolExecutor(2) as threads:
         assert list(threads.map(lambda _: kind(pool, peer), range(2))) == [Kind.SENT, Kind.SENT]
     assert len(peer.conversations) == 1
 
@@ -291,5 +292,5 @@ def test_no_password_is_remembered_without_a_session(pool: Pool, peer: SmtpPeer)
     peer.script = {"auth": "535 5.7.8 no"}
     peer.accounts, peer.mechanisms = {"u": "p"}, "PLAIN"
     post(pool, SmtpSettings(peer.host, peer.port, Encryption.NONE, AuthMode.PLAIN, "u", "geheim"))
-    assert not pool._busy
+    assert not pool.places._begun
     assert not pool._waiting

