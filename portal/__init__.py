@@ -5,11 +5,13 @@ from typing import Any
 from flask import Flask
 from flask_talisman import Talisman
 from jinja2 import StrictUndefined
+from sqlalchemy.orm import configure_mappers
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from portal import cli, config, crypto, database, health, ui
+from portal import cli, config, crypto, database, health, statements, transfer, ui
 from portal.accounts import security as accounts_security
 from portal.accounts import views as accounts_views
+from portal.accounts.access import for_people_only
 from portal.config import ROOT, Settings
 from portal.deliveries import mending
 from portal.deliveries import views as deliveries_views
@@ -41,7 +43,6 @@ CONTENT_SECURITY_POLICY = {
     "frame-ancestors": "'none'",
 }
 ENGINE_OPTIONS = {
-    "pool_pre_ping": True,  # after a restart of Postgres the first request already gets a live connection
     "pool_size": 16,
     "max_overflow": 16,
     "pool_timeout": 5,
@@ -70,6 +71,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     _bind_extensions(app, settings)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
+    configure_mappers()  # now, and not in the first request that needs them
     if settings.demo_mail_dir:
         from portal.demo import views as demo_views
 
@@ -95,12 +97,15 @@ def _configuration(settings: Settings) -> dict[str, Any]:
 
 
 def _bind_extensions(app: Flask, settings: Settings) -> None:
+    transfer.init_app(app)
     db.init_app(app)
+    statements.init_app(app)
     migrate.init_app(app, db)
     csrf.init_app(app)
     htmx.init_app(app)
     bootstrap.init_app(app)
-    limiter.init_app(app)
+    with for_people_only(app):
+        limiter.init_app(app)
     Talisman(
         app,
         force_https=False,  # the reverse proxy in front does, and /healthz is asked from inside

@@ -5,6 +5,7 @@ which is the safe mistake.
 """
 
 import os
+import select
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -17,17 +18,19 @@ import sqlalchemy
 from psycopg.abc import PQGen
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Engine, ForeignKey, event, text
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Mapped, ORMExecuteState, Session, mapped_column, with_loader_criteria
 from sqlalchemy.orm.unitofwork import UOWTransaction
+from sqlalchemy.pool import Pool
 
 from portal.config import Settings
 from portal.extensions import db
 
-DATABASE_FAULTS: Final = (OperationalError, InterfaceError, PoolTimeoutError)  # it does not answer: try again
+# It does not answer: try again. The last one comes without SQLAlchemy around it.
+DATABASE_FAULTS: Final = (OperationalError, InterfaceError, PoolTimeoutError, psycopg.OperationalError)
 ANSWERS_WITHIN: Final = 10.0  # seconds
-CONNECT_ARGS: Final = {
+CONNECT_ARGS: Final[dict[str, Any]] = {
     "connect_timeout": 5,  # seconds
     # A statement that takes long ends in an error here; only of a Postgres that is frozen nothing comes at all.
     "options": "-c statement_timeout=9s -c lock_timeout=5s -c idle_in_transaction_session_timeout=60s",
@@ -61,6 +64,21 @@ class Connection(psycopg.Connection[Any]):
 @event.listens_for(Engine, "do_connect")
 def _connect(_dialect: object, _record: object, arguments: list[Any], options: dict[str, Any]) -> Connection:
     return Connection.connect(*arguments, **options)
+
+
+def is_open(connection: Connection) -> bool:
+    """Return whether neither side closed the connection. To ask Postgres would cost each use a round trip."""
+    if connection.closed:
+        return False
+    unasked = select.poll()  # what Postgres says unasked is that it goes
+    unasked.register(connection.fileno(), select.POLLIN)
+    return not unasked.poll(0)
+
+
+@event.listens_for(Pool, "checkout")
+def _check(connection: Connection, _record: object, _proxy: object) -> None:
+    if not is_open(connection):
+        raise DisconnectionError
 
 
 class _Everyone(Enum):

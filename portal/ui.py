@@ -1,10 +1,7 @@
-"""What all pages share: page or fragment, error pages, problem documents, times for people, cached static files."""
+"""What all pages share: page or fragment, error pages, problem documents, times for people."""
 
-import hashlib
 from datetime import UTC, datetime
-from functools import cache
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
 from babel.dates import format_datetime, format_timedelta, get_timezone
@@ -20,8 +17,6 @@ from portal.database import DATABASE_FAULTS
 PRODUCT = "PBX Notification Portal"
 LOCALE = "en_GB"
 TIME_FORMAT = "d MMM y, HH:mm"
-STATIC_ENDPOINTS = ("static", "bootstrap.static")
-YEAR = 365 * 24 * 3600  # seconds
 
 ERRORS: dict[int, tuple[str, str]] = {
     400: (
@@ -50,15 +45,13 @@ STALE_PAGE = (
 
 
 def init_app(app: Flask) -> None:
-    """Give the application its error pages, template filters and the caching of static files."""
+    """Give the application its error pages and template filters."""
     app.register_error_handler(HTTPException, error_page)
     for fault in DATABASE_FAULTS:
         app.register_error_handler(fault, _database_away)
     app.jinja_env.globals["product"] = PRODUCT
     app.add_template_filter(local_time)
     app.add_template_filter(ago)
-    app.url_defaults(_add_version)
-    app.after_request(_keep_versioned_files)
     app.after_request(_move_whole_page)
 
 
@@ -146,28 +139,4 @@ def _move_whole_page(response: Response) -> Response:
     del response.headers["Location"]
     response.status_code = HTTPStatus.NO_CONTENT
     response.set_data(b"")
-    return response
-
-
-def _add_version(endpoint: str, values: dict[str, Any]) -> None:
-    """Put the file's hash into the address of a static file, so that browsers may keep it for good."""
-    if endpoint not in STATIC_ENDPOINTS:
-        return
-    owner = current_app if endpoint == "static" else current_app.blueprints["bootstrap"]
-    file = Path(owner.static_folder or "", values["filename"])
-    if file.is_file():
-        values.setdefault("v", _content_hash(file, file.stat().st_mtime_ns))
-
-
-@cache
-def _content_hash(file: Path, _changed_at: int) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:12]
-
-
-def _keep_versioned_files(response: Response) -> Response:
-    if request.endpoint in STATIC_ENDPOINTS and "v" in request.args:
-        response.cache_control.no_cache = None
-        response.cache_control.public = True
-        response.cache_control.max_age = YEAR
-        response.cache_control.immutable = True
     return response

@@ -12,7 +12,7 @@ from flask_migrate import upgrade
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from portal import create_app
+from portal import create_app, statements
 from portal.accounts import registration
 from portal.config import ROOT, Settings
 from portal.database import embedded_url
@@ -69,6 +69,7 @@ def built_app(settings: Settings) -> Iterator[Flask]:
     yield app
     with app.app_context():
         db.engine.dispose()
+        statements.dispose()
 
 
 @pytest.fixture

@@ -1,19 +1,24 @@
 """A portal that is killed (SIGKILL) at a point of its own choosing: `python -m tests.crashing web|worker POINT`.
 
-Points are `before commit N` and `after commit N` of the process's own transactions, counted from the request on.
-`never` lets it live. The web process prints its port when it listens.
+Points are `before commit N` and `after commit N` of the process's own transactions, counted from the call of `accept`
+or `retry` on. `never` lets it live. The web process prints its port when it listens.
 """
 
 import os
 import signal
 import sys
+from collections.abc import Mapping
+from itertools import count
+from types import ModuleType
+from typing import Any
 
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 from werkzeug.serving import make_server
 
-from portal import create_app
+from portal import create_app, statements
 from portal.deliveries import jobs
+from portal.pbx import views as pbx
 
 
 def main() -> None:
@@ -21,7 +26,7 @@ def main() -> None:
     what, point = sys.argv[1:]
     app = create_app()
     if point != "never":
-        _die_at(point)
+        _die_at(point, jobs if what == "worker" else pbx)
     if what == "worker":
         jobs.run(app, concurrency=1, wait=False)
         return
@@ -30,17 +35,33 @@ def main() -> None:
     server.serve_forever()
 
 
-def _die_at(point: str) -> None:
+def _die_at(point: str, module: ModuleType) -> None:
     when, _, number = point.split()
-    seen = 0
+    commits = count()
+    run, work = statements.run, "retry" if module is jobs else "accept"
 
-    def count(_session: Session) -> None:
-        nonlocal seen
-        seen += 1
-        if seen == int(number):
+    def one_more(_session: Session | None = None) -> None:
+        if next(commits) + 1 == int(number):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    event.listen(Session, f"{when}_commit", count)
+    def run_counted(statement: str, values: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        if statement.strip().startswith("SELECT"):
+            return run(statement, values)
+        if when == "before":
+            one_more()
+        row = run(statement, values)
+        if when == "after":
+            one_more()
+        return row
+
+    begin = getattr(module, work)
+
+    def begin_counting(*arguments: Any) -> Any:
+        event.listen(Session, f"{when}_commit", one_more)
+        vars(statements)["run"] = run_counted
+        return begin(*arguments)
+
+    vars(module)[work] = begin_counting
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import pytest
 from flask import Flask
 from flask_migrate import upgrade
 
-from portal import create_app
+from portal import create_app, statements
 from portal.config import Settings
 from portal.database import embedded_url
 from portal.extensions import db
@@ -32,3 +32,4 @@ def lonely(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iter
     yield app, server
     with app.app_context():
         db.engine.dispose()
+        statements.dispose()

@@ -11,7 +11,7 @@ from flask import Flask
 from flask_migrate import downgrade, upgrade
 from sqlalchemy import inspect, select
 
-from portal import create_app
+from portal import create_app, statements
 from portal.config import Settings
 from portal.database import every_tenant, is_ours
 from portal.deliveries import retry
@@ -37,6 +37,7 @@ def empty(settings: Settings) -> Iterator[Flask]:
         yield app
         db.session.remove()
         db.engine.dispose()
+        statements.dispose()
     with psycopg.connect(admin, autocommit=True) as connection:
         connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
 

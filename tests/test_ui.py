@@ -1,4 +1,4 @@
-"""Page or fragment, error pages, problem documents, times, static files."""
+"""Page or fragment, error pages, problem documents, times."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -194,26 +194,3 @@ def test_a_time_is_told_as_people_count_it() -> None:
     assert ">3 minutes ago</time>" in ui.ago(now - timedelta(minutes=3), "UTC")
     assert ">in 2 hours</time>" in ui.ago(now + timedelta(hours=2), "UTC")
     assert 'title="1 Jan 2020, 09:00"' in ui.ago(datetime(2020, 1, 1, tzinfo=UTC), "Asia/Tokyo")
-
-
-@pytest.mark.parametrize("name", ["app.css", "css/bootstrap.min.css"])
-def test_a_static_file_is_kept_until_its_address_changes(client: FlaskClient, name: str) -> None:
-    page = client.get("/part").text
-    address = next(part for part in page.split('"') if f"{name}?v=" in part)
-    with client.get(address) as answer:
-        assert answer.status_code == 200
-        assert answer.cache_control.max_age == ui.YEAR
-        assert answer.cache_control.immutable
-    with client.get(address.partition("?")[0]) as answer:
-        assert not answer.cache_control.immutable
-
-
-def test_a_changed_file_gets_another_address(client: FlaskClient, tmp_path: Path) -> None:
-    app = client.application
-    app.static_folder = str(tmp_path)
-    with app.test_request_context():
-        addresses = []
-        for content in ("a", "bb"):
-            (tmp_path / "x.css").write_text(content)
-            addresses.append(app.url_for("static", filename="x.css"))
-    assert addresses[0] != addresses[1]

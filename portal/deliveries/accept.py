@@ -4,24 +4,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import select
-from uuid_utils.compat import uuid4
+from uuid_utils.compat import uuid4, uuid7
 
-from portal import crypto
+from portal import crypto, statements
 from portal.deliveries import reports
 from portal.deliveries.attempt import attempt
-from portal.deliveries.letters import Letter
+from portal.deliveries.circumstances import Circumstances
 from portal.deliveries.models import Delivery, RecordedEvent
 from portal.deliveries.prepare import prepare, why_unwanted
-from portal.deliveries.record import new_mail, record
-from portal.deliveries.reports import EventReport
+from portal.deliveries.record import Recorded, new_mail, record
+from portal.deliveries.reports import DeliveryReport, EventReport
 from portal.deliveries.states import Reason
-from portal.deliveries.storms import is_throttled
 from portal.extensions import db
-from portal.mail_servers.selection import in_force
-from portal.notifications import recipients, switches
 from portal.notifications.events import Event
-from portal.notifications.switches import Audience, Switch
-from portal.tenants.models import Tenant
+from portal.notifications.switches import Audience
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,39 +27,38 @@ class Conflict:
     event_id: str
 
 
-def accept(tenant: Tenant, event: Event) -> EventReport | Conflict:
+def accept(circumstances: Circumstances, event: Event) -> EventReport | Conflict:
     """Record the event of the tenant in scope, send its mails, and return what became of them.
 
     An event that was recorded before sends nothing; the report tells what is true of it now.
     """
     event_id = event.id or str(uuid4())
-    event = replace(event, id=event_id)
-    switch = switches.switch(event.kind.type)
-    ignored = why_unwanted(tenant, switch)
-    row_id = record(tenant, event, ignored)
-    if row_id is None:
+    event, row_id, tenant = replace(event, id=event_id), uuid7(), circumstances.tenant
+    ignored = why_unwanted(circumstances)
+    audiences = {} if ignored else _audiences(event, circumstances)
+    mails = [new_mail(tenant, event.kind, row_id, *audience) for audience in audiences.items()]
+    letters = [prepare(circumstances, event, mail) for mail in mails]
+    has_tokens = bool(event.data.secrets())  # which wait in the session
+    run = statements.run_within_session if has_tokens else statements.run
+    recorded = record(tenant, event, row_id, mails, ignored=ignored, run=run)
+    if recorded is Recorded.BEFORE:
         db.session.rollback()
         return _repeated(event, event_id)
-    if ignored:
+    if has_tokens:
         db.session.commit()
+    if ignored:
         return reports.ignored(event_id, ignored)
-    mails = [new_mail(tenant, event.kind, row_id, *audience) for audience in _audiences(event, switch).items()]
-    letters = _prepare(tenant, event, mails, switch)
-    db.session.add_all(mails)
-    db.session.commit()
+    if recorded is Recorded.THROTTLED:
+        return reports.of_deliveries(event_id, map(_throttled, mails))
     became = [
         attempt(letter) if letter else reports.of_delivery(mail) for mail, letter in zip(mails, letters, strict=True)
     ]
     return reports.of_deliveries(event_id, became)
 
 
-def _prepare(tenant: Tenant, event: Event, mails: Sequence[Delivery], switch: Switch) -> list[Letter | None]:
-    if is_throttled(tenant, event):
-        for mail in mails:
-            mail.hold(Reason.THROTTLED)
-        return [None] * len(mails)
-    server = in_force(tenant.id)
-    return [prepare(tenant, event, mail, switch, server) for mail in mails]
+def _throttled(mail: Delivery) -> DeliveryReport:
+    mail.hold(Reason.THROTTLED)
+    return reports.of_delivery(mail)
 
 
 def _repeated(event: Event, event_id: str) -> EventReport | Conflict:
@@ -73,12 +68,12 @@ def _repeated(event: Event, event_id: str) -> EventReport | Conflict:
     return reports.of_recorded(row)
 
 
-def _audiences(event: Event, switch: Switch) -> Mapping[Audience, Sequence[str]]:
+def _audiences(event: Event, circumstances: Circumstances) -> Mapping[Audience, Sequence[str]]:
     """Return who gets a mail of their own. The user's shows nobody else's address, and nobody stands in for them."""
-    user = event.data.addressee
+    user, wanted = event.data.addressee, circumstances.switch.audience
     audiences: dict[Audience, Sequence[str]] = {}
-    if switch.audience is not Audience.USER:
-        audiences[Audience.RECIPIENTS] = recipients.addresses()
-    if switch.audience is Audience.USER or (switch.audience is Audience.BOTH and user):
+    if wanted is not Audience.USER:
+        audiences[Audience.RECIPIENTS] = circumstances.addresses
+    if wanted is Audience.USER or (wanted is Audience.BOTH and user):
         audiences[Audience.USER] = [user] if user else []
     return audiences

@@ -1,13 +1,16 @@
 """One attempt at a mail: to the mail server and back, and what it said to the row, in one transaction."""
 
+import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from uuid import UUID
 
 from sqlalchemy import exists, select, update
 
+from portal import statements
 from portal.database import DATABASE_FAULTS, enter_scope
 from portal.deliveries.letters import Letter
 from portal.deliveries.models import Delivery, DeliveryRecipient, RecordedEvent
@@ -32,6 +35,25 @@ STATUS = {
     Kind.REFUSED: Status.FAILED,
     Kind.UNKNOWN: Status.DEFERRED,
 }
+
+# A mail whose lease ran out meanwhile belongs to another process: it has written, or will write, what it learned.
+# Nobody waits until the outcome is on disk: should Postgres crash in the next half second, the mail keeps its lease and
+# is sent a second time with the same Message-ID, as after any crash between the mail server's reply and this statement.
+STORE = """
+    WITH mail AS (
+        UPDATE deliveries SET status = %(status)s, reason = %(reason)s, next_attempt_at = %(next_attempt_at)s,
+            lease_until = NULL, attempts = %(attempts)s, attempted_at = coalesce(%(attempted_at)s, attempted_at)
+        WHERE id = %(id)s AND attempts = %(tried)s AND lease_until IS NOT NULL
+            AND set_config('synchronous_commit', 'off', true) = 'off'
+        RETURNING id
+    )
+    UPDATE delivery_recipients AS recipient SET (status, stage, code, enhanced_code, text)
+        = (told.status, told.stage, told.code, told.enhanced_code, told.text)
+    FROM mail, jsonb_to_recordset(%(recipients)s::jsonb)
+        AS told (address text, status text, stage text, code int, enhanced_code text, text text)
+    WHERE recipient.delivery_id = mail.id AND recipient.address = told.address
+    RETURNING mail.id
+"""
 
 
 def attempt(letter: Letter) -> DeliveryReport:
@@ -100,43 +122,24 @@ def _store(letter: Letter, report: DeliveryReport, result: SendResult) -> None:
 
 
 def _write(letter: Letter, report: DeliveryReport, result: SendResult) -> None:
-    enter_scope(letter.tenant_id)
     busy = _was_busy(result.outcomes)
-    still_ours = (
-        update(Delivery)
-        .where(
-            Delivery.id == letter.delivery_id, Delivery.attempts == letter.attempts, Delivery.lease_until.is_not(None)
-        )
-        .values(
-            status=report.status,
-            reason=report.reason,
-            next_attempt_at=report.next_attempt_at,
-            lease_until=None,
-            attempts=letter.attempts - busy,
-            attempted_at=Delivery.attempted_at if busy else datetime.now(UTC),
-        )
-        .returning(Delivery.id)
-        .execution_options(synchronize_session=False)
-    )
-    if db.session.scalar(still_ours) is None:  # the lease ran out, and another process has written what it learned
+    outcome = {
+        "id": letter.delivery_id,
+        "tried": letter.attempts,
+        "attempts": letter.attempts - busy,
+        "attempted_at": None if busy else datetime.now(UTC),
+        "status": report.status,
+        "reason": report.reason,
+        "next_attempt_at": report.next_attempt_at,
+        "recipients": json.dumps([asdict(each) for each in report.recipients if each.address in letter.recipients]),
+    }
+    if result.pause is Pause.NONE and not letter.holds_secrets:
+        statements.run(STORE, outcome)
+        return
+    enter_scope(letter.tenant_id)
+    if statements.run_within_session(STORE, outcome) is None:
         db.session.rollback()
         return
-    db.session.execute(
-        update(DeliveryRecipient),
-        [
-            {
-                "delivery_id": letter.delivery_id,
-                "address": each.address,
-                "status": each.status,
-                "stage": each.stage,
-                "code": each.code,
-                "enhanced_code": each.enhanced_code,
-                "text": each.text,
-            }
-            for each in report.recipients
-            if each.address in letter.recipients
-        ],
-    )
     if result.pause is not Pause.NONE:
         worst = next(each for each in result.outcomes.values() if pause_for(each) is result.pause)
         pause.apply(

@@ -106,9 +106,10 @@ class Delivery(TenantOwned, Base):
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    tenant_id: Mapped[int] = mapped_column()  # the event's, which has one for certain
     event_id: Mapped[UUID]
     audience: Mapped[str]
-    message_id: Mapped[str] = mapped_column(unique=True)
+    message_id: Mapped[str]  # made of the id, and so as unique
     status: Mapped[str]
     reason: Mapped[str | None]
     mail_server: Mapped[str | None]
@@ -164,7 +165,7 @@ class DeliveryRecipient(TenantOwned, Base):
 
     delivery_id: Mapped[UUID] = mapped_column(primary_key=True)
     address: Mapped[str] = mapped_column(primary_key=True)
-    tenant_id: Mapped[int] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
+    tenant_id: Mapped[int] = mapped_column()  # the mail's
     position: Mapped[int]
     status: Mapped[str]
     stage: Mapped[str | None]

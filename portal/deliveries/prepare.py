@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from portal.deliveries import letters, reports
+from portal.deliveries.circumstances import Circumstances
 from portal.deliveries.letters import Letter, Route
 from portal.deliveries.models import Delivery, DeliveryRecipient
 from portal.deliveries.schedule import LEASE, after_pause
@@ -11,19 +12,15 @@ from portal.deliveries.states import Reason, Status
 from portal.mail_servers.models import MailServer
 from portal.mail_servers.pause import paused_until
 from portal.notifications.events import Event
-from portal.notifications.switches import Switch
-from portal.tenants.models import Tenant
 
 
-def prepare(
-    tenant: Tenant, event: Event, delivery: Delivery, switch: Switch, server: MailServer | None
-) -> Letter | None:
+def prepare(circumstances: Circumstances, event: Event, delivery: Delivery) -> Letter | None:
     """Return the letter to send now, with its lease noted on the row; None where the row notes why it has to wait.
 
     The caller commits. A welcome mail's token is added to the session.
     """
-    to_try = delivery.to_try
-    reason = why_unwanted(tenant, switch) or _why_held(to_try, server)
+    tenant, server, to_try = circumstances.tenant, circumstances.server, delivery.to_try
+    reason = why_unwanted(circumstances) or _why_held(to_try, server)
     until = paused_until(server) if server else None
     if reason:
         delivery.hold(reason)
@@ -52,11 +49,11 @@ def prepare(
     )
 
 
-def why_unwanted(tenant: Tenant, switch: Switch) -> Reason | None:
+def why_unwanted(circumstances: Circumstances) -> Reason | None:
     """Return why the tenant wants no mail about an event kind, or None."""
-    if tenant.is_suspended:
+    if circumstances.tenant.is_suspended:
         return Reason.TENANT_SUSPENDED
-    return None if switch.enabled else Reason.SWITCHED_OFF
+    return None if circumstances.switch.enabled else Reason.SWITCHED_OFF
 
 
 def _why_held(to_try: Sequence[DeliveryRecipient], server: MailServer | None) -> Reason | None:

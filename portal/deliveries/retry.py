@@ -7,18 +7,17 @@ from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import joinedload, selectinload
 
 from portal.database import enter_scope, every_tenant
+from portal.deliveries import circumstances
 from portal.deliveries.attempt import attempt
+from portal.deliveries.circumstances import Circumstances
 from portal.deliveries.models import Delivery, DeliveryRecipient, RecordedEvent
 from portal.deliveries.prepare import prepare
 from portal.deliveries.reports import DeliveryReport
 from portal.deliveries.states import Status
 from portal.extensions import db
-from portal.mail_servers.selection import in_force
-from portal.notifications import recipients, switches
 from portal.notifications.digest import EVERY_KIND
 from portal.notifications.events import Event
 from portal.notifications.switches import Audience
-from portal.tenants import directory
 
 OF_A_TENANT = 10  # mails at a time
 
@@ -43,9 +42,9 @@ def retry(tenant_id: int, delivery_id: UUID) -> DeliveryReport | None:
         db.session.rollback()
         return None
     event = _restored(delivery.event)
-    _add_late_recipients(delivery)
-    switch, server = switches.switch(event.data.switched_by or event.kind.type), in_force(tenant_id)
-    letter = prepare(directory.get(tenant_id), event, delivery, switch, server)
+    found = circumstances.find(tenant_id, event.data.switched_by or event.kind.type)
+    _add_late_recipients(delivery, found)
+    letter = prepare(found, event, delivery)
     db.session.commit()
     return attempt(letter) if letter else None
 
@@ -68,10 +67,10 @@ def _restored(row: RecordedEvent) -> Event:
     return Event(row.event_id, kind, None, row.occurred_at, data, canonical="")
 
 
-def _add_late_recipients(delivery: Delivery) -> None:
+def _add_late_recipients(delivery: Delivery, found: Circumstances) -> None:
     """Give a mail that was held for want of recipients those that the tenant has now."""
     if not delivery.recipients and delivery.audience == Audience.RECIPIENTS:
         delivery.recipients = [
             DeliveryRecipient(tenant_id=delivery.tenant_id, address=address, position=position, status=Status.PENDING)
-            for position, address in enumerate(recipients.addresses())
+            for position, address in enumerate(found.addresses)
         ]

@@ -5,12 +5,12 @@ the delivery log, and a person may send it.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
-from sqlalchemy import case, delete, func, select
-from sqlalchemy.dialects.postgresql import insert
-from uuid_utils.compat import uuid4
+from sqlalchemy import delete, func, select
+from uuid_utils.compat import uuid4, uuid7
 
+from portal import statements
 from portal.database import enter_scope, every_tenant
 from portal.deliveries.models import Delivery, RecordedEvent, Storm
 from portal.deliveries.record import new_mail, record
@@ -22,31 +22,6 @@ from portal.notifications.events import Event
 from portal.notifications.kinds import KINDS
 from portal.notifications.switches import Audience
 from portal.tenants import directory
-from portal.tenants.models import Tenant
-
-
-def is_throttled(tenant: Tenant, event: Event) -> bool:
-    """Count an event of the tenant in scope, for the caller's commit; return whether its mails are to be held."""
-    queue = event.data.queue
-    if queue is None:
-        return False
-    now = func.now()
-    ends_at = now + timedelta(minutes=tenant.storm_minutes)
-    # A storm that is over and held nothing makes room for the next one. Else it goes on until its digest was written.
-    over = (Storm.ends_at <= now) & (Storm.held == 0)
-    beyond = case((over, 1), else_=Storm.events + 1) > tenant.storm_limit
-    first = {"tenant_id": tenant.id, "event_type": event.kind.type, "queue": queue}
-    counted = insert(Storm).values(first | {"started_at": now, "ends_at": ends_at, "events": 1, "held": 0})
-    counted = counted.on_conflict_do_update(
-        constraint="pk_storms",
-        set_={
-            "started_at": case((over, now), else_=Storm.started_at),
-            "ends_at": case((over, ends_at), else_=Storm.ends_at),
-            "events": case((over, 1), else_=Storm.events + 1),
-            "held": case((over, 0), else_=Storm.held) + case((beyond, 1), else_=0),
-        },
-    )
-    return db.session.execute(counted.returning(Storm.events)).scalar_one() > tenant.storm_limit
 
 
 def over() -> Sequence[tuple[int, str, str]]:
@@ -92,11 +67,10 @@ def _write_digest(storm: Storm) -> bool:
         more=max(0, len(held) - SHOWN),
     )
     event = Event(str(uuid4()), DIGEST, None, now, data, canonical=data.model_dump_json())
-    row_id = record(tenant, event, None)
-    assert row_id is not None, "its id is new"
+    row_id = uuid7()
     mail = new_mail(tenant, DIGEST, row_id, Audience.RECIPIENTS, addresses)
     mail.wait_until(now)
-    db.session.add(mail)
+    record(tenant, event, row_id, [mail], run=statements.run_within_session)
     return True
 
 

@@ -1,6 +1,6 @@
 """Which mail server applies to a tenant: its own, else the system's while that is shared."""
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import select
 
 from portal.database import every_tenant
 from portal.extensions import db
@@ -9,7 +9,7 @@ from portal.mail_servers.models import MailServer
 
 def of_owner(tenant_id: int | None, *, to_change: bool = False) -> MailServer | None:
     """Return the mail server that the tenant itself set, or the system's for None. `to_change` locks it."""
-    query = select(MailServer).where(MailServer.tenant_id.is_not_distinct_from(tenant_id))
+    query = select(MailServer).where(MailServer.tenant_id == tenant_id)
     if to_change:
         query = query.with_for_update().execution_options(populate_existing=True)
     with every_tenant():
@@ -24,6 +24,4 @@ def shared() -> MailServer | None:
 
 def in_force(tenant_id: int) -> MailServer | None:
     """Return the mail server that a tenant's mail goes through, or None. Its own wins."""
-    usable = or_(MailServer.tenant_id == tenant_id, and_(MailServer.tenant_id.is_(None), MailServer.shared))
-    with every_tenant():
-        return db.session.scalar(select(MailServer).where(usable).order_by(MailServer.tenant_id.nulls_last()).limit(1))
+    return of_owner(tenant_id) or shared()

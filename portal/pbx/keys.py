@@ -4,12 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 
+from portal import statements
 from portal.crypto import hash_token, new_token
 from portal.database import every_tenant
+from portal.deliveries import circumstances
+from portal.deliveries.circumstances import Circumstances
 from portal.errors import Refusal
 from portal.extensions import db
+from portal.notifications.events import Event, Problem
 from portal.pbx.models import PbxKey
 from portal.tenants.models import Tenant
 
@@ -17,6 +21,26 @@ PREFIX = "pbx_"
 SHOWN = len(PREFIX) + 6  # characters that tell keys apart without giving them away
 LARGEST_ID = 2**31 - 1
 USE_NOTED_EVERY = timedelta(minutes=1)
+
+
+# The key, the tenant that it belongs to or that the event names, and what decides about the event: one round trip.
+FIND = f"""
+    SELECT key.id AS key_id, key.last_used_at, {circumstances.COLUMNS}
+    FROM pbx_keys AS key
+    LEFT JOIN tenants AS tenant
+        ON tenant.id = coalesce(key.tenant_id, (SELECT id FROM tenants WHERE domain = %(domain)s))
+    {circumstances.JOINS}
+    WHERE key.key_hash = %(hash)s AND key.revoked_at IS NULL
+"""  # noqa: S608 (nothing of it comes from outside)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A PBX, known by its key, and the circumstances of its event: None where the event belongs to no tenant."""
+
+    key_id: int
+    last_used_at: datetime | None
+    circumstances: Circumstances | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,24 +61,20 @@ def issue(tenant: Tenant | None) -> IssuedKey:
     return IssuedKey(row, secret)
 
 
-def find(secret: str) -> PbxKey | None:
-    """Return the live key with this secret. The comparison is of hashes by the database's index: it tells no time."""
-    live = select(PbxKey).where(PbxKey.key_hash == hash_token(secret), PbxKey.revoked_at.is_(None))
-    with every_tenant():
-        return db.session.scalar(live)
+def find(secret: str, event: Event | Problem | None = None) -> Caller | None:
+    """Return who calls with this secret to report the event, None where no live key has it.
+
+    The comparison is of hashes by the database's index: it tells no time.
+    """
+    domain, kind = (event.tenant, event.kind.type) if isinstance(event, Event) else (None, None)
+    row = statements.run(FIND, {"hash": hash_token(secret), "domain": domain, "event_type": kind})
+    return Caller(row["key_id"], row["last_used_at"], circumstances.of_row(row)) if row else None
 
 
-def note_use(key: PbxKey) -> None:
-    """Remember that the key was used, to the minute, with the caller's commit."""
-    now = datetime.now(UTC)
-    if key.last_used_at is None or now - key.last_used_at > USE_NOTED_EVERY:
-        with every_tenant():
-            db.session.execute(
-                update(PbxKey)
-                .where(PbxKey.id == key.id)
-                .values(last_used_at=now)
-                .execution_options(synchronize_session=False)
-            )
+def note_use(caller: Caller) -> None:
+    """Remember that the key was used, to the minute."""
+    if caller.last_used_at is None or datetime.now(UTC) - caller.last_used_at > USE_NOTED_EVERY:
+        statements.run("UPDATE pbx_keys SET last_used_at = now() WHERE id = %(id)s", {"id": caller.key_id})
 
 
 def of_tenant(tenant: Tenant) -> Sequence[PbxKey]:

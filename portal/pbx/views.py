@@ -1,10 +1,7 @@
 """The webhook: a PBX posts an event and is told the truth about its mails. And the page of a tenant's keys."""
 
 import math
-import time
-from functools import cache
 
-import limits
 from flask import Blueprint, Response, abort, jsonify, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import RequestEntityTooLarge
@@ -13,14 +10,14 @@ from portal import config
 from portal.accounts.access import public
 from portal.database import enter_scope
 from portal.deliveries.accept import Conflict, accept
+from portal.deliveries.circumstances import Circumstances
 from portal.errors import Refusal
 from portal.extensions import csrf, limiter
 from portal.notifications.events import Event, FieldError, Problem, parse
 from portal.pbx import keys
-from portal.pbx.keys import IssuedKey
-from portal.pbx.models import PbxKey
+from portal.pbx.keys import Caller, IssuedKey
 from portal.pbx.openapi import MEDIA_TYPES, PROBLEMS, REPORT, description
-from portal.tenants import directory
+from portal.pbx.rate import rate
 from portal.tenants.models import Tenant
 from portal.tenants.workspace import workspace
 from portal.ui import problem, respond
@@ -65,17 +62,18 @@ def _show_keys(tenant: Tenant, issued: IssuedKey | None = None) -> Response:
 
 @webhook.post("/api/v1/events")
 @public
+@limiter.exempt
 def receive_event() -> ResponseReturnValue:
     """Record the event, send its mails, and answer with what became of them."""
-    key = _key()
-    _stay_within_rate(key)
     event = parse(_body())
+    caller = _caller(event)
+    _stay_within_rate(caller)
     if isinstance(event, Problem):
         return _refuse(event.status, event.detail, *event.errors)
-    tenant = _tenant(key, event)
-    enter_scope(tenant.id)
-    keys.note_use(key)
-    report = accept(tenant, event)
+    found = _circumstances(caller, event)
+    enter_scope(found.tenant.id)
+    keys.note_use(caller)
+    report = accept(found, event)
     if isinstance(report, Conflict):
         return _refuse(409, f"An event with the id {report.event_id} and other content was recorded before.")
     return Response(REPORT.dump_json(report), mimetype="application/json")
@@ -88,30 +86,24 @@ def openapi() -> ResponseReturnValue:
     return jsonify(description(config.current().portal_url or ""))
 
 
-def _key() -> PbxKey:
-    """Return the key of the request: a Bearer token, or the password of Basic for a PBX that only knows that."""
+def _caller(event: Event | Problem) -> Caller:
+    """Return who calls, by the key: a Bearer token, or the password of Basic for a PBX that only knows that."""
     given = request.authorization
     secret = (given.token or given.password) if given and given.type in {"bearer", "basic"} else None
-    key = keys.find(secret) if secret else None
-    if key is None:
+    caller = keys.find(secret, event) if secret else None
+    if caller is None:
         answer = _refuse(401, "Send a live key of this portal, as “Authorization: Bearer KEY”.")
         answer.headers.extend([("WWW-Authenticate", "Bearer"), ("WWW-Authenticate", 'Basic realm="events"')])
         abort(answer)
-    return key
+    return caller
 
 
-def _stay_within_rate(key: PbxKey) -> None:
-    rate = _rate(config.current().event_rate_limit)
-    if not limiter.limiter.hit(rate, "events", str(key.id)):
-        free_at = limiter.limiter.get_window_stats(rate, "events", str(key.id)).reset_time
-        answer = _refuse(429, f"This key may post {config.current().event_rate_limit}.")
-        answer.headers["Retry-After"] = str(max(1, math.ceil(free_at - time.time())))
+def _stay_within_rate(caller: Caller) -> None:
+    notation = config.current().event_rate_limit
+    if wait := rate(notation).wait(caller.key_id):
+        answer = _refuse(429, f"This key may post {notation}.")
+        answer.headers["Retry-After"] = str(math.ceil(wait))
         abort(answer)
-
-
-@cache
-def _rate(notation: str) -> limits.RateLimitItem:
-    return limits.parse(notation)
 
 
 def _body() -> bytes:
@@ -129,17 +121,14 @@ def _body() -> bytes:
     return body
 
 
-def _tenant(key: PbxKey, event: Event) -> Tenant:
-    """Return whose event it is. A tenant's key learns nothing about other tenants, not even whether they exist."""
-    if key.tenant_id is not None:
-        tenant = directory.get(key.tenant_id)
-        if event.tenant not in (None, tenant.domain):
-            abort(_refuse(403, "This key reports events of its own tenant only."))
-        return tenant
-    found = directory.find(event.tenant) if event.tenant else None
+def _circumstances(caller: Caller, event: Event) -> Circumstances:
+    """Return those of the event's tenant. A tenant's key learns nothing about other tenants, not even their names."""
+    found = caller.circumstances
     if found is None:
         sentence = "There is no tenant with this domain." if event.tenant else "A system key must name the tenant."
         abort(_refuse(422, "The event does not belong to a tenant.", FieldError("tenant", sentence)))
+    if event.tenant not in (None, found.tenant.domain):
+        abort(_refuse(403, "This key reports events of its own tenant only."))
     return found
 
 

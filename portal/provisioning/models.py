@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Index
+from sqlalchemy import CheckConstraint, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 from uuid_utils.compat import uuid7
 
@@ -17,6 +17,7 @@ class ProvisioningToken(TenantOwned, Base):
     __tablename__ = "provisioning_tokens"
     __table_args__ = (
         Index(None, "tenant_id", "address_of_record"),
+        Index(None, "expires_at", postgresql_where=text("line_encrypted IS NOT NULL")),
         CheckConstraint("octet_length(token_hash) = 32", name="token_hash_is_sha256"),
         CheckConstraint("spent_at IS NULL OR line_encrypted IS NULL", name="spent_line_erased"),
     )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from zoneinfo import available_timezones
 
-from sqlalchemy import or_, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from portal.accounts.models import Account, Membership
@@ -35,8 +35,10 @@ def search(text: str = "", after: str = "") -> tuple[Sequence[Tenant], bool]:
         return [], False
     query = select(Tenant).where(Tenant.domain > after).order_by(Tenant.domain).limit(PAGE + 1)
     if text:
+        # The index knows all that is up to three characters long, and so nearly all that is longer.
         query = query.where(
-            or_(Tenant.name.icontains(text, autoescape=True), Tenant.domain.icontains(text, autoescape=True))
+            Tenant.grams.contains(func.grams(text)),
+            or_(Tenant.name.icontains(text, autoescape=True), Tenant.domain.icontains(text, autoescape=True)),
         )
     tenants = db.session.scalars(query).all()
     return tenants[:PAGE], len(tenants) > PAGE

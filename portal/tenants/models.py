@@ -2,7 +2,8 @@
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, func
+from sqlalchemy import CheckConstraint, Computed, Index, Text, func
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from portal.extensions import Base
@@ -13,6 +14,7 @@ class Tenant(Base):
 
     __tablename__ = "tenants"
     __table_args__ = (
+        Index("ix_tenants_grams", "grams", postgresql_using="gin"),
         CheckConstraint("name <> ''", name="name_not_empty"),
         CheckConstraint("storm_limit BETWEEN 1 AND 1000", name="storm_limit_in_range"),
         CheckConstraint("storm_minutes BETWEEN 1 AND 60", name="storm_minutes_in_range"),
@@ -30,6 +32,10 @@ class Tenant(Base):
     storm_minutes: Mapped[int] = mapped_column(default=5, server_default="5")
     suspended_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    # For the search: all that stands in the name or the domain and is up to three characters long.
+    grams: Mapped[list[str] | None] = mapped_column(
+        ARRAY(Text), Computed("grams(name, domain)", persisted=True), deferred=True
+    )
 
     @property
     def is_suspended(self) -> bool:

@@ -3,11 +3,12 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psycopg
 import pytest
 from flask import Flask
-from sqlalchemy import event, select, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import select, text
 
+from portal import statements
 from portal.database import every_tenant
 from portal.deliveries import attempt
 from portal.deliveries.models import Delivery
@@ -53,18 +54,15 @@ def test_the_answer_is_true_although_the_outcome_could_not_be_stored(
     app: Flask, post: Post, ready: str, peer: SmtpPeer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("portal.deliveries.attempt.STORE_AGAIN_AFTER", (0.01,))
-    with app.app_context():
-        engine = db.engine
+    real = statements.run
 
-    def lose(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if statement.startswith("UPDATE deliveries"):
-            raise OperationalError(statement, {}, ConnectionError("gone"))
+    def lose(statement: str, values: Any) -> Any:
+        if statement is attempt.STORE:
+            raise psycopg.OperationalError("gone")
+        return real(statement, values)
 
-    event.listen(engine, "before_cursor_execute", lose)
-    try:
-        assert post().json["status"] == "sent"
-    finally:
-        event.remove(engine, "before_cursor_execute", lose)
+    monkeypatch.setattr(statements, "run", lose)
+    assert post().json["status"] == "sent"
     assert states(app) == ["pending"], "its lease runs out, then it is tried again with the same Message-ID"
     assert len(peer.mails) == 1
 

@@ -39,6 +39,11 @@ def test_a_search_looks_into_names_and_domains_and_takes_signs_as_they_are(acme:
     assert found("CME.ex") == found("aCm") == ["acme.example"]
     assert found("%") == found("fun_p") == ["park.example"]
     assert found("\\") == found("_x") == []
+    assert found("A") == ["acme.example", "park.example"]
+    assert found("ac") == found("c") == ["acme.example"]
+    directory.edit(acme, "abcbcd", "acme.example", "UTC")
+    assert found("cbc") == ["acme.example"]
+    assert found("abcd") == []  # though each three of its letters are in the name
 
 
 def test_pages_follow_each_other(context: Flask, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,51 @@
+"""`python -m bench [part …]`: run the yardsticks, print their tables and write them into docs/performance.md."""
+
+import argparse
+import signal
+import sys
+from importlib import import_module
+
+import psutil
+
+from bench.measuring import publish, say
+from bench.processes import Missing
+
+PARTS = ("events", "welcome", "distance", "hanging", "burst", "memory", "growth", "pages")
+ROUNDS, QUICK_ROUNDS = 5, 2
+QUIET = 10  # percent
+
+
+def main() -> None:
+    """Run the parts that are named, or all. A part is a module with `run(rounds)` that returns tables."""
+    arguments = _arguments()
+    busy = psutil.cpu_percent(interval=1)
+    if busy > QUIET:
+        say(f"The machine is {busy:.0f} % busy with something else; what is measured now is worth little.")
+    rounds = QUICK_ROUNDS if arguments.quick else ROUNDS
+    for part in arguments.parts or PARTS:
+        module = import_module(f"bench.{part}")
+        say(f"{part}: {module.__doc__}")
+        try:
+            tables = module.run(rounds)
+        except Missing as reason:
+            sys.exit(f"The part {part} cannot run here: {reason}")
+        print("", *tables, "", sep="\n\n", flush=True)
+        if not arguments.quick:
+            publish(part, tables)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="part", help=f"one of {', '.join(PARTS)}")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds; the page in docs stays as it is")
+    return parser.parse_args()
+
+
+def _stop(number: int, _frame: object) -> None:
+    sys.exit(128 + number)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, _stop)
+    main()

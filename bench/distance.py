@@ -1,0 +1,55 @@
+"""How long a PBX waits for its answer where the mail server is 20 ms away, with STARTTLS and sign-in."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import trustme
+
+from bench import contenders, postgres, sinks
+from bench.contender import Contender
+from bench.distant import PASSWORD, ROUND_TRIP, USERNAME
+from bench.measuring import Table, compare, middle, ratio, times
+from portal.mail_servers.connection import AuthMode, Encryption
+
+EVENTS: Final = 20
+FLASK_MAIL: Final = {"MAIL_USE_TLS": "true", "MAIL_USERNAME": USERNAME, "MAIL_PASSWORD": PASSWORD}
+
+
+def run(rounds: int) -> Sequence[Table]:
+    """Return the median times to an answer, also in round trips."""
+    authority = trustme.CA()
+    with TemporaryDirectory() as folder, postgres.running() as server:
+        trusted, certificate = Path(folder, "ca.pem"), Path(folder, "server.pem")
+        authority.cert_pem.write_to_path(str(trusted))
+        authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(certificate))
+        entered = {
+            "encryption": Encryption.STARTTLS,
+            "auth_mode": AuthMode.AUTO,
+            "username": USERNAME,
+            "password": PASSWORD,
+        }
+        with (
+            sinks.distant(certificate) as sink,
+            contenders.portal(server, sink, entered, MAIL_CA_FILE=str(trusted)) as portal,
+            contenders.by_hand(server, sink, **FLASK_MAIL) as by_hand,
+        ):
+            samples = compare({"portal": _wait(portal), "by hand": _wait(by_hand)}, rounds)
+    columns = ["", "median time to the answer", "round trips of the mail server", "it ÷ portal"]
+    rows = [
+        [
+            name,
+            f"{middle(samples, name) * 1000:.0f} ms",
+            f"{middle(samples, name) / ROUND_TRIP:.1f}",
+            times(ratio(samples, name, "portal")) if name != "portal" else "",
+        ]
+        for name in samples
+    ]
+    return [Table("A mail server 20 ms away", columns, rows)]
+
+
+def _wait(contender: Contender) -> Callable[[], float]:
+    contender.run(EVENTS, 4)  # each process has looked around
+    return lambda: median(answer.seconds for answer in contender.run(EVENTS, 1).answers)

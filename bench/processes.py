@@ -1,0 +1,110 @@
+"""Programs that run during a block, what they use of the machine, and Debian's packages for those that are missing."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Final, TypeAlias
+
+import psutil
+
+from bench.measuring import say
+
+HOST: Final = "127.0.0.1"
+STARTS_WITHIN: Final = 60  # seconds
+STOPS_WITHIN: Final = 10  # seconds
+MEGABYTE: Final = 1_000_000
+
+Process: TypeAlias = "subprocess.Popen[bytes]"
+
+
+class Missing(Exception):
+    """A program is not installed, and cannot be installed here. Its text says which one."""
+
+
+@contextmanager
+def running(
+    command: Sequence[str], env: Mapping[str, str] | None = None, output: IO[bytes] | int | None = None
+) -> Iterator[Process]:
+    """Run a program during the block. Its standard output goes to `output`, else to ours."""
+    process = subprocess.Popen(command, env={**os.environ, **(env or {})}, stdout=output, start_new_session=True)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(STOPS_WITHIN)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # what is left of it
+        process.wait()
+
+
+def free_port() -> int:
+    """Return a port of this machine that nothing listens on."""
+    with socket.create_server((HOST, 0)) as sock:
+        port: int = sock.getsockname()[1]
+    return port
+
+
+def wait_until_open(port: int, process: Process) -> None:
+    """Return when a program takes connections.
+
+    Raises:
+        RuntimeError: it ended, or does not take any within a minute.
+    """
+    ends = time.monotonic() + STARTS_WITHIN
+    while time.monotonic() < ends and process.poll() is None:
+        with suppress(OSError), socket.create_connection((HOST, port), 5):
+            return
+        time.sleep(0.05)
+    raise RuntimeError(f"{process.args!r} did not start")
+
+
+def needed(program: str, package: str) -> str:
+    """Return a program's path. Where it is missing, root gets Debian's package, without the service that it brings.
+
+    Raises:
+        Missing: it cannot be installed here.
+    """
+    if not shutil.which(program) and shutil.which("apt-get") and os.geteuid() == 0:
+        say(f"Installing {package} …")
+        _quietly("apt-get", "update")
+        _quietly("apt-get", "install", "--yes", "--no-install-recommends", package)
+        _quietly("systemctl", "disable", "--now", package)
+    path = shutil.which(program)
+    if path is None:
+        raise Missing(f"{program} is not installed (Debian: apt-get install {package})")
+    return path
+
+
+def _quietly(*command: str) -> None:
+    with suppress(FileNotFoundError):
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        subprocess.run(command, env=environment, check=False, capture_output=True)
+
+
+def cpu_seconds(pids: Iterable[int]) -> Sequence[float]:
+    """Return the processor time that each program and all its children have used, also of children that ended."""
+    return [sum(sum(process.cpu_times()[:4]) for process in _family([pid])) for pid in pids]
+
+
+def resident(pids: Iterable[int]) -> float:
+    """Return the resident sets of programs and all their children, in megabytes: what they share counts for each."""
+    return sum(int(process.memory_info().rss) for process in _family(pids)) / MEGABYTE
+
+
+def peak_resident(pids: Iterable[int]) -> float:
+    """Return the most memory that the largest of programs and their children ever held, in megabytes."""
+    statuses = (Path(f"/proc/{process.pid}/status").read_text() for process in _family(pids))
+    return max(int(status.partition("VmHWM:")[2].split()[0]) * 1024 for status in statuses) / MEGABYTE
+
+
+def _family(pids: Iterable[int]) -> Iterator[psutil.Process]:
+    for pid in pids:
+        parent = psutil.Process(pid)
+        yield from (parent, *parent.children(recursive=True))

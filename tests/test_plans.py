@@ -1,0 +1,111 @@
+"""Each query behind an event, a page and a worker finds its rows by an index.
+
+On few rows Postgres rightly reads whole tables, so these tests forbid it where there is another way, and look whether
+there was one. `bench/growth.py` counts the same among ten million rows.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import psycopg
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import text
+
+from portal.config import Settings
+from portal.deliveries import endings, retry, storms
+from portal.extensions import db
+from tests.ready import Post, key, peer, post, ready
+
+__all__ = ["key", "peer", "post", "ready"]
+
+EXPLAINED = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
+INDEX_SCANS = {"Index Scan", "Index Only Scan", "Bitmap Index Scan"}
+
+Statements = dict[str, Any]
+Check = Callable[[], None]
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> Statements:
+    """Each statement that goes to Postgres from now on, with its values."""
+    noted: Statements = {}
+    execute = psycopg.Cursor.execute
+
+    def note(cursor: Any, query: Any, values: Any = None, **options: Any) -> Any:
+        statement = query.decode() if isinstance(query, bytes) else str(query)
+        if statement.lstrip().startswith(EXPLAINED):
+            noted[statement] = values
+        return execute(cursor, query, values, **options)
+
+    monkeypatch.setattr(psycopg.Cursor, "execute", note)
+    return noted
+
+
+@pytest.fixture
+def find_by_index(settings: Settings, statements: Statements) -> Check:
+    """A function that asserts that none of the statements reads a table whole."""
+
+    def find_by_index() -> None:
+        assert statements
+        assert settings.database_url
+        with psycopg.connect(settings.database_url.replace("+psycopg", "")) as connection:
+            cursor = psycopg.ClientCursor(connection)
+            cursor.execute("SET enable_seqscan = off")
+            for statement, values in statements.items():
+                row = cursor.execute(f"EXPLAIN (FORMAT JSON) {statement}".encode(), values).fetchone()
+                assert row
+                assert reading_whole(row[0][0]["Plan"]) == [], statement
+
+    return find_by_index
+
+
+def reading_whole(plan: dict[str, Any]) -> Sequence[str]:
+    """Return the tables and indexes of which the plan reads more than an index leads to."""
+    found = [name for part in plan.get("Plans", []) for name in reading_whole(part)]
+    if plan["Node Type"] == "Seq Scan":
+        found.append(plan["Relation Name"])
+    if plan["Node Type"] in INDEX_SCANS and "Index Cond" not in plan:
+        found.append(plan["Index Name"])
+    return found
+
+
+def test_an_event(post: Post, ready: str, statements: Statements, find_by_index: Check) -> None:
+    statements.clear()
+    assert post().json["status"] == "sent"
+    find_by_index()
+
+
+@pytest.mark.parametrize("page", ["deliveries", "deliveries?before={0:032x}", "mail-server", "notifications", "keys"])
+def test_a_tenants_pages(
+    admin: FlaskClient, post: Post, ready: str, page: str, statements: Statements, find_by_index: Check
+) -> None:
+    post()
+    statements.clear()
+    assert admin.get(f"/tenants/{ready}/{page.format(2**128 - 1)}").status_code == 200
+    find_by_index()
+
+
+@pytest.mark.parametrize("query", ["", "?q=acme", "?after=a", "?q=acme&after=a"])
+def test_the_tenants(system: FlaskClient, acme: str, query: str, statements: Statements, find_by_index: Check) -> None:
+    statements.clear()
+    assert acme in system.get(f"/system/tenants{query}").get_data(as_text=True)
+    find_by_index()
+
+
+@pytest.mark.parametrize("work", [partial(retry.due, 10), endings.expire, endings.purge, storms.over])
+def test_what_workers_look_for(
+    context: Flask, work: Callable[[], object], statements: Statements, find_by_index: Check
+) -> None:
+    work()
+    db.session.rollback()
+    find_by_index()
+
+
+def test_a_table_that_is_read_whole_is_noticed(context: Flask, statements: Statements, find_by_index: Check) -> None:
+    db.session.execute(text("SELECT * FROM tenants WHERE name = 'Acme'"))
+    db.session.rollback()
+    with pytest.raises(AssertionError, match="tenants"):
+        find_by_index()
