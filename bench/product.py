@@ -18,7 +18,7 @@ from bench.processes import HOST, STARTS_WITHIN, Process, free_port, running
 from portal import create_app
 from portal.config import ROOT, Settings
 from portal.database import enter_scope
-from portal.demo.supervisor import GUNICORN, WORKER
+from portal.demo.supervisor import WEB, WORKER
 from portal.errors import Refusal
 from portal.extensions import db
 from portal.mail_servers import settings as mail_server_settings
@@ -29,6 +29,7 @@ from portal.pbx import keys
 from portal.tenants import directory
 
 RECIPIENT: Final = "ops@acme.example"
+GUNICORN: Final = ("--workers", "2", "--threads", "16", "--log-level", "warning", "--no-control-socket")
 PATH: Final = "/api/v1/events"
 
 
@@ -64,7 +65,7 @@ class Running:
 
 
 def gunicorn(application: str, port: int) -> Sequence[str]:
-    """Return the command that serves an application as the portal is served."""
+    """Return the command that serves the application of a peer, with as many processes and threads as the portal has."""
     return [sys.executable, "-m", "gunicorn", *GUNICORN, "--chdir", str(ROOT), "--bind", f"{HOST}:{port}", application]
 
 
@@ -93,9 +94,9 @@ def prepared(database_url: str, **environment: str) -> Iterator[Portal]:
 def serving(portal: Portal) -> Iterator[Running]:
     """Run the web processes and a worker."""
     port = free_port()
-    worker_command = [sys.executable, "-m", *WORKER]
+    web_command, worker_command = ([sys.executable, "-m", *command] for command in (WEB, WORKER))
     with (
-        running(gunicorn("wsgi:app", port), portal.environment) as web,
+        running([*web_command, "--host", HOST, "--port", str(port)], portal.environment) as web,
         running(worker_command, portal.environment) as worker,
     ):
         _wait_until_healthy(port, web)

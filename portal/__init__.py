@@ -11,7 +11,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from portal import cli, config, crypto, database, health, statements, transfer, ui
 from portal.accounts import security as accounts_security
 from portal.accounts import views as accounts_views
-from portal.accounts.access import for_people_only
+from portal.application import Portal
 from portal.config import ROOT, Settings
 from portal.deliveries import mending
 from portal.deliveries import views as deliveries_views
@@ -59,7 +59,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         config.UnsafeSettings: the environment's settings cannot be used.
     """
     settings = settings or config.load()
-    app = Flask(__name__, template_folder=str(ROOT / "templates"), static_folder=str(ROOT / "static"))
+    app = Portal(__name__, template_folder=str(ROOT / "templates"), static_folder=str(ROOT / "static"))
     app.extensions["settings"] = settings
     app.config.from_mapping(_configuration(settings))
     app.jinja_env.undefined = StrictUndefined
@@ -104,8 +104,7 @@ def _bind_extensions(app: Flask, settings: Settings) -> None:
     csrf.init_app(app)
     htmx.init_app(app)
     bootstrap.init_app(app)
-    with for_people_only(app):
-        limiter.init_app(app)
+    limiter.init_app(app)
     Talisman(
         app,
         force_https=False,  # the reverse proxy in front does, and /healthz is asked from inside

@@ -6,15 +6,14 @@ from flask import Blueprint, current_app, jsonify
 from flask.typing import ResponseReturnValue
 from sqlalchemy.exc import SQLAlchemyError
 
-from portal.accounts.access import public
-from portal.extensions import db, limiter
+from portal.accounts.access import for_programs
+from portal.extensions import db
 
 blueprint = Blueprint("health", __name__)
 
 
 @blueprint.get("/healthz")
-@public
-@limiter.exempt
+@for_programs
 def healthz() -> ResponseReturnValue:
     """Answer 200 when the database answers and its schema is current, else 503 with the reason."""
     reason = why_not()

@@ -72,7 +72,8 @@ def run(statement: str, values: Mapping[str, Any]) -> Mapping[str, Any] | None:
 def run_within_session(statement: str, values: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return what `run` does, as a part of the session's transaction."""
     db.session.flush()
-    row = db.session.connection().exec_driver_sql(statement, dict(values)).mappings().first()
+    result = db.session.connection().exec_driver_sql(statement, dict(values))
+    row = result.mappings().first() if result.returns_rows else None
     return dict(row) if row else None
 
 

@@ -8,8 +8,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, Response, current_app, g, request
-from flask.sessions import SecureCookieSessionInterface, SessionMixin
+from flask import Flask, Request, Response, current_app, g, request
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionMixin
 from werkzeug.security import safe_join
 
 STATIC_ENDPOINTS = ("static", "bootstrap.static")
@@ -35,6 +35,9 @@ def init_app(app: Flask) -> None:
 
 class _Sessions(SecureCookieSessionInterface):
     """Sessions that leave what everybody may keep alone: a cookie, or `Vary: Cookie`, would keep it from being kept."""
+
+    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
+        return super().open_session(app, request) if request.cookies else SecureCookieSession()
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         if not _is_for_good(response):

@@ -6,7 +6,6 @@ from typing import Any
 from flask import Flask
 from flask_security import MailUtil, Security, SQLAlchemyUserDatastore
 
-from portal.accounts.access import for_people_only
 from portal.accounts.models import Account, Role
 from portal.config import Settings
 from portal.extensions import db
@@ -50,5 +49,4 @@ def configuration(settings: Settings) -> dict[str, Any]:
 def init_app(app: Flask, settings: Settings, mail_util: type[MailUtil]) -> None:
     """Bind Flask-Security, which mails through `mail_util`."""
     app.config.update(configuration(settings))
-    with for_people_only(app):
-        Security(app, datastore, mail_util_cls=mail_util)
+    Security(app, datastore, mail_util_cls=mail_util)

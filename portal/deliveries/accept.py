@@ -10,9 +10,10 @@ from portal import crypto, statements
 from portal.deliveries import reports
 from portal.deliveries.attempt import attempt
 from portal.deliveries.circumstances import Circumstances
-from portal.deliveries.models import Delivery, RecordedEvent
+from portal.deliveries.mail import Mail, NewMail
+from portal.deliveries.models import RecordedEvent
 from portal.deliveries.prepare import prepare, why_unwanted
-from portal.deliveries.record import Recorded, new_mail, record
+from portal.deliveries.record import Recorded, record
 from portal.deliveries.reports import DeliveryReport, EventReport
 from portal.deliveries.states import Reason
 from portal.extensions import db
@@ -36,7 +37,7 @@ def accept(circumstances: Circumstances, event: Event) -> EventReport | Conflict
     event, row_id, tenant = replace(event, id=event_id), uuid7(), circumstances.tenant
     ignored = why_unwanted(circumstances)
     audiences = {} if ignored else _audiences(event, circumstances)
-    mails = [new_mail(tenant, event.kind, row_id, *audience) for audience in audiences.items()]
+    mails = [NewMail.about(row_id, event.kind, *audience) for audience in audiences.items()]
     letters = [prepare(circumstances, event, mail) for mail in mails]
     has_tokens = bool(event.data.secrets())  # which wait in the session
     run = statements.run_within_session if has_tokens else statements.run
@@ -56,7 +57,7 @@ def accept(circumstances: Circumstances, event: Event) -> EventReport | Conflict
     return reports.of_deliveries(event_id, became)
 
 
-def _throttled(mail: Delivery) -> DeliveryReport:
+def _throttled(mail: Mail) -> DeliveryReport:
     mail.hold(Reason.THROTTLED)
     return reports.of_delivery(mail)
 

@@ -8,13 +8,12 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import joinedload
 
 from portal.deliveries.endings import end
+from portal.deliveries.mail import NewMail
 from portal.deliveries.models import STILL_OPEN, Delivery
-from portal.deliveries.record import new_mail
 from portal.deliveries.states import Status
 from portal.errors import Refusal
 from portal.extensions import db
 from portal.notifications.digest import EVERY_KIND
-from portal.tenants import directory
 
 
 def discard(delivery_ids: Collection[UUID]) -> int:
@@ -39,8 +38,8 @@ def send_again(delivery_id: UUID) -> Delivery | Refusal:
     kind, event = EVERY_KIND[first.event.type], first.event
     if kind.fields.secret_names() and event.secrets_encrypted is None:
         return Refusal("delivery", "Its password was erased when it was delivered. Have the PBX report the user again.")
-    tenant, addresses = directory.get(first.tenant_id), [each.address for each in first.recipients]
-    once_more = new_mail(tenant, kind, first.event_id, first.audience, addresses)
+    addresses = [each.address for each in first.recipients]
+    once_more = Delivery.of(NewMail.about(first.event_id, kind, first.audience, addresses), first.tenant_id)
     once_more.wait_until(datetime.now(UTC))
     db.session.add(once_more)
     db.session.commit()

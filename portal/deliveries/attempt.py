@@ -4,16 +4,13 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
-
-from sqlalchemy import exists, select, update
 
 from portal import statements
 from portal.database import DATABASE_FAULTS, enter_scope
 from portal.deliveries.letters import Letter
-from portal.deliveries.models import Delivery, DeliveryRecipient, RecordedEvent
 from portal.deliveries.reports import DeliveryReport, RecipientReport
 from portal.deliveries.schedule import after_others, next_attempt
 from portal.deliveries.states import OPEN, Reason, Status, sum_up
@@ -53,6 +50,14 @@ STORE = """
         AS told (address text, status text, stage text, code int, enhanced_code text, text text)
     WHERE recipient.delivery_id = mail.id AND recipient.address = told.address
     RETURNING mail.id
+"""
+ERASE = """
+    UPDATE events SET secrets_encrypted = NULL
+    WHERE id = %(event_id)s AND NOT EXISTS (
+        SELECT FROM deliveries LEFT JOIN delivery_recipients AS recipient ON recipient.delivery_id = deliveries.id
+        WHERE deliveries.event_id = events.id
+            AND (deliveries.status = ANY(%(open)s) OR recipient.status = ANY(%(open)s))
+    )
 """
 
 
@@ -131,7 +136,7 @@ def _write(letter: Letter, report: DeliveryReport, result: SendResult) -> None:
         "status": report.status,
         "reason": report.reason,
         "next_attempt_at": report.next_attempt_at,
-        "recipients": json.dumps([asdict(each) for each in report.recipients if each.address in letter.recipients]),
+        "recipients": json.dumps([_row(each) for each in report.recipients if each.address in letter.recipients]),
     }
     if result.pause is Pause.NONE and not letter.holds_secrets:
         statements.run(STORE, outcome)
@@ -150,18 +155,10 @@ def _write(letter: Letter, report: DeliveryReport, result: SendResult) -> None:
     db.session.commit()
 
 
+def _row(each: RecipientReport) -> dict[str, Any]:
+    return {name: getattr(each, name) for name in RecipientReport.__slots__}
+
+
 def erase_secrets(event_id: UUID) -> None:
     """Forget the secrets of an event when none of its mails needs them any more, within the caller's transaction."""
-    open_recipient = exists().where(DeliveryRecipient.delivery_id == Delivery.id, DeliveryRecipient.status.in_(OPEN))
-    still_open = (
-        select(Delivery.id)
-        .where(Delivery.event_id == event_id)
-        .where(Delivery.status.in_(OPEN) | open_recipient)
-        .exists()
-    )
-    db.session.execute(
-        update(RecordedEvent)
-        .where(RecordedEvent.id == event_id, ~still_open)
-        .values(secrets_encrypted=None)
-        .execution_options(synchronize_session=False)
-    )
+    statements.run_within_session(ERASE, {"event_id": event_id, "open": list(OPEN)})

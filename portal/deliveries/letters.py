@@ -5,7 +5,7 @@ from datetime import datetime
 from uuid import UUID
 
 from portal import config
-from portal.deliveries.models import Delivery
+from portal.deliveries.mail import Mail
 from portal.deliveries.reports import RecipientReport
 from portal.deliveries.states import Reason
 from portal.mail_servers.composing import InlineImage, MimeMessage, Sender, compose
@@ -60,7 +60,7 @@ class Letter:
     message: MimeMessage
 
 
-def write(tenant: Tenant, event: Event, delivery: Delivery, sender: Sender) -> MimeMessage:
+def write(tenant: Tenant, event: Event, delivery: Mail, sender: Sender) -> MimeMessage:
     """Return the mail, which names all of its recipients also where only some are still open.
 
     A welcome mail's provisioning token is added to the session, for the caller's commit.

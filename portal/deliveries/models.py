@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 from sqlalchemy import (
@@ -21,7 +21,7 @@ from uuid_utils.compat import uuid7
 
 from portal import crypto
 from portal.database import TenantOwned
-from portal.deliveries.states import Reason, Status, sum_up
+from portal.deliveries.mail import Mail, NewMail, Recipient
 from portal.extensions import Base
 
 # Something may still happen to a mail.
@@ -69,8 +69,8 @@ def _secrets_place(tenant_id: int, row_id: UUID) -> str:
     return f"events.secrets:{tenant_id}:{row_id}"
 
 
-class Delivery(TenantOwned, Base):
-    """One mail of an event, to the tenant's recipients or to the new user."""
+class Delivery(Mail, TenantOwned, Base):
+    """A mail that is recorded."""
 
     __tablename__ = "deliveries"
     __table_args__ = (
@@ -124,30 +124,18 @@ class Delivery(TenantOwned, Base):
         back_populates="delivery", order_by="DeliveryRecipient.position"
     )
 
-    @property
-    def to_try(self) -> list["DeliveryRecipient"]:
-        """The recipients that the next attempt goes to."""
-        return [each for each in self.recipients if each.status in {Status.PENDING, Status.DEFERRED}]
-
-    def hold(self, reason: Reason) -> None:
-        """Keep the mail back from those it has not reached."""
-        self._stop(Status.HELD)
-        self.reason, self.next_attempt_at = reason, None
-
-    def wait_until(self, moment: datetime) -> None:
-        """Have the mail tried again from then on."""
-        self._stop(Status.DEFERRED)
-        self.next_attempt_at = moment
-
-    def _stop(self, status: Status) -> None:
-        for each in self.to_try:
-            each.status = status
-        self.status = sum_up([Status(each.status) for each in self.recipients] or [status])
-        self.lease_until = None
+    @classmethod
+    def of(cls, new: NewMail, tenant_id: int) -> Self:
+        """Return the rows of a mail that is yet to be recorded, added to nothing."""
+        recipients = [
+            DeliveryRecipient(tenant_id=tenant_id, address=each.address, position=position, status=each.status)
+            for position, each in enumerate(new.recipients)
+        ]
+        return cls(**vars(new) | {"tenant_id": tenant_id, "recipients": recipients})
 
 
-class DeliveryRecipient(TenantOwned, Base):
-    """One address of a mail, and the mail server's last word about it."""
+class DeliveryRecipient(Recipient, TenantOwned, Base):
+    """A recipient of a mail that is recorded."""
 
     __tablename__ = "delivery_recipients"
     __table_args__ = (

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from portal.deliveries import letters, reports
 from portal.deliveries.circumstances import Circumstances
 from portal.deliveries.letters import Letter, Route
-from portal.deliveries.models import Delivery, DeliveryRecipient
+from portal.deliveries.mail import Mail, Recipient
 from portal.deliveries.schedule import LEASE, after_pause
 from portal.deliveries.states import Reason, Status
 from portal.mail_servers.models import MailServer
@@ -14,7 +14,7 @@ from portal.mail_servers.pause import paused_until
 from portal.notifications.events import Event
 
 
-def prepare(circumstances: Circumstances, event: Event, delivery: Delivery) -> Letter | None:
+def prepare(circumstances: Circumstances, event: Event, delivery: Mail) -> Letter | None:
     """Return the letter to send now, with its lease noted on the row; None where the row notes why it has to wait.
 
     The caller commits. A welcome mail's token is added to the session.
@@ -56,7 +56,7 @@ def why_unwanted(circumstances: Circumstances) -> Reason | None:
     return None if circumstances.switch.enabled else Reason.SWITCHED_OFF
 
 
-def _why_held(to_try: Sequence[DeliveryRecipient], server: MailServer | None) -> Reason | None:
+def _why_held(to_try: Sequence[Recipient], server: MailServer | None) -> Reason | None:
     if not to_try:
         return Reason.NO_RECIPIENTS
     if server is None:

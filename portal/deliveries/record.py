@@ -2,19 +2,16 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from enum import Enum
 from typing import Any
 from uuid import UUID
 
-from uuid_utils.compat import uuid7
-
-from portal import config, crypto, statements
-from portal.deliveries.models import Delivery, DeliveryRecipient, RecordedEvent
+from portal import crypto, statements
+from portal.deliveries.mail import Mail
+from portal.deliveries.models import RecordedEvent
 from portal.deliveries.states import Reason, Status
 from portal.notifications.events import Event
-from portal.notifications.kinds import EventKind
-from portal.notifications.switches import Audience
 from portal.tenants.models import Tenant
 
 # The event, its storm, its mails and their recipients, in one statement: an event that is recorded already leaves
@@ -76,7 +73,7 @@ def record(
     tenant: Tenant,
     event: Event,
     row_id: UUID,
-    mails: Sequence[Delivery],
+    mails: Sequence[Mail],
     *,
     ignored: Reason | None = None,
     run: Callable[[str, Mapping[str, Any]], Mapping[str, Any] | None] = statements.run,
@@ -116,7 +113,7 @@ def record(
     return Recorded.THROTTLED if recorded["throttled"] else Recorded.NEW
 
 
-def _row(mail: Delivery) -> dict[str, Any]:
+def _row(mail: Mail) -> dict[str, Any]:
     times = {name: getattr(mail, name) for name in ("lease_until", "next_attempt_at", "expires_at")}
     return {
         "id": mail.id.hex,
@@ -135,23 +132,3 @@ def _throttled(row: Mapping[str, Any]) -> dict[str, Any]:
     recipients = [each | {"status": Status.HELD, "text": None} for each in row["recipients"]]
     held = {"status": Status.HELD, "reason": Reason.THROTTLED, "recipients": recipients}
     return {**row, **held, "mail_server": None, "attempts": 0, "lease_until": None, "next_attempt_at": None}
-
-
-def new_mail(
-    tenant: Tenant, kind: EventKind, event_id: UUID, audience: Audience | str, addresses: Sequence[str]
-) -> Delivery:
-    """Return a mail about an event that is yet to be prepared, added to nothing."""
-    mail_id = uuid7()
-    return Delivery(
-        id=mail_id,
-        tenant_id=tenant.id,
-        event_id=event_id,
-        audience=audience,
-        message_id=f"<{mail_id.hex}@{config.current().host}>",
-        attempts=0,
-        expires_at=datetime.now(UTC) + kind.expiry,
-        recipients=[
-            DeliveryRecipient(tenant_id=tenant.id, address=address, position=position, status=Status.PENDING)
-            for position, address in enumerate(addresses)
-        ],
-    )

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from portal.deliveries.models import Delivery, DeliveryRecipient, RecordedEvent
+from portal.deliveries.mail import Mail, Recipient
+from portal.deliveries.models import RecordedEvent
 from portal.deliveries.states import Reason, Status, sum_up
 
 
@@ -64,7 +65,7 @@ def of_recorded(event: RecordedEvent) -> EventReport:
     return replace(report, duplicate=True)
 
 
-def of_delivery(row: Delivery) -> DeliveryReport:
+def of_delivery(row: Mail) -> DeliveryReport:
     """Return what is true now of a recorded mail."""
     # A mail that is being sent at this moment will be tried again, should this attempt never end.
     status = Status.DEFERRED if row.status == Status.PENDING else Status(row.status)
@@ -77,7 +78,7 @@ def of_delivery(row: Delivery) -> DeliveryReport:
     )
 
 
-def of_recipient(row: DeliveryRecipient) -> RecipientReport:
+def of_recipient(row: Recipient) -> RecipientReport:
     """Return what is known of one recipient."""
     status = Status.DEFERRED if row.status == Status.PENDING else Status(row.status)
     return RecipientReport(row.address, status, row.stage, row.code, row.enhanced_code, row.text)

@@ -12,8 +12,9 @@ from uuid_utils.compat import uuid4, uuid7
 
 from portal import statements
 from portal.database import enter_scope, every_tenant
+from portal.deliveries.mail import NewMail
 from portal.deliveries.models import Delivery, RecordedEvent, Storm
-from portal.deliveries.record import new_mail, record
+from portal.deliveries.record import record
 from portal.deliveries.states import Reason
 from portal.extensions import db
 from portal.notifications import recipients
@@ -68,7 +69,7 @@ def _write_digest(storm: Storm) -> bool:
     )
     event = Event(str(uuid4()), DIGEST, None, now, data, canonical=data.model_dump_json())
     row_id = uuid7()
-    mail = new_mail(tenant, DIGEST, row_id, Audience.RECIPIENTS, addresses)
+    mail = NewMail.about(row_id, DIGEST, Audience.RECIPIENTS, addresses)
     mail.wait_until(now)
     record(tenant, event, row_id, [mail], run=statements.run_within_session)
     return True

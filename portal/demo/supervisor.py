@@ -30,7 +30,9 @@ STARTS_WITHIN = 60  # seconds
 STOPS_WITHIN = 10  # seconds
 LOOKS_EVERY = 0.5  # seconds, for a process that ended by itself
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-GUNICORN = shlex.split("--workers 2 --threads 16 --graceful-timeout 3 --log-level warning --no-control-socket")
+WEB = shlex.split(
+    "granian --interface wsgi --workers 2 --blocking-threads 16 --http 1 --no-ws --log-level warning wsgi:app"
+)
 WORKER = shlex.split("flask --app wsgi worker")
 
 Process: TypeAlias = "subprocess.Popen[bytes]"
@@ -68,7 +70,7 @@ def _run() -> NoReturn:
         _say("Preparing the database …")
         access = _prepare(smtp_port)
         _say("Starting the portal …")
-        with _child("gunicorn", "wsgi:app", "--bind", f"{HOST}:{port}", *GUNICORN) as portal, _child(*WORKER) as worker:
+        with _child(*WEB, "--host", HOST, "--port", str(port)) as portal, _child(*WORKER) as worker:
             _wait_until_it_answers(portal, port)
             _say(screen(f"http://{HOST}:{port}", access))
             while portal.poll() is None and worker.poll() is None and database.embedded_runs(settings):

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from functools import cache
+from datetime import date, datetime
+from functools import cache, lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -64,9 +64,8 @@ def moment(value: datetime, scene: Scene) -> str:
     zone = local.tzname() or ""
     if not zone.isalpha():  # the time zone database gives many places a bare number
         zone = get_timezone_gmt(local, width="long", locale=locale)
-    day, clock = format_date(local, "long", locale=locale), format_time(local, "medium", locale=locale)
-    pattern = str(get_datetime_format("long", locale=locale)).replace("'", "")
-    return f"{pattern.replace('{1}', day).replace('{0}', clock)} {zone}"
+    clock = format_time(local, "medium", locale=locale)
+    return f"{_on_day(local.date(), locale).replace('{0}', clock)} {zone}"
 
 
 def clock(value: datetime, scene: Scene) -> str:
@@ -143,6 +142,13 @@ def values(data: BaseModel, time: datetime, context: Context) -> dict[str, str |
 def _locale(tag: str) -> Locale:
     # English without a country is meant for everybody: day before month, 24 hours.
     return Locale.parse("en_GB" if tag == "en" else tag.replace("-", "_"))
+
+
+@lru_cache(maxsize=1024)
+def _on_day(day: date, locale: Locale) -> str:
+    """Return a moment of that day, with `{0}` for the time."""
+    pattern = str(get_datetime_format("long", locale=locale)).replace("'", "")
+    return pattern.replace("{1}", format_date(day, "long", locale=locale))
 
 
 @cache

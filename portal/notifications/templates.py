@@ -6,10 +6,11 @@ link. Markup comes in only as `Rich`, which the portal itself makes.
 
 import html
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache, lru_cache
+from itertools import groupby
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -66,15 +67,17 @@ class _Block(NamedTuple):
     parts: tuple["str | _Slot | _Block", ...]
 
 
-class _Form(NamedTuple):
+@dataclass(frozen=True, eq=False, slots=True)
+class _Form:
     """One of a template's forms, with the names of the values that it needs."""
 
     whole: _Block
     names: frozenset[str]
 
     def fill(self, values: Values, escape: Callable[[str | Rich], str]) -> str:
-        texts = {name: escape(values[name]) for name in self.names if name in values}
-        return "".join(_parts(self.whole, texts)[0])
+        texts = {name: text for name in self.names if name in values and (text := escape(values[name]))}
+        parts = _said(self, frozenset(texts))
+        return "".join([part if isinstance(part, str) else _slot(part, texts) for part in parts])
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,25 +188,33 @@ def _split(text: str) -> _Form:
     return _Form(_Block(tuple(filter(None, (*stack[0], text[start:])))), frozenset(names))
 
 
-def _parts(block: _Block, texts: Mapping[str, str]) -> tuple[list[str], bool]:
-    """Return the block's texts and whether it has anything to say: it asks for no value, or got one."""
-    filled: list[str] = []
+@lru_cache(maxsize=4096)
+def _said(form: _Form, names: frozenset[str]) -> Sequence[str | _Slot]:
+    """Return what is left of a form where just these names have a value. Events of a kind mostly carry the same."""
+    parts, _ = _parts(form.whole, names)
+    runs = groupby(parts, lambda part: isinstance(part, str))
+    return tuple(part for is_text, run in runs for part in (["".join(map(str, run))] if is_text else run))
+
+
+def _parts(block: _Block, names: frozenset[str]) -> tuple[list[str | _Slot], bool]:
+    """Return the block's parts and whether it has anything to say: it asks for no value, or got one."""
+    kept: list[str | _Slot] = []
     asked = said = False
     for part in block.parts:
         if isinstance(part, str):
-            filled.append(part)
+            kept.append(part)
             continue
         asked = True
         if isinstance(part, _Slot):
-            text = _slot(part, texts)
-            filled.append(text)
-            said = said or text != ""
-        else:
-            inner, speaks = _parts(part, texts)
-            if speaks:
-                filled += inner
+            if part.name in names or part.bracket in names:
+                kept.append(part)
                 said = True
-    return filled, said or not asked
+        else:
+            inner, speaks = _parts(part, names)
+            if speaks:
+                kept += inner
+                said = True
+    return kept, said or not asked
 
 
 def _slot(slot: _Slot, texts: Mapping[str, str]) -> str:

@@ -7,12 +7,11 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from portal import config
-from portal.accounts.access import public
+from portal.accounts.access import for_programs
 from portal.database import enter_scope
 from portal.deliveries.accept import Conflict, accept
 from portal.deliveries.circumstances import Circumstances
 from portal.errors import Refusal
-from portal.extensions import csrf, limiter
 from portal.notifications.events import Event, FieldError, Problem, parse
 from portal.pbx import keys
 from portal.pbx.keys import Caller, IssuedKey
@@ -24,7 +23,6 @@ from portal.ui import problem, respond
 
 blueprint = Blueprint("pbx", __name__)
 webhook = Blueprint("webhook", __name__)
-csrf.exempt(webhook)  # a key in a header is nothing that a browser adds by itself
 
 
 @blueprint.get("/tenants/<domain>/keys", endpoint="keys")
@@ -61,8 +59,7 @@ def _show_keys(tenant: Tenant, issued: IssuedKey | None = None) -> Response:
 
 
 @webhook.post("/api/v1/events")
-@public
-@limiter.exempt
+@for_programs
 def receive_event() -> ResponseReturnValue:
     """Record the event, send its mails, and answer with what became of them."""
     event = parse(_body())
@@ -80,7 +77,7 @@ def receive_event() -> ResponseReturnValue:
 
 
 @webhook.get("/api/v1/openapi.json")
-@public
+@for_programs
 def openapi() -> ResponseReturnValue:
     """Return the OpenAPI description of this interface."""
     return jsonify(description(config.current().portal_url or ""))

@@ -1,5 +1,6 @@
 """The QR code: a one-time address as a picture."""
 
+from functools import cache
 from io import BytesIO
 
 from PIL import Image
@@ -20,9 +21,9 @@ def address(token: str) -> str:
 
 def png(address: str) -> bytes:
     """Return the address as a QR code, black on white with its margin, each module the same number of pixels wide."""
-    code = QRCode(error_correction=ERROR_CORRECT_M, border=QUIET_ZONE, mask_pattern=MASK)
+    code = QRCode(_version(len(address)), ERROR_CORRECT_M, border=QUIET_ZONE, mask_pattern=MASK)
     code.add_data(address, optimize=0)
-    code.make()
+    code.make(fit=False)
     modules = code.get_matrix()
     size = len(modules)
     picture = Image.new("1", (size, size))
@@ -31,3 +32,12 @@ def png(address: str) -> bytes:
     file = BytesIO()
     picture.resize((side, side), Image.Resampling.NEAREST).save(file, "PNG", optimize=True)
     return file.getvalue()
+
+
+@cache
+def _version(length: int) -> int:
+    """Return the size that so many characters need. All tokens are of one length, and trying takes its time."""
+    code = QRCode(error_correction=ERROR_CORRECT_M)
+    code.add_data("x" * length, optimize=0)
+    version: int = code.best_fit()
+    return version

@@ -5,8 +5,9 @@ from enum import StrEnum
 from uuid import UUID
 
 from sqlalchemy import Row, Select, select, update
+from uuid_utils.compat import uuid7
 
-from portal import crypto
+from portal import crypto, statements
 from portal.database import every_tenant
 from portal.extensions import db
 from portal.provisioning.lines import Line
@@ -14,6 +15,17 @@ from portal.provisioning.models import ProvisioningToken
 from portal.tenants.models import Tenant
 
 # A token is looked up before its tenant is known, hence `every_tenant` in this file.
+ISSUE = """
+    WITH older AS (
+        UPDATE provisioning_tokens SET line_encrypted = NULL
+        WHERE tenant_id = %(tenant_id)s AND address_of_record = %(address_of_record)s AND line_encrypted IS NOT NULL
+            AND NOT (event_id = %(event_id)s AND audience <> %(audience)s)
+    )
+    INSERT INTO provisioning_tokens (id, tenant_id, token_hash, address_of_record, event_id, audience, line_encrypted,
+        expires_at)
+    VALUES (%(id)s, %(tenant_id)s, %(token_hash)s, %(address_of_record)s, %(event_id)s, %(audience)s,
+        %(line_encrypted)s, %(expires_at)s)
+"""
 _Found = Row[ProvisioningToken, Tenant]
 
 
@@ -28,34 +40,24 @@ class State(StrEnum):
 
 
 def issue(tenant_id: int, line: Line, expires_at: datetime, event_id: UUID, audience: str) -> str:
-    """Return a new token for the line, added to the session: the caller commits.
+    """Return a new token for the line, within the session's transaction: the caller commits.
 
     Only its hash is stored, so it cannot be read again. What the user has not used yet of older tokens dies, except
     the token in the same event's mail to the other audience.
     """
     token = crypto.new_token()
-    sibling = (ProvisioningToken.event_id == event_id) & (ProvisioningToken.audience != audience)
-    db.session.execute(
-        update(ProvisioningToken)
-        .where(
-            ProvisioningToken.tenant_id == tenant_id,
-            ProvisioningToken.address_of_record == line.address_of_record,
-            ProvisioningToken.line_encrypted.is_not(None),
-            ~sibling,
-        )
-        .values(line_encrypted=None)
-        .execution_options(synchronize_session=False)
-    )
-    db.session.add(
-        ProvisioningToken(
-            tenant_id=tenant_id,
-            token_hash=crypto.hash_token(token),
-            address_of_record=line.address_of_record,
-            event_id=event_id,
-            audience=audience,
-            line_encrypted=crypto.keyring().encrypt(line.to_json(), _place(tenant_id)),
-            expires_at=expires_at,
-        )
+    statements.run_within_session(
+        ISSUE,
+        {
+            "id": uuid7(),
+            "tenant_id": tenant_id,
+            "token_hash": crypto.hash_token(token),
+            "address_of_record": line.address_of_record,
+            "event_id": event_id,
+            "audience": str(audience),
+            "line_encrypted": crypto.keyring().encrypt(line.to_json(), _place(tenant_id)),
+            "expires_at": expires_at,
+        },
     )
     return token
 

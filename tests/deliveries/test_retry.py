@@ -276,6 +276,20 @@ def test_held_mail_expires_too_and_its_secrets_go(app: Flask, post: Post, ready:
         assert db.session.scalar(text("SELECT count(secrets_encrypted) FROM events")) == 0
 
 
+def test_secrets_stay_while_one_of_two_mails_waits_for_recipients(
+    app: Flask, post: Post, ready: str, peer: SmtpPeer, work: Work
+) -> None:
+    change(app, lambda tenant: recipients.replace(tenant, []))
+    assert post("user.created", USER).json["status"] == "partial"
+    with app.app_context():
+        assert db.session.scalar(text("SELECT count(secrets_encrypted) FROM events")) == 1
+    change(app, lambda tenant: recipients.replace(tenant, PEOPLE))
+    work()
+    assert len(peer.mails) == 2
+    with app.app_context():
+        assert db.session.scalar(text("SELECT count(secrets_encrypted) FROM events")) == 0
+
+
 def test_a_welcome_mail_that_is_tried_again_carries_a_fresh_token_and_the_old_one_dies(
     app: Flask, post: Post, ready: str, peer: SmtpPeer, work: Work
 ) -> None:

@@ -26,7 +26,7 @@ def test_from_the_start_to_a_read_mail_and_a_second_time(tmp_path: Path) -> None
         with urlopen(f"{again.url}/demo/mail") as page:
             assert "Call lost in queue Support" in page.read().decode(), "the mail was not kept"
         assert json.loads(again.post(demo.event))["status"] == "sent", "the mail server is still the first run's"
-        portal = next(pid for pid, command in processes_of(tmp_path).items() if "gunicorn" in command)
+        portal = next(pid for pid, command in processes_of(tmp_path).items() if "granian" in command)
         os.kill(portal, signal.SIGKILL)
         assert again.process.wait(30) == 1, "it goes on without its portal"
     assert processes_of(tmp_path) == {}
