@@ -65,7 +65,7 @@ class Running:
 
 
 def gunicorn(application: str, port: int) -> Sequence[str]:
-    """Return the command that serves the application of a peer, with as many processes and threads as the portal has."""
+    """Return the command that serves a peer, with as many processes and threads as the portal has."""
     return [sys.executable, "-m", "gunicorn", *GUNICORN, "--chdir", str(ROOT), "--bind", f"{HOST}:{port}", application]
 
 

@@ -25,7 +25,7 @@ from bench.processes import running
 SECONDS: Final = 8
 SAMPLES_A_SECOND: Final = 500
 AT_ONCE: Final = 1
-REQUEST: Final = "ThreadWorker.handle_request "  # of gunicorn: around each event
+REQUEST: Final = "Flask.wsgi_app "  # around each event
 BATCH: Final = 200
 SHOWN: Final = 70
 WARM_UP: Final = 20  # events
