@@ -1,9 +1,9 @@
-"""How migrations run: in one transaction, on the application's database, one process at a time."""
+"""How migrations run: in one transaction, as the tables' owner, one process at a time."""
 
 from alembic import context
 from sqlalchemy import text
 
-from portal.database import is_ours, patient_connection
+from portal.database import is_ours, owner_connection
 from portal.extensions import Base
 
 LOCK = 7_279_001  # any number that only migrations use
@@ -11,7 +11,7 @@ LOCK = 7_279_001  # any number that only migrations use
 
 def run() -> None:
     """Apply the migrations that `alembic` chose."""
-    with patient_connection() as connection:
+    with owner_connection() as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
         context.configure(connection=connection, target_metadata=Base.metadata, include_name=is_ours)
         context.run_migrations()

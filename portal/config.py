@@ -43,6 +43,9 @@ class Settings(BaseSettings):
         description="Keys of stored secrets, `id:base64` of 32 bytes each, separated by commas; the first one encrypts",
     )
     database_url: str | None = Field(None, description="`postgresql://…`; unset in development: an embedded Postgres")
+    migration_database_url: str | None = Field(
+        None, description="The same database as the owner of its tables, for `flask db upgrade`; unset: `DATABASE_URL`"
+    )
     var_dir: Path = Field(
         ROOT / "var", description="Where development keeps its data: embedded Postgres, secrets, caught mail"
     )
@@ -82,7 +85,7 @@ class Settings(BaseSettings):
             raise ValueError("must begin with https:// or http://")
         return value.rstrip("/") if value else None
 
-    @field_validator("database_url")
+    @field_validator("database_url", "migration_database_url")
     @classmethod
     def _psycopg_driver(cls, value: str | None) -> str | None:
         if not value:

@@ -1,7 +1,8 @@
 """The database: an embedded Postgres where none is named, and the tenant that a transaction may see.
 
 `TenantOwned` tables answer only for the tenant whose scope was entered. With the scope forgotten they hold nothing,
-which is the safe mistake.
+which is the safe mistake. The session filters its queries, and Postgres, told of the scope in each transaction, filters
+whatever else is asked: row level security on a role that owns nothing.
 """
 
 import os
@@ -17,26 +18,30 @@ import psycopg
 import sqlalchemy
 from psycopg.abc import PQGen
 from psycopg.pq import TransactionStatus
-from sqlalchemy import Engine, ForeignKey, event, text
+from sqlalchemy import Engine, ForeignKey, event
 from sqlalchemy.exc import DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Mapped, ORMExecuteState, Session, mapped_column, with_loader_criteria
 from sqlalchemy.orm.unitofwork import UOWTransaction
-from sqlalchemy.pool import Pool
+from sqlalchemy.pool import NullPool, Pool
 
+from portal import config
 from portal.config import Settings
 from portal.extensions import db
 
 # It does not answer: try again. The last one comes without SQLAlchemy around it.
 DATABASE_FAULTS: Final = (OperationalError, InterfaceError, PoolTimeoutError, psycopg.OperationalError)
 ANSWERS_WITHIN: Final = 10.0  # seconds
+ROLE: Final = "pbx_portal"
 CONNECT_ARGS: Final[dict[str, Any]] = {
     "connect_timeout": 5,  # seconds
     # A statement that takes long ends in an error here; only of a Postgres that is frozen nothing comes at all.
-    "options": "-c statement_timeout=9s -c lock_timeout=5s -c idle_in_transaction_session_timeout=60s",
+    "options": f"-c role={ROLE} -c statement_timeout=9s -c lock_timeout=5s -c idle_in_transaction_session_timeout=60s",
 }
 SCOPE: Final = "tenant_id"
 NOBODY: Final = 0  # no tenant has this id; NULL would be the system's rows
+TELL_SCOPE: Final = "SELECT set_config('portal.tenant', %(scope)s, true)"
+EVERYBODY: Final = "0"  # Postgres' word for the scope of `every_tenant`
 
 
 Result = TypeVar("Result")
@@ -105,19 +110,40 @@ class TenantOrSystemOwned(TenantOwned):
 
 def enter_scope(tenant_id: int) -> None:
     """Let the rest of this session (a request, a job) see the rows of one tenant."""
-    db.session().info[SCOPE] = tenant_id
+    _change(db.session(), tenant_id)
 
 
 @contextmanager
 def every_tenant() -> Iterator[None]:
     """Let the block see the rows of all tenants: before a tenant is known, and for the system's pages."""
-    info = db.session().info
-    before = info.get(SCOPE)
-    info[SCOPE] = _Everyone.TENANT
+    session = db.session()
+    before = session.info.get(SCOPE)
+    _change(session, _Everyone.TENANT)
     try:
         yield
     finally:
-        info[SCOPE] = before
+        _change(session, before)
+
+
+def scope_in_force(session: Session | None = None) -> str:
+    """Return what Postgres is told of the session's scope, as `portal.tenant`."""
+    scope = (session or db.session()).info.get(SCOPE)
+    return EVERYBODY if scope is _Everyone.TENANT else str(scope or "")
+
+
+def _change(session: Session, scope: int | _Everyone | None) -> None:
+    session.info[SCOPE] = scope
+    if session.in_transaction() and session.is_active:
+        _tell(session, None, session.connection())
+
+
+@event.listens_for(Session, "after_begin")
+def _tell(session: Session, _transaction: object, connection: sqlalchemy.Connection) -> None:
+    """Tell Postgres of the scope, until the transaction ends. One that failed hears nothing, and does nothing."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, Connection)
+    if driver.info.transaction_status in {TransactionStatus.IDLE, TransactionStatus.INTRANS}:
+        connection.exec_driver_sql(TELL_SCOPE, {"scope": scope_in_force(session)})
 
 
 @event.listens_for(Session, "do_orm_execute")
@@ -143,14 +169,15 @@ def _write_own_rows(session: Session, _context: UOWTransaction, _instances: obje
 
 
 @contextmanager
-def patient_connection() -> Iterator[sqlalchemy.Connection]:
-    """Give a connection of its own, in a transaction without limits of time: a large table takes long to change."""
-    with db.engine.connect() as connection, connection.begin():
+def owner_connection() -> Iterator[sqlalchemy.Connection]:
+    """Give a connection of the tables' owner, in a transaction without limits of time, in the scope of every tenant."""
+    address = config.current().migration_database_url or db.engine.url
+    engine = sqlalchemy.create_engine(address, poolclass=NullPool)
+    with engine.connect() as connection, connection.begin():
         driver = connection.connection.driver_connection
-        connection.detach()  # so that it is nobody's afterwards
         assert isinstance(driver, Connection)
-        driver.answers_within = None
-        connection.execute(text("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0"))
+        driver.answers_within = None  # a large table takes long to change
+        connection.exec_driver_sql(TELL_SCOPE, {"scope": EVERYBODY})
         yield connection
 
 

@@ -7,6 +7,7 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy.exc import SQLAlchemyError
 
 from portal.accounts.access import for_programs
+from portal.database import ROLE
 from portal.extensions import db
 
 blueprint = Blueprint("health", __name__)
@@ -25,7 +26,9 @@ def why_not() -> str | None:
     try:
         with db.engine.connect() as connection:
             applied = set(MigrationContext.configure(connection).get_current_heads())
-    except SQLAlchemyError:
-        return "The database does not answer."
+    except SQLAlchemyError as error:
+        if f'role "{ROLE}" does not exist' not in str(error):
+            return "The database does not answer."
+        applied = set()
     newest = set(ScriptDirectory(current_app.extensions["migrate"].directory).get_heads())
     return None if applied == newest else "The database's schema is not current. Run: flask --app wsgi db upgrade"

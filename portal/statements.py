@@ -1,7 +1,7 @@
 """Statements of which each is a transaction of its own, and one round trip to Postgres: for the way of an event.
 
 What SQLAlchemy does around a statement takes ten times as long as the statement itself, which is no matter for a page
-and all the difference for an event. Such a statement names its tenant itself: `enter_scope` does not reach it.
+and all the difference for an event. Postgres is told of the scope in force in the same round trip.
 """
 
 from collections import deque
@@ -12,7 +12,7 @@ from typing import Any
 from flask import Flask, current_app
 from psycopg.rows import dict_row
 
-from portal.database import CONNECT_ARGS, Connection, is_open
+from portal.database import CONNECT_ARGS, TELL_SCOPE, Connection, is_open, scope_in_force
 from portal.extensions import db
 
 
@@ -62,7 +62,9 @@ def run(statement: str, values: Mapping[str, Any]) -> Mapping[str, Any] | None:
     connections = _connections()
     connection = connections.take()
     try:
-        cursor = connection.execute(statement, values)
+        with connection.pipeline():  # which is one transaction
+            connection.execute(TELL_SCOPE, {"scope": scope_in_force()})
+            cursor = connection.execute(statement, values)
         row: Mapping[str, Any] | None = cursor.fetchone() if cursor.rownumber is not None else None
         return row
     finally:

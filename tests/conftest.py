@@ -15,7 +15,7 @@ from sqlalchemy import text
 from portal import create_app, statements
 from portal.accounts import registration
 from portal.config import ROOT, Settings
-from portal.database import embedded_url
+from portal.database import embedded_url, owner_connection
 from portal.extensions import Base, db
 from portal.tenants import directory
 from tests.pages import PASSWORD, csrf_token
@@ -77,10 +77,9 @@ def app(built_app: Flask) -> Iterator[Flask]:
     """The portal with an empty database, outside of any context: each request and each `with` has its own session."""
     yield built_app
     tables = ", ".join([*(table.name for table in Base.metadata.sorted_tables), *JOB_TABLES])
-    with built_app.app_context(), db.engine.begin() as connection:
-        connection.execute(
-            text("SET LOCAL lock_timeout = '10s'")
-        )  # a session left open fails the test, and not the run
+    with built_app.app_context(), owner_connection() as connection:
+        # A session left open fails the test, and not the run.
+        connection.execute(text("SET LOCAL lock_timeout = '10s'"))
         connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
 
 

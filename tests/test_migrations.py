@@ -13,7 +13,7 @@ from sqlalchemy import inspect, select
 
 from portal import create_app, statements
 from portal.config import Settings
-from portal.database import every_tenant, is_ours
+from portal.database import every_tenant, is_ours, owner_connection
 from portal.deliveries import retry
 from portal.deliveries.models import Delivery
 from portal.extensions import Base, db
@@ -44,7 +44,7 @@ def empty(settings: Settings) -> Iterator[Flask]:
 
 def test_the_schema_equals_the_models(empty: Flask) -> None:
     upgrade(MIGRATIONS)
-    with db.engine.connect() as connection:
+    with owner_connection() as connection:
         options = {"compare_type": True, "compare_server_default": True, "include_name": is_ours}
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, Base.metadata) == []
@@ -53,9 +53,11 @@ def test_the_schema_equals_the_models(empty: Flask) -> None:
 def test_they_go_down_and_up_again(empty: Flask) -> None:
     upgrade(MIGRATIONS)
     downgrade(MIGRATIONS, "base")
-    assert set(inspect(db.engine).get_table_names()) == {"alembic_version"}
+    with owner_connection() as connection:
+        assert set(inspect(connection).get_table_names()) == {"alembic_version"}
     upgrade(MIGRATIONS)
-    assert "events" in inspect(db.engine).get_table_names()
+    with owner_connection() as connection:
+        assert "events" in inspect(connection).get_table_names()
 
 
 FIRST_DATA = """
@@ -82,7 +84,7 @@ SECOND_DATA = "UPDATE provisioning_tokens SET made_for = (SELECT id FROM deliver
 def test_what_was_stored_by_older_versions_is_kept(empty: Flask) -> None:
     for revision, data in (("0001", FIRST_DATA), ("0002", SECOND_DATA)):
         upgrade(MIGRATIONS, revision)
-        with db.engine.begin() as connection:
+        with owner_connection() as connection:
             connection.exec_driver_sql(data)
     upgrade(MIGRATIONS)
     with every_tenant():

@@ -15,33 +15,17 @@ from flask.testing import FlaskClient
 from sqlalchemy import text
 
 from portal.config import Settings
+from portal.database import CONNECT_ARGS
 from portal.deliveries import endings, retry, storms
 from portal.extensions import db
+from tests.noted import Statements, statements
 from tests.ready import Post, key, peer, post, ready
 
-__all__ = ["key", "peer", "post", "ready"]
+__all__ = ["key", "peer", "post", "ready", "statements"]
 
-EXPLAINED = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
 INDEX_SCANS = {"Index Scan", "Index Only Scan", "Bitmap Index Scan"}
 
-Statements = dict[str, Any]
 Check = Callable[[], None]
-
-
-@pytest.fixture
-def statements(monkeypatch: pytest.MonkeyPatch) -> Statements:
-    """Each statement that goes to Postgres from now on, with its values."""
-    noted: Statements = {}
-    execute = psycopg.Cursor.execute
-
-    def note(cursor: Any, query: Any, values: Any = None, **options: Any) -> Any:
-        statement = query.decode() if isinstance(query, bytes) else str(query)
-        if statement.lstrip().startswith(EXPLAINED):
-            noted[statement] = values
-        return execute(cursor, query, values, **options)
-
-    monkeypatch.setattr(psycopg.Cursor, "execute", note)
-    return noted
 
 
 @pytest.fixture
@@ -51,7 +35,7 @@ def find_by_index(settings: Settings, statements: Statements) -> Check:
     def find_by_index() -> None:
         assert statements
         assert settings.database_url
-        with psycopg.connect(settings.database_url.replace("+psycopg", "")) as connection:
+        with psycopg.connect(settings.database_url.replace("+psycopg", ""), **CONNECT_ARGS) as connection:
             cursor = psycopg.ClientCursor(connection)
             cursor.execute("SET enable_seqscan = off")
             for statement, values in statements.items():

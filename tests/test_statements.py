@@ -7,6 +7,7 @@ from sqlalchemy import text
 
 from portal import statements
 from portal.extensions import db
+from tests.sql import sql
 
 ADD = "INSERT INTO tenants (name, domain, time_zone, locale) VALUES (%(name)s, %(name)s, 'UTC', 'en') RETURNING id"
 COUNT = "SELECT count(*) AS tenants FROM tenants"
@@ -35,8 +36,8 @@ def test_within_a_session_it_waits_for_the_commit(context: Flask) -> None:
 
 def test_a_connection_that_postgres_closed_is_not_used(context: Flask) -> None:
     assert tenants() == 0
-    others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = "
-    db.session.execute(text(others + "current_database()"))
+    others = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = "
+    sql(others + "current_database()")
     assert tenants() == 0
 
 

@@ -127,6 +127,7 @@ def _store(letter: Letter, report: DeliveryReport, result: SendResult) -> None:
 
 
 def _write(letter: Letter, report: DeliveryReport, result: SendResult) -> None:
+    enter_scope(letter.tenant_id)
     busy = _was_busy(result.outcomes)
     outcome = {
         "id": letter.delivery_id,
@@ -141,7 +142,6 @@ def _write(letter: Letter, report: DeliveryReport, result: SendResult) -> None:
     if result.pause is Pause.NONE and not letter.holds_secrets:
         statements.run(STORE, outcome)
         return
-    enter_scope(letter.tenant_id)
     if statements.run_within_session(STORE, outcome) is None:
         db.session.rollback()
         return

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from portal import statements
+from portal.database import every_tenant
 from portal.extensions import Base
 from portal.mail_servers.models import MailServer
 from portal.notifications.switches import Audience, Switch
@@ -48,7 +49,8 @@ class Circumstances:
 
 def find(tenant_id: int, event_type: str) -> Circumstances:
     """Return the circumstances of an event type of a tenant that exists."""
-    row = statements.run(FIND, {"tenant_id": tenant_id, "event_type": event_type})
+    with every_tenant():  # the mail server may be the system's
+        row = statements.run(FIND, {"tenant_id": tenant_id, "event_type": event_type})
     found = of_row(row) if row else None
     assert found is not None
     return found

@@ -17,6 +17,7 @@ from procrastinate import App, Blueprint, JobContext, PsycopgConnector, exceptio
 from procrastinate.tasks import Task
 from procrastinate.types import JSONValue
 
+from portal.database import ROLE
 from portal.deliveries import endings, storms
 from portal.deliveries.retry import due, retry
 
@@ -67,14 +68,20 @@ async def _run(portal: Flask, concurrency: int, wait: bool) -> None:
             await asyncio.wait_for(stop.wait(), AGAIN_AFTER)
 
 
+def queue(portal: Flask) -> App:
+    """Return the portal's job queue, not opened yet."""
+    url = portal.config["SQLALCHEMY_DATABASE_URI"].replace("+psycopg", "", 1)
+    role = {"options": f"-c role={ROLE}"}
+    connector = PsycopgConnector(conninfo=url, kwargs=role, min_size=1, max_size=CONNECTIONS, timeout=OPENS_WITHIN)
+    made = App(connector=connector)
+    made.add_tasks_from(tasks, namespace="portal")
+    return made
+
+
 async def _work(portal: Flask, concurrency: int, wait: bool) -> None:
     """Do the jobs until none is left or the database goes away."""
-    url = portal.config["SQLALCHEMY_DATABASE_URI"].replace("+psycopg", "", 1)
-    connector = PsycopgConnector(conninfo=url, min_size=1, max_size=CONNECTIONS, timeout=OPENS_WITHIN)
-    queue = App(connector=connector)
-    queue.add_tasks_from(tasks, namespace="portal")
-    async with queue.open_async():
-        await queue.run_worker_async(
+    async with queue(portal).open_async() as opened:
+        await opened.run_worker_async(
             concurrency=concurrency,
             wait=wait,
             install_signal_handlers=False,

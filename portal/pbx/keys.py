@@ -67,14 +67,16 @@ def find(secret: str, event: Event | Problem | None = None) -> Caller | None:
     The comparison is of hashes by the database's index: it tells no time.
     """
     domain, kind = (event.tenant, event.kind.type) if isinstance(event, Event) else (None, None)
-    row = statements.run(FIND, {"hash": hash_token(secret), "domain": domain, "event_type": kind})
+    with every_tenant():
+        row = statements.run(FIND, {"hash": hash_token(secret), "domain": domain, "event_type": kind})
     return Caller(row["key_id"], row["last_used_at"], circumstances.of_row(row)) if row else None
 
 
 def note_use(caller: Caller) -> None:
     """Remember that the key was used, to the minute."""
     if caller.last_used_at is None or datetime.now(UTC) - caller.last_used_at > USE_NOTED_EVERY:
-        statements.run("UPDATE pbx_keys SET last_used_at = now() WHERE id = %(id)s", {"id": caller.key_id})
+        with every_tenant():  # the key may be the system's
+            statements.run("UPDATE pbx_keys SET last_used_at = now() WHERE id = %(id)s", {"id": caller.key_id})
 
 
 def of_tenant(tenant: Tenant) -> Sequence[PbxKey]:

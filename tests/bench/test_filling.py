@@ -1,12 +1,11 @@
 """Filling a database: its rows keep all rules of the schema, and its indexes are as they were."""
 
 from flask import Flask
-from sqlalchemy import text
 
 from bench.filling import Size, fill
 from portal.config import Settings
 from portal.deliveries import endings, retry
-from portal.extensions import db
+from tests.sql import sql
 
 INDEXES = "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1"
 CONSTRAINTS = "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE contype <> 'n' ORDER BY 1, 2"
@@ -14,7 +13,7 @@ CONSTRAINTS = "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHER
 
 def schema(app: Flask) -> list[object]:
     with app.app_context():
-        return [*db.session.execute(text(INDEXES)), *db.session.execute(text(CONSTRAINTS))]
+        return [*sql(INDEXES), *sql(CONSTRAINTS)]
 
 
 def test_it_fills_what_grows_and_leaves_the_schema_alone(app: Flask, acme: str, settings: Settings) -> None:
@@ -24,7 +23,7 @@ def test_it_fills_what_grows_and_leaves_the_schema_alone(app: Flask, acme: str, 
     assert schema(app) == before
     with app.app_context():
         counts = [
-            db.session.scalar(text(f"SELECT count(*) FROM {table}"))
+            sql(f"SELECT count(*) FROM {table}")[0][0]
             for table in ("tenants", "pbx_keys", "events", "deliveries", "delivery_recipients")
         ]
         assert counts == [60, 6, 2_000, 2_000, 2_000]

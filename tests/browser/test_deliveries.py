@@ -6,17 +6,16 @@ from collections.abc import Callable
 import pytest
 from flask import Flask
 from playwright.sync_api import Locator, Page, expect
-from sqlalchemy import text
 
 from portal.database import enter_scope
 from portal.deliveries import storms
-from portal.extensions import db
 from portal.mail_servers import settings as mail_server_settings
 from portal.tenants import directory
 from tests.browser.conftest import OpenPage, assert_usable
 from tests.deliveries.test_mending import work
 from tests.ready import CALL_LOST, Post
 from tests.smtp_peer import SmtpPeer
+from tests.sql import sql
 
 LOG = "/tenants/acme.example/deliveries"
 Work = Callable[[int], None]
@@ -195,8 +194,7 @@ def everything(app: Flask, post: Post, peer: SmtpPeer, ready: str) -> None:
     """A log with every kind of event and mail."""
     remove_switch = "DELETE FROM notification_switches WHERE event_type = 'queue.callback_completed'"
     with app.app_context():
-        db.session.execute(text(remove_switch))
-        db.session.commit()
+        sql(remove_switch)
     post("queue.callback_completed", {"queue_number": "8000", "caller_number": "1", "callback_number": "1"})
     peer.script = {"dot": "451 4.3.0 The mailbox is busy, come back later"}
     lose(post, *OTHERWISE)
@@ -212,9 +210,8 @@ def everything(app: Flask, post: Post, peer: SmtpPeer, ready: str) -> None:
         for caller, values in OTHERWISE.items():
             changed = f"UPDATE deliveries SET {values} WHERE event_id IN {OF_CALLER}"
             for statement in (changed, THEIR_RECIPIENTS):
-                db.session.execute(text(statement), {"caller": str(caller)})
-        db.session.execute(text("UPDATE storms SET started_at = started_at - interval '5 minutes', ends_at = now()"))
-        db.session.commit()
+                sql(statement, caller=str(caller))
+        sql("UPDATE storms SET started_at = started_at - interval '5 minutes', ends_at = now()")
         assert sum(storms.write_digest(*each) for each in storms.over()) == 1
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import psycopg
 import pytest
 from flask import Flask
-from sqlalchemy import select, text
+from sqlalchemy import select
 
 from portal import statements
 from portal.database import every_tenant
@@ -18,6 +18,7 @@ from portal.mail_servers.places import PlaceLimits
 from portal.mail_servers.pool import Limits, Pool
 from tests.ready import Post
 from tests.smtp_peer import Act, SmtpPeer
+from tests.sql import sql
 
 
 def states(app: Flask) -> list[str]:
@@ -27,12 +28,10 @@ def states(app: Flask) -> list[str]:
 
 def kill_connections(app: Flask) -> None:
     """End every connection to the database but the one that says so, as a restart of Postgres does."""
-    with app.app_context(), db.engine.connect() as connection:
-        connection.execute(
-            text(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            )
+    with app.app_context():
+        sql(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
 
 

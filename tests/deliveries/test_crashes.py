@@ -24,6 +24,7 @@ from portal.extensions import db
 from tests.conftest import TEST_KEY, TEST_SECRET
 from tests.ready import CALL_LOST, PEOPLE
 from tests.smtp_peer import Move, SmtpPeer
+from tests.sql import sql
 
 DEFER_TAKE_UP = (
     "SELECT procrastinate_defer_periodic_job_v2('default', NULL, NULL, 'portal:take_up', 0, '', 1, :arguments)"
@@ -103,9 +104,8 @@ def healthy(environment: dict[str, str], key: str, ready: str) -> Iterator[Web]:
 def let_workers_take_over(app: Flask) -> None:
     """Let the leases of dead processes run out, and workers see it."""
     with app.app_context():
-        db.session.execute(text("UPDATE deliveries SET lease_until = now() WHERE lease_until IS NOT NULL"))
-        db.session.execute(text("UPDATE deliveries SET next_attempt_at = now() WHERE next_attempt_at IS NOT NULL"))
-        db.session.commit()
+        sql("UPDATE deliveries SET lease_until = now() WHERE lease_until IS NOT NULL")
+        sql("UPDATE deliveries SET next_attempt_at = now() WHERE next_attempt_at IS NOT NULL")
         for tenant_id, delivery_id in retry.due(10):
             retry.retry(tenant_id, delivery_id)
 
@@ -157,9 +157,8 @@ def test_the_web_process_dies_at_a_transaction(
 def work(environment: dict[str, str], point: str, app: Flask) -> int:
     """Make all mails due, let a worker process do what there is to do, and return its exit status."""
     with app.app_context():
-        db.session.execute(text("UPDATE deliveries SET next_attempt_at = now()"))
-        db.session.execute(text(DEFER_TAKE_UP), {"arguments": '{"timestamp": 1}'})
-        db.session.commit()
+        sql("UPDATE deliveries SET next_attempt_at = now()")
+        sql(DEFER_TAKE_UP, arguments='{"timestamp": 1}')
     command = [sys.executable, "-m", "tests.crashing", "worker", point]
     return subprocess.run(command, cwd=ROOT, env=environment, timeout=60, check=False).returncode
 
@@ -202,7 +201,7 @@ def test_fifty_calls_with_one_id_make_one_event_and_one_mail(healthy: Web, peer:
     assert [answer and answer["duplicate"] for answer in answers].count(False) == 1
     assert len(peer.mails) == 1
     with app.app_context():
-        assert db.session.scalar(text("SELECT count(*) FROM events")) == 1
+        assert sql("SELECT count(*) FROM events")[0][0] == 1
     last = healthy.post()
     assert last is not None
     assert (last["status"], last["duplicate"]) == ("sent", True)

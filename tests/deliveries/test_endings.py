@@ -5,11 +5,10 @@ from uuid import UUID
 
 import pytest
 from flask import Flask
-from sqlalchemy import text
 
 from portal.deliveries import endings
-from portal.extensions import db
 from tests.ready import PEOPLE, Post
+from tests.sql import sql
 
 DAY = 24 * 3600 * 1000  # ms
 COPIES = """
@@ -35,12 +34,11 @@ def recorded(days_ago: float, number: int = 0) -> UUID:
 def copied(key: UUID) -> None:
     """Record the event and its mail once more under a key of another time."""
     copies = COPIES.replace(":key", f"'{key}'")
-    db.session.execute(text(copies))
-    db.session.commit()
+    sql(copies)
 
 
 def count(table: str) -> int:
-    return int(db.session.scalar(text(f"SELECT count(*) FROM {table}")) or 0)
+    return int(sql(f"SELECT count(*) FROM {table}")[0][0] or 0)
 
 
 def test_what_is_older_than_the_retention_goes_and_nothing_else(app: Flask, post: Post, ready: str) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from flask import Flask
-from sqlalchemy import text
 
 from portal.config import ROOT
 from portal.database import enter_scope
@@ -24,6 +23,7 @@ from tests.conftest import TEST_KEY, TEST_SECRET
 from tests.lonely import Lonely, lonely
 from tests.ready import CALL_LOST, entered
 from tests.smtp_peer import SmtpPeer
+from tests.sql import sql
 
 __all__ = ["lonely"]
 
@@ -63,8 +63,7 @@ def report_a_lost_call(app: Flask, peer: SmtpPeer) -> None:
     assert answer.get_json()["status"] == "deferred"
     peer.script = {}
     with app.app_context():
-        db.session.execute(text("UPDATE deliveries SET next_attempt_at = now()"))
-        db.session.commit()
+        sql("UPDATE deliveries SET next_attempt_at = now()")
 
 
 def test_a_worker_goes_on_after_its_database_was_away(lonely: Lonely) -> None:
@@ -85,7 +84,7 @@ def until(app: Flask, count: str) -> None:
     """Wait until the query counts something."""
     end = time.monotonic() + 30
     with app.app_context():
-        while not db.session.scalar(text(count)):
+        while not sql(count)[0][0]:
             db.session.rollback()
             assert time.monotonic() < end, count
             time.sleep(0.1)

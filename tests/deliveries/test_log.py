@@ -4,12 +4,11 @@ import re
 
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import text
 
 from portal.deliveries import log
-from portal.extensions import db
 from tests.ready import PEOPLE, Post
 from tests.smtp_peer import SmtpPeer
+from tests.sql import sql
 
 
 def shown(browser: FlaskClient, address: str) -> str:
@@ -27,10 +26,9 @@ def test_it_shows_the_mail_servers_own_words(admin: FlaskClient, post: Post, rea
 def test_it_shows_why_a_mail_waits_or_never_was(admin: FlaskClient, app: Flask, post: Post, ready: str) -> None:
     post("queue.sla_breached", {"queue_number": "8000", "caller_number": "1", "sla_seconds": 60})
     with app.app_context():
-        db.session.execute(text("UPDATE deliveries SET status = 'held', reason = 'no_mail_server'"))
-        db.session.execute(text("UPDATE delivery_recipients SET status = 'held'"))
-        db.session.execute(text("DELETE FROM notification_switches"))
-        db.session.commit()
+        sql("UPDATE deliveries SET status = 'held', reason = 'no_mail_server'")
+        sql("UPDATE delivery_recipients SET status = 'held'")
+        sql("DELETE FROM notification_switches")
     post()
     page = shown(admin, f"/tenants/{ready}/deliveries")
     assert "No mail server is set." in page

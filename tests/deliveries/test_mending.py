@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from croniter import croniter
 from flask import Flask
-from sqlalchemy import select, text
+from sqlalchemy import select
 
 from portal.database import enter_scope, every_tenant
 from portal.deliveries import again, jobs, mending, retry
@@ -25,6 +25,7 @@ from portal.tenants.models import Tenant
 from tests.deliveries.test_welcome import USER
 from tests.ready import PEOPLE, Post, entered
 from tests.smtp_peer import Act, SmtpPeer, refusing_port
+from tests.sql import sql
 
 
 @pytest.fixture
@@ -130,8 +131,8 @@ def test_held_mail_goes_out_oldest_first_at_a_measured_pace(tenant: Tenant, post
     times = list(db.session.scalars(select(Delivery.next_attempt_at).order_by(Delivery.id)))
     gaps = [(later - earlier) for earlier, later in pairwise(times) if earlier and later]
     assert gaps == [mending.PACE] * 4
-    db.session.execute(text("UPDATE deliveries SET next_attempt_at = now()"))
-    db.session.commit()
+    db.session.rollback()
+    sql("UPDATE deliveries SET next_attempt_at = now()")
     work()
     assert [b"700%d" % number in mail.content for number, mail in enumerate(peer.mails)] == [True] * 5
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import select, text
+from sqlalchemy import select
 
 from portal.database import every_tenant
 from portal.deliveries import attempt, endings, log, retry
@@ -22,6 +22,7 @@ from portal.tenants.models import Tenant
 from tests.deliveries.test_welcome import USER, qr_address, read
 from tests.ready import CALL_LOST, PEOPLE, Post, entered
 from tests.smtp_peer import SmtpPeer
+from tests.sql import sql
 
 Work = Callable[[], None]
 
@@ -32,8 +33,7 @@ def work(app: Flask) -> Work:
 
     def work() -> None:
         with app.app_context():
-            db.session.execute(text("UPDATE deliveries SET next_attempt_at = now() WHERE next_attempt_at IS NOT NULL"))
-            db.session.commit()
+            sql("UPDATE deliveries SET next_attempt_at = now() WHERE next_attempt_at IS NOT NULL")
             waiting = retry.due(100)
         for tenant_id, delivery_id in waiting:
             with app.app_context():
@@ -123,22 +123,17 @@ def test_a_tenant_with_many_waiting_mails_leaves_room_for_the_others(
 ) -> None:
     peer.script = {"dot": "451 4.3.0 later"}
     with app.app_context():
-        db.session.execute(text("UPDATE tenants SET storm_limit = 1000"))
-        db.session.commit()
+        sql("UPDATE tenants SET storm_limit = 1000")
     for _ in range(retry.OF_A_TENANT + 2):
         post()
     with app.app_context():
-        db.session.execute(text("UPDATE mail_servers SET tenant_id = NULL, shared = true"))
-        db.session.execute(
-            text("INSERT INTO notification_switches SELECT 2, event_type, true, audience FROM notification_switches")
-        )
-        db.session.execute(text("INSERT INTO recipients (tenant_id, address) VALUES (2, 'ops@globex.example')"))
-        db.session.commit()
+        sql("UPDATE mail_servers SET tenant_id = NULL, shared = true")
+        sql("INSERT INTO notification_switches SELECT 2, event_type, true, audience FROM notification_switches")
+        sql("INSERT INTO recipients (tenant_id, address) VALUES (2, 'ops@globex.example')")
     body = {"type": "queue.call_lost", "tenant": globex, "data": CALL_LOST}
     client.post("/api/v1/events", json=body, headers={"Authorization": f"Bearer {system_key}"})
     with app.app_context():
-        db.session.execute(text("UPDATE deliveries SET next_attempt_at = now()"))
-        db.session.commit()
+        sql("UPDATE deliveries SET next_attempt_at = now()")
         assert [tenant_id for tenant_id, _ in retry.due(3)] == [1, 2, 1]
         assert [tenant_id for tenant_id, _ in retry.due(100)] == [1, 2, *[1] * (retry.OF_A_TENANT - 1)]
 
@@ -148,9 +143,8 @@ def test_a_lease_that_ran_out_is_taken_over(app: Flask, post: Post, ready: str, 
     lose = "UPDATE deliveries SET status = 'pending', lease_until = now() + interval '1 second' * :seconds"
     for seconds, mails in ((60, 1), (-1, 2)):
         with app.app_context():
-            db.session.execute(text("UPDATE delivery_recipients SET status = 'pending'"))
-            db.session.execute(text(lose), {"seconds": seconds})
-            db.session.commit()
+            sql("UPDATE delivery_recipients SET status = 'pending'")
+            sql(lose, seconds=seconds)
             for tenant_id, delivery_id in retry.due(100):
                 retry.retry(tenant_id, delivery_id)
         assert len(peer.mails) == mails
@@ -169,8 +163,7 @@ def test_who_lost_the_lease_does_not_overwrite_what_another_learned(
         monkeypatch.setattr(attempt, "submit", real)
         peer.script = {}
         with app.app_context():
-            db.session.execute(text("UPDATE deliveries SET lease_until = now()"))
-            db.session.commit()
+            sql("UPDATE deliveries SET lease_until = now()")
             for tenant_id, delivery_id in retry.due(10):
                 retry.retry(tenant_id, delivery_id)
         return result
@@ -186,8 +179,7 @@ def test_two_workers_send_one_mail(app: Flask, post: Post, ready: str, peer: Smt
     post()
     peer.script = {}
     with app.app_context():
-        db.session.execute(text("UPDATE deliveries SET next_attempt_at = now()"))
-        db.session.commit()
+        sql("UPDATE deliveries SET next_attempt_at = now()")
         ((tenant_id, delivery_id),) = retry.due(100)
     start = threading.Barrier(8)
 
@@ -253,8 +245,7 @@ def test_a_mail_that_was_not_sent_in_time_expires_with_the_last_reason(
     post()
     with app.app_context():
         assert endings.expire() == 0
-        db.session.execute(text("UPDATE deliveries SET expires_at = now()"))
-        db.session.commit()
+        sql("UPDATE deliveries SET expires_at = now()")
         assert retry.due(100) == []
         assert endings.expire() == 1
     assert rows(app) == [("expired", None, 1)]
@@ -269,11 +260,10 @@ def test_held_mail_expires_too_and_its_secrets_go(app: Flask, post: Post, ready:
     change(app, lambda tenant: mail_server_settings.remove(tenant.id))
     assert post("user.created", USER).json["status"] == "held"
     with app.app_context():
-        assert db.session.scalar(text("SELECT count(secrets_encrypted) FROM events")) == 1
-        db.session.execute(text("UPDATE deliveries SET expires_at = now()"))
-        db.session.commit()
+        assert sql("SELECT count(secrets_encrypted) FROM events")[0][0] == 1
+        sql("UPDATE deliveries SET expires_at = now()")
         assert endings.expire() == 2
-        assert db.session.scalar(text("SELECT count(secrets_encrypted) FROM events")) == 0
+        assert sql("SELECT count(secrets_encrypted) FROM events")[0][0] == 0
 
 
 def test_secrets_stay_while_one_of_two_mails_waits_for_recipients(
@@ -282,12 +272,12 @@ def test_secrets_stay_while_one_of_two_mails_waits_for_recipients(
     change(app, lambda tenant: recipients.replace(tenant, []))
     assert post("user.created", USER).json["status"] == "partial"
     with app.app_context():
-        assert db.session.scalar(text("SELECT count(secrets_encrypted) FROM events")) == 1
+        assert sql("SELECT count(secrets_encrypted) FROM events")[0][0] == 1
     change(app, lambda tenant: recipients.replace(tenant, PEOPLE))
     work()
     assert len(peer.mails) == 2
     with app.app_context():
-        assert db.session.scalar(text("SELECT count(secrets_encrypted) FROM events")) == 0
+        assert sql("SELECT count(secrets_encrypted) FROM events")[0][0] == 0
 
 
 def test_a_welcome_mail_that_is_tried_again_carries_a_fresh_token_and_the_old_one_dies(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import select, text
+from sqlalchemy import select
 
 from portal.database import enter_scope, every_tenant
 from portal.deliveries import mending, retry, storms
@@ -19,6 +19,7 @@ from portal.notifications import recipients, switches
 from portal.tenants import directory
 from tests.ready import PEOPLE, Post, entered
 from tests.smtp_peer import SmtpPeer, unstuffed
+from tests.sql import sql
 
 LIMIT = 10
 Lose = Callable[..., Any]
@@ -38,9 +39,8 @@ def lose(post: Post) -> Lose:
 def end_storms(app: Flask) -> int:
     """Let the time of all storms be over, let a worker look, and return how many digests it wrote."""
     with app.app_context():
-        db.session.execute(text("UPDATE storms SET started_at = started_at - interval '5 minutes', ends_at = now()"))
-        db.session.execute(text("UPDATE events SET received_at = received_at - interval '5 minutes'"))
-        db.session.commit()
+        sql("UPDATE storms SET started_at = started_at - interval '5 minutes', ends_at = now()")
+        sql("UPDATE events SET received_at = received_at - interval '5 minutes'")
         written = sum(storms.write_digest(*each) for each in storms.over())
         for tenant_id, delivery_id in retry.due(1000):
             retry.retry(tenant_id, delivery_id)
@@ -86,8 +86,7 @@ def test_a_digest_of_four_thousand_reads_well(app: Flask, lose: Lose, ready: str
         lose(number=number)
     with app.app_context():
         for statement in (MORE_HELD_EVENTS, THEIR_MAILS, "UPDATE storms SET events = 4000, held = 3990"):
-            db.session.execute(text(statement))
-        db.session.commit()
+            sql(statement)
     assert end_storms(app) == 1
     subject, body = last_words(peer)
     assert subject.startswith("4000 calls lost in queue Support")
@@ -184,6 +183,7 @@ def test_a_digest_of_a_switched_off_event_is_not_sent(app: Flask, lose: Lose, re
     with app.app_context():
         tenant = directory.find(ready)
         assert tenant is not None
+        enter_scope(tenant.id)
         switches.turn(tenant, ["queue.call_lost"], on=False)
     end_storms(app)
     assert len(peer.mails) == LIMIT

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import select, text
+from sqlalchemy import select
 from werkzeug.test import TestResponse
 
 from portal.database import every_tenant
@@ -24,6 +24,7 @@ from tests.pages import HTMX, csrf_token
 from tests.pages import post as post_form
 from tests.ready import PEOPLE, Post
 from tests.smtp_peer import Act, SmtpPeer
+from tests.sql import sql
 
 LOG = "/tenants/acme.example/deliveries"
 SEND_NOW, DISCARD, SEND_AGAIN = (f"{LOG}/{action}" for action in ("send-now", "discard", "send-again"))
@@ -53,8 +54,7 @@ def all_statuses(app: Flask) -> list[str]:
 
 def change(app: Flask, statement: str) -> None:
     with app.app_context():
-        db.session.execute(text(statement))
-        db.session.commit()
+        sql(statement)
 
 
 def do_all(app: Flask) -> None:

@@ -13,15 +13,14 @@ import zxingcpp
 from flask import Flask
 from flask.testing import FlaskClient
 from PIL import Image
-from sqlalchemy import text
 
 from portal.database import enter_scope
-from portal.extensions import db
 from portal.notifications import switches
 from portal.notifications.switches import Audience
 from portal.tenants import directory
 from tests.ready import PEOPLE, Post
 from tests.smtp_peer import SmtpPeer, unstuffed
+from tests.sql import sql
 
 USER = {
     "extension_number": "1001",
@@ -114,6 +113,7 @@ def test_nobody_stands_in_for_a_user_without_an_address(app: Flask, post: Post, 
     with app.app_context():
         tenant = directory.find(ready)
         assert tenant is not None
+        enter_scope(tenant.id)
         switches.choose_audience(tenant, "user.created", Audience.USER)
     answer = post("user.created", {"extension_number": "1001", "extension_password": "secret"})
     assert (answer.json["status"], answer.json["reason"]) == ("held", "no_recipients")
@@ -123,10 +123,10 @@ def test_nobody_stands_in_for_a_user_without_an_address(app: Flask, post: Post, 
 def dump(app: Flask) -> str:
     """Return every row of every table as text, as a thief of the database would read it."""
     with app.app_context():
-        tables = db.session.scalars(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")).all()
+        tables = [row[0] for row in sql("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")]
         rows: list[Any] = []
         for table in tables:
-            rows += db.session.scalars(text(f'SELECT t::text FROM "{table}" t'))
+            rows += [row[0] for row in sql(f'SELECT t::text FROM "{table}" t')]
         return "\n".join(str(row) for row in rows)
 
 
@@ -143,7 +143,7 @@ def test_a_secret_is_nowhere_in_the_database_or_the_log(
 
 def secrets_kept(app: Flask) -> bool:
     with app.app_context():
-        return db.session.scalar(text("SELECT secrets_encrypted IS NOT NULL FROM events")) is True
+        return sql("SELECT secrets_encrypted IS NOT NULL FROM events")[0][0] is True
 
 
 def test_secrets_are_kept_while_a_mail_needs_them_and_erased_when_none_does(
@@ -153,8 +153,7 @@ def test_secrets_are_kept_while_a_mail_needs_them_and_erased_when_none_does(
     post("user.created", USER)
     assert secrets_kept(app)
     with app.app_context():
-        db.session.execute(text("TRUNCATE events CASCADE"))
-        db.session.commit()
+        sql("TRUNCATE events CASCADE")
     peer.script = {}
     post("user.created", USER)
     assert not secrets_kept(app)

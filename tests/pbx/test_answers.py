@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 
 from portal.database import enter_scope, every_tenant
 from portal.deliveries.models import Delivery, DeliveryRecipient, RecordedEvent
@@ -22,6 +22,7 @@ from portal.pbx import keys
 from portal.tenants import directory
 from tests.ready import CALL_LOST, PEOPLE, Post, entered, read
 from tests.smtp_peer import Act, SmtpPeer, refusing_port
+from tests.sql import sql
 
 CALL = b'{"type": "queue.call_lost", "data": {"queue_number": "%s", "caller_number": "1"}}'
 SOON = Budget(connect=0.4, command=0.4, total=0.6, reply=0.4)
@@ -143,6 +144,7 @@ def test_a_switched_off_event_is_ignored(app: Flask, post: Post, ready: str, acm
     with app.app_context():
         tenant = directory.find(acme)
         assert tenant
+        enter_scope(tenant.id)
         switches.turn(tenant, ["queue.call_lost"], on=False)
     answer = post()
     assert (answer.status_code, answer.json["status"], answer.json["reason"]) == (200, "ignored", "switched_off")
@@ -167,9 +169,8 @@ def test_a_repeated_event_sends_no_second_mail(post: Post, ready: str, peer: Smt
 def test_a_repeated_event_is_told_what_is_true_now(app: Flask, post: Post, ready: str) -> None:
     post(id="same")
     with app.app_context():
-        db.session.execute(text("UPDATE delivery_recipients SET status = 'failed', code = 550"))
-        db.session.execute(text("UPDATE deliveries SET status = 'failed'"))
-        db.session.commit()
+        sql("UPDATE delivery_recipients SET status = 'failed', code = 550")
+        sql("UPDATE deliveries SET status = 'failed'")
     assert post(id="same").json["status"] == "failed"
 
 
@@ -199,11 +200,10 @@ def test_the_event_is_on_disk_before_the_first_byte_of_smtp(
     app: Flask, post: Post, ready: str, peer: SmtpPeer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[str, ...]] = []
-    states = text("SELECT d.status, r.status FROM deliveries d JOIN delivery_recipients r ON r.delivery_id = d.id")
+    states = "SELECT d.status, r.status FROM deliveries d JOIN delivery_recipients r ON r.delivery_id = d.id"
 
     def look(*arguments: Any, **named: Any) -> Any:
-        with db.engine.connect() as other:
-            seen.extend(tuple(row) for row in other.execute(states))
+        seen.extend(tuple(row) for row in sql(states))
         return real(*arguments, **named)
 
     real = sending.submit

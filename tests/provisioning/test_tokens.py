@@ -12,12 +12,13 @@ from flask import Flask
 from sqlalchemy import text
 
 from portal import crypto
-from portal.database import enter_scope
+from portal.database import enter_scope, owner_connection
 from portal.extensions import db
 from portal.provisioning import tokens
 from portal.provisioning.lines import Line
 from portal.provisioning.tokens import State
 from portal.tenants import directory
+from tests.sql import sql
 
 PASSWORD = "open sesame"
 LINE = Line.of(username="ann.lee", sip_domain="acme.example", password=PASSWORD, display_name="Ann Lee")
@@ -47,8 +48,8 @@ def issue(app: Flask, acme: str) -> Issue:
 
 def stored() -> str:
     """Return all that the database holds of tokens, bytes as Postgres writes them and as text."""
-    rows = db.session.execute(text("SELECT t::text, line_encrypted FROM provisioning_tokens t")).all()
-    return "\n".join(f"{row} {(sealed or b'').decode('latin-1')}" for row, sealed in rows)
+    rows = sql("SELECT t::text, line_encrypted FROM provisioning_tokens t")
+    return "\n".join(f"{row[0]} {(row[1] or b'').decode('latin-1')}" for row in rows)
 
 
 def test_the_first_gets_the_line_and_the_second_nothing(issue: Issue, context: Flask) -> None:
@@ -138,17 +139,17 @@ def test_of_many_at_once_one_gets_the_line(app: Flask, issue: Issue) -> None:
 def test_the_second_waits_for_the_firsts_commit(app: Flask, issue: Issue) -> None:
     token = issue()
     with app.app_context(), ThreadPoolExecutor(1) as thread:
-        db.session.execute(text("SELECT 1 FROM provisioning_tokens FOR UPDATE"))
 
         def spend() -> Line | State:
             with app.app_context():
                 return tokens.spend(token)
 
-        second = thread.submit(spend)
-        with pytest.raises(TimeoutError):
-            second.result(timeout=0.2)
-        db.session.execute(text("UPDATE provisioning_tokens SET spent_at = now(), line_encrypted = NULL"))
-        db.session.commit()
+        with owner_connection() as first:
+            first.execute(text("SELECT 1 FROM provisioning_tokens FOR UPDATE"))
+            second = thread.submit(spend)
+            with pytest.raises(TimeoutError):
+                second.result(timeout=0.2)
+            first.execute(text("UPDATE provisioning_tokens SET spent_at = now(), line_encrypted = NULL"))
         assert second.result(timeout=10) is State.SPENT
 
 
@@ -164,18 +165,12 @@ def test_the_database_holds_no_secret_in_clear(issue: Issue, context: Flask) -> 
 
 def test_a_spent_line_is_erased(issue: Issue, context: Flask) -> None:
     tokens.spend(issue())
-    assert db.session.execute(text("SELECT line_encrypted, spent_at IS NOT NULL FROM provisioning_tokens")).all() == [
-        (None, True)
-    ]
+    assert [*sql("SELECT line_encrypted, spent_at IS NOT NULL FROM provisioning_tokens")] == [(None, True)]
 
 
 def test_a_line_that_was_moved_to_another_tenant_does_not_open(issue: Issue, context: Flask, globex: str) -> None:
     token = issue()
-    db.session.execute(
-        text("UPDATE provisioning_tokens SET tenant_id = (SELECT id FROM tenants WHERE domain = :domain)"),
-        {"domain": globex},
-    )
-    db.session.commit()
+    sql("UPDATE provisioning_tokens SET tenant_id = (SELECT id FROM tenants WHERE domain = :domain)", domain=globex)
     with pytest.raises(crypto.UnreadableSecret):
         tokens.spend(token)
     assert tokens.look(token) is State.UNSPENT
@@ -184,7 +179,7 @@ def test_a_line_that_was_moved_to_another_tenant_does_not_open(issue: Issue, con
 def test_expired_lines_are_erased_and_others_kept(issue: Issue, context: Flask) -> None:
     expired, unspent = issue(-timedelta(seconds=1)), issue(audience="recipients")
     tokens.erase_expired()
-    kept = db.session.execute(text("SELECT count(line_encrypted), count(*) FROM provisioning_tokens")).one()
+    kept = sql("SELECT count(line_encrypted), count(*) FROM provisioning_tokens")[0]
     assert kept == (1, 2)
     assert tokens.look(expired) is State.EXPIRED
     assert tokens.spend(unspent) == LINE

@@ -14,7 +14,6 @@ import zxingcpp
 from flask import Flask
 from flask.testing import FlaskClient
 from PIL import Image
-from sqlalchemy import text
 from werkzeug.test import TestResponse
 
 from portal.database import enter_scope
@@ -24,6 +23,7 @@ from portal.provisioning.lines import Line
 from portal.provisioning.tokens import State
 from portal.tenants import directory
 from tests.provisioning.test_linphone import read
+from tests.sql import sql
 
 LINPHONE = {"X-Linphone-Provisioning": "1", "User-Agent": "LinphoneAndroid/6.0"}
 LINE = Line.of(username="1001", sip_domain="acme.example", password="open sesame", display_name="Ann Lee")
@@ -57,8 +57,7 @@ def state(app: Flask, token: str) -> State:
 def change(app: Flask, statement: str) -> None:
     """Run a statement on the database."""
     with app.app_context():
-        db.session.execute(text(statement))
-        db.session.commit()
+        sql(statement)
 
 
 def assert_private(answer: TestResponse) -> None:

@@ -1,0 +1,1 @@
+"""The attacks of strangers, tenants and thieves, carried out: each one fails."""

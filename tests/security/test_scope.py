@@ -1,0 +1,192 @@
+"""Row level security: with the tenant's scope forgotten, or another's in force, the rows are not there."""
+
+import asyncio
+import re
+from typing import Any
+
+import psycopg
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
+
+from portal import statements as portal_statements
+from portal.accounts import registration
+from portal.accounts.models import Account
+from portal.database import CONNECT_ARGS, ROLE, TenantOwned, enter_scope, every_tenant, owner_connection
+from portal.deliveries import jobs
+from portal.extensions import Base, db
+from portal.mail_servers import reminder
+from portal.tenants import directory
+from tests.noted import Statements, statements
+from tests.pages import PASSWORD
+from tests.ready import Post, key, peer, post, ready
+
+__all__ = ["key", "peer", "post", "ready", "statements"]
+
+OWNED = sorted(str(each.local_table) for each in Base.registry.mappers if issubclass(each.class_, TenantOwned))
+WELCOME = {"name": "Ann", "extension_number": "101", "extension_password": "s3cret", "sip_domain": "acme.example"}
+
+
+def count(table: str) -> int:
+    """Return how many rows of a table the session sees by a query that names no tenant."""
+    return int(db.session.execute(text(f"SELECT count(*) FROM {table}")).scalar_one())
+
+
+@pytest.fixture
+def filled(app: Flask, post: Post, ready: str, globex: str) -> tuple[int, int]:
+    """Acme, with a row in every table that belongs to tenants, and Globex, with none."""
+    assert post("user.created", {**WELCOME, "email": "ann@acme.example"}).status_code == 200
+    assert post().json["status"] == "sent"
+    with app.app_context():
+        acme, other = directory.find(ready), directory.find(globex)
+        assert acme is not None
+        assert other is not None
+        account = registration.add("admin@acme.example", PASSWORD, tenant_id=acme.id)
+        assert isinstance(account, Account)
+        enter_scope(acme.id)
+        reminder.dismiss(acme, account)
+        return acme.id, other.id
+
+
+def test_every_table_of_tenants_is_under_its_policy(context: Flask) -> None:
+    query = """
+        SELECT relname FROM pg_class JOIN pg_policies ON tablename = relname
+        WHERE relrowsecurity AND relforcerowsecurity AND policyname = 'tenant_in_scope' AND cmd = 'ALL'
+            AND permissive = 'PERMISSIVE' AND roles = '{public}'
+    """
+    assert sorted(db.session.scalars(text(query))) == OWNED
+    assert db.session.scalar(text("SELECT count(*) FROM pg_policies")) == len(OWNED)
+
+
+def test_the_applications_role_owns_nothing_and_may_not_much(context: Flask) -> None:
+    role = "SELECT rolsuper, rolbypassrls, rolcreaterole, rolcreatedb, rolcanlogin FROM pg_roles WHERE rolname = :role"
+    assert set(db.session.execute(text(role), {"role": ROLE}).one()) == {False}
+    owned = "SELECT count(*) FROM pg_class JOIN pg_roles ON pg_roles.oid = relowner WHERE rolname = :role"
+    assert db.session.scalar(text(owned), {"role": ROLE}) == 0
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TABLE mine (id int)",
+        "ALTER TABLE events DISABLE ROW LEVEL SECURITY",
+        "DROP POLICY tenant_in_scope ON events",
+        "TRUNCATE recipients",
+        "UPDATE alembic_version SET version_num = '0001'",
+        "CREATE OR REPLACE FUNCTION tenant_in_scope() RETURNS int RETURN 0",
+        "COPY (SELECT 1) TO PROGRAM 'true'",
+    ],
+)
+def test_the_applications_role_cannot_change_the_house(context: Flask, statement: str) -> None:
+    with pytest.raises(ProgrammingError, match=r"permission denied|must be owner"):
+        db.session.execute(text(statement))
+
+
+def test_web_statements_and_worker_run_as_that_role(context: Flask) -> None:
+    who = "SELECT current_user AS who"
+    assert db.session.scalar(text(who)) == ROLE
+    assert portal_statements.run(who, {}) == {"who": ROLE}
+    queue = jobs.queue(context)
+
+    async def of_the_worker() -> Any:
+        async with queue.open_async():
+            return await queue.connector.execute_query_one_async(who)
+
+    assert asyncio.run(of_the_worker()) == {"who": ROLE}
+
+
+@pytest.mark.parametrize("table", OWNED)
+def test_rows_are_seen_in_their_own_scope_only(filled: tuple[int, int], context: Flask, table: str) -> None:
+    acme, globex = filled
+    assert count(table) == 0
+    with every_tenant():
+        everything = count(table)
+    assert everything > 0
+    assert count(table) == 0
+    enter_scope(acme)
+    assert count(table) == everything
+    enter_scope(globex)
+    assert count(table) == 0
+    with pytest.raises(ZeroDivisionError), every_tenant():
+        raise ZeroDivisionError
+    assert count(table) == 0
+
+
+@pytest.mark.parametrize("table", OWNED)
+def test_rows_of_others_are_neither_changed_nor_deleted(filled: tuple[int, int], context: Flask, table: str) -> None:
+    enter_scope(filled[1])
+    for statement in (f"UPDATE {table} SET tenant_id = {filled[1]}", f"DELETE FROM {table}"):
+        assert db.session.execute(text(statement)).rowcount == 0  # type: ignore[attr-defined]
+
+
+def test_a_row_is_not_written_into_another_tenant(filled: tuple[int, int], context: Flask) -> None:
+    enter_scope(filled[1])
+    insert = text("INSERT INTO recipients (tenant_id, address) VALUES (:tenant, 'thief@globex.example')")
+    with pytest.raises(ProgrammingError, match="row-level security"):
+        db.session.execute(insert, {"tenant": filled[0]})
+    db.session.rollback()
+    db.session.execute(insert, {"tenant": filled[1]})
+    with pytest.raises(ProgrammingError, match="row-level security"):
+        db.session.execute(text(f"UPDATE recipients SET tenant_id = {filled[0]}"))
+
+
+def test_the_scope_ends_with_the_transaction(filled: tuple[int, int], context: Flask) -> None:
+    enter_scope(filled[0])
+    assert count("events") == 2
+    connection = db.session.connection().connection.driver_connection
+    db.session.commit()
+    assert isinstance(connection, psycopg.Connection)
+    assert connection.execute("SELECT count(*) FROM events").fetchone() == (0,)
+    connection.rollback()
+
+
+def test_statements_keep_no_scope_on_their_connections(filled: tuple[int, int], context: Flask) -> None:
+    events = "SELECT count(*) AS events, pg_backend_pid() AS pid FROM events"
+    enter_scope(filled[0])
+    first = portal_statements.run(events, {})
+    enter_scope(filled[1])
+    second = portal_statements.run(events, {})
+    assert first
+    assert first["events"] == 2
+    assert second == {"events": 0, "pid": first["pid"]}
+
+
+def test_no_statement_of_the_portal_finds_anything_with_the_scope_forgotten(
+    app: Flask,
+    admin: FlaskClient,
+    system: FlaskClient,
+    filled: tuple[int, int],
+    post: Post,
+    ready: str,
+    statements: Statements,
+) -> None:
+    statements.clear()
+    for browser in (admin, system):
+        for page in ("deliveries", "mail-server", "notifications", "keys"):
+            assert browser.get(f"/tenants/{ready}/{page}").status_code == 200
+        assert browser.get(f"/tenants/{ready}/notifications/queue.call_lost").status_code in {200, 404, 405}
+    post("user.created", {**WELCOME, "email": "ann@acme.example"})
+    post()
+    jobs.run(app, concurrency=2, wait=False)
+    of_tenants = re.compile(rf"\b({'|'.join(OWNED)})\b")
+    tried = {statement: values for statement, values in statements.items() if of_tenants.search(statement)}
+    assert len(tried) > 14
+    with app.app_context(), owner_connection() as owner:
+        address = owner.engine.url.render_as_string(hide_password=False).replace("+psycopg", "")
+    with psycopg.connect(address, **CONNECT_ARGS) as connection:
+        for statement, values in tried.items():
+            assert found(connection, statement, values) == 0, statement
+
+
+def found(connection: psycopg.Connection[Any], statement: str, values: Any) -> int | None:
+    """Return how many rows a statement finds or changes, and leave all as it was. What counts or writes finds none."""
+    try:
+        cursor = connection.execute(statement.encode(), values)
+        rows = cursor.fetchall() if cursor.description else []
+        return sum(any(value not in (None, 0, False) for value in row) for row in rows)
+    except psycopg.errors.InsufficientPrivilege as refused:  # an INSERT, which the policy keeps out
+        return 0 if "row-level security" in str(refused) else None
+    finally:
+        connection.rollback()
