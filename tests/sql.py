@@ -8,7 +8,7 @@ from sqlalchemy import Row, text
 from portal.database import owner_connection
 
 
-def sql(statement: str, **values: Any) -> Sequence[Row[Any]]:
+def sql(statement: str, **values: Any) -> Sequence[Row[*tuple[Any, ...]]]:
     """Return the rows of a statement, which is committed. Within an application context."""
     with owner_connection() as connection:
         result = connection.execute(text(statement), values)

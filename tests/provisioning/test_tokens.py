@@ -49,7 +49,7 @@ def issue(app: Flask, acme: str) -> Issue:
 def stored() -> str:
     """Return all that the database holds of tokens, bytes as Postgres writes them and as text."""
     rows = sql("SELECT t::text, line_encrypted FROM provisioning_tokens t")
-    return "\n".join(f"{row[0]} {(row[1] or b'').decode('latin-1')}" for row in rows)
+    return "\n".join(f"{row} {(sealed or b'').decode('latin-1')}" for row, sealed in rows)
 
 
 def test_the_first_gets_the_line_and_the_second_nothing(issue: Issue, context: Flask) -> None:
