@@ -22,6 +22,7 @@ from bench.product import PATH, Portal, prepared
 from portal import statements
 from portal.accounts import registration
 from portal.accounts.models import Account
+from portal.database import owner_connection
 from portal.deliveries import retry
 from portal.deliveries.jobs import MOST_AT_ONCE
 from portal.deliveries.log import PAGE
@@ -111,7 +112,7 @@ def _signed_in(app: Flask) -> FlaskClient:
 def _oldest_page(app: Flask) -> str:
     """Return the key before which the tenant has one page left."""
     query = text(f"SELECT id FROM events WHERE tenant_id = 1 ORDER BY id LIMIT 1 OFFSET {PAGE}")
-    with app.app_context(), db.engine.connect() as connection:
+    with app.app_context(), owner_connection() as connection:
         return str(connection.execute(query).scalar_one())
 
 

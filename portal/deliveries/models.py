@@ -24,6 +24,9 @@ from portal.database import TenantOwned
 from portal.deliveries.mail import Mail, NewMail, Recipient
 from portal.extensions import Base
 
+# Its time comes, or its lease runs out because a process died: a mail has one of both, or waits for nothing.
+DUE_AT = "least(lease_until, next_attempt_at)"
+WAITS = "(lease_until IS NOT NULL OR next_attempt_at IS NOT NULL)"
 # Something may still happen to a mail.
 STILL_OPEN = "(lease_until IS NOT NULL OR next_attempt_at IS NOT NULL OR reason IS NOT NULL)"
 
@@ -79,8 +82,7 @@ class Delivery(Mail, TenantOwned, Base):
         ),
         UniqueConstraint("tenant_id", "id"),
         Index("ix_deliveries_event_id", "event_id"),
-        Index("ix_deliveries_due", "next_attempt_at", postgresql_where=text("next_attempt_at IS NOT NULL")),
-        Index("ix_deliveries_leased", "lease_until", postgresql_where=text("lease_until IS NOT NULL")),
+        Index("ix_deliveries_due", text(DUE_AT), postgresql_where=text(WAITS)),
         Index("ix_deliveries_open", "expires_at", postgresql_where=text(STILL_OPEN)),
         Index(
             "ix_deliveries_attempted", "tenant_id", "attempted_at", postgresql_where=text("attempted_at IS NOT NULL")

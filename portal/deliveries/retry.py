@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy import ColumnElement, and_, func, select, text
 from sqlalchemy.orm import joinedload, selectinload
 
 from portal.database import enter_scope, every_tenant
 from portal.deliveries import circumstances
 from portal.deliveries.attempt import attempt
 from portal.deliveries.circumstances import Circumstances
-from portal.deliveries.models import Delivery, DeliveryRecipient, RecordedEvent
+from portal.deliveries.models import DUE_AT, WAITS, Delivery, DeliveryRecipient, RecordedEvent
 from portal.deliveries.prepare import prepare
 from portal.deliveries.reports import DeliveryReport
 from portal.deliveries.states import Status
@@ -50,8 +50,7 @@ def retry(tenant_id: int, delivery_id: UUID) -> DeliveryReport | None:
 
 
 def _is_due() -> ColumnElement[bool]:
-    now = func.now()
-    return and_(or_(Delivery.next_attempt_at <= now, Delivery.lease_until <= now), Delivery.expires_at > now)
+    return and_(text(WAITS), text(f"{DUE_AT} <= now()"), Delivery.expires_at > func.now())
 
 
 def _claim(delivery_id: UUID) -> Delivery | None:
