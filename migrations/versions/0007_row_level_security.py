@@ -22,7 +22,7 @@ TABLES = (
 
 
 def upgrade() -> None:
-    # A role is the server's, not the database's: it may be there already. Who made it has still to be let into it.
+    # A role is the server's, not the database's: it may be there already.
     op.execute("""
         DO $$ BEGIN
             IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'pbx_portal') THEN
@@ -31,11 +31,16 @@ def upgrade() -> None:
         EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
         END $$
     """)
+    # Where the owner is the application's login too, it has to be let in. Else it need not, and often may not.
     op.execute("""
         DO $$ BEGIN
             SET LOCAL ROLE pbx_portal;
             RESET ROLE;
-        EXCEPTION WHEN insufficient_privilege THEN GRANT pbx_portal TO CURRENT_USER;
+        EXCEPTION WHEN insufficient_privilege THEN
+            BEGIN
+                GRANT pbx_portal TO CURRENT_USER;
+            EXCEPTION WHEN insufficient_privilege THEN NULL;
+            END;
         END $$
     """)
     op.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO pbx_portal")

@@ -31,7 +31,7 @@ STOPS_WITHIN = 10  # seconds
 LOOKS_EVERY = 0.5  # seconds, for a process that ended by itself
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 WEB = shlex.split(
-    "granian --interface wsgi --workers 2 --blocking-threads 16 --http 1 --no-ws --log-level warning wsgi:app"
+    "granian --interface wsgi --workers 2 --blocking-threads 16 --http 1 --no-ws --log-level error wsgi:app"
 )
 WORKER = shlex.split("flask --app wsgi worker")
 

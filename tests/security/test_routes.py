@@ -1,12 +1,13 @@
 """The door: every route asks a stranger to sign in, except those that are public on purpose."""
 
 import re
+from uuid import UUID
 
 from flask import Flask
 from flask.testing import FlaskClient
 
 from portal.accounts.access import is_public
-from tests.pages import post
+from tests.pages import csrf_token, post
 
 # Each with the reason why a stranger is answered.
 PUBLIC = {
@@ -15,6 +16,13 @@ PUBLIC = {
     "webhook.receive_event",  # the key is the proof
     "webhook.openapi",  # tells nothing but the interface
 }
+
+
+def address(rule: str, domain: str) -> str:
+    """Return an address of the rule, in the tenant with this domain."""
+    path = re.sub(r"<[^>]*domain>", domain, rule)
+    path = re.sub(r"<uuid:[^>]*>", str(UUID(int=1)), re.sub(r"<int:[^>]*>", "1", path))
+    return re.sub(r"<[^>]*>", "queue.call_lost", path)
 
 
 def test_only_known_endpoints_are_public(app: Flask) -> None:
@@ -26,10 +34,8 @@ def test_every_other_route_sends_a_stranger_to_sign_in(app: Flask, client: Flask
     for rule in app.url_map.iter_rules():
         if is_public(app, rule.endpoint):
             continue
-        address = re.sub(r"<[^>]*domain>", "acme.example", rule.rule)
-        address = re.sub(r"<int:[^>]*>", "1", address)
-        address = re.sub(r"<[^>]*>", "queue.call_lost", address)
-        answer = client.get(address) if "GET" in (rule.methods or ()) else client.post(address)
+        path = address(rule.rule, "acme.example")
+        answer = client.get(path) if "GET" in (rule.methods or ()) else client.post(path)
         refused_for_its_token = answer.status_code == 400 and "GET" not in (rule.methods or ())
         to_the_door = answer.status_code == 302 and "/sign-in" in answer.headers["Location"]
         assert to_the_door or refused_for_its_token, f"{rule.rule}: {answer.status}"
@@ -38,10 +44,7 @@ def test_every_other_route_sends_a_stranger_to_sign_in(app: Flask, client: Flask
 def test_a_post_without_its_token_is_refused(admin: FlaskClient, acme: str, app: Flask) -> None:
     for rule in app.url_map.iter_rules():
         if "POST" in (rule.methods or ()) and rule.endpoint != "webhook.receive_event":
-            address = re.sub(r"<[^>]*domain>", acme, rule.rule)
-            address = re.sub(r"<int:[^>]*>", "1", address)
-            address = re.sub(r"<[^>]*>", "queue.call_lost", address)
-            assert admin.post(address).status_code == 400, rule.rule
+            assert admin.post(address(rule.rule, acme)).status_code == 400, rule.rule
 
 
 def test_a_stranger_whose_page_asks_for_a_fragment_loads_it_anew(client: FlaskClient, acme: str) -> None:
@@ -50,23 +53,37 @@ def test_a_stranger_whose_page_asks_for_a_fragment_loads_it_anew(client: FlaskCl
     assert not answer.data
 
 
-def test_a_tenants_pages_do_not_exist_for_the_administrator_of_another(
-    admin: FlaskClient, globex: str, app: Flask
+def test_nothing_of_a_tenant_exists_for_the_administrator_of_another(
+    admin: FlaskClient, acme: str, globex: str, app: Flask
 ) -> None:
+    token = csrf_token(admin.get(f"/tenants/{acme}/keys").get_data(as_text=True))
+    walked = [each for each in app.url_map.iter_rules() if "<domain>" in each.rule]
+    assert len(walked) > 10
+    for rule in walked:
+        for method in {"GET", "POST"} & (rule.methods or set()):
+            answers = [
+                admin.open(address(rule.rule, domain), method=method, data={"csrf_token": token}, follow_redirects=True)
+                for domain in (globex, "nobody.example")
+            ]
+            assert [each.status_code for each in answers] == [404, 404], f"{method} {rule.rule}"
+            theirs, nobodys = (each.get_data(as_text=True) for each in answers)
+            assert theirs.replace(globex, "nobody.example") == nobodys, f"{method} {rule.rule}"
+
+
+def test_nothing_of_the_system_exists_for_a_tenants_administrator(admin: FlaskClient, acme: str, app: Flask) -> None:
+    token = csrf_token(admin.get(f"/tenants/{acme}/keys").get_data(as_text=True))
     for rule in app.url_map.iter_rules():
-        if "<domain>" in rule.rule and "GET" in (rule.methods or ()):
-            theirs = admin.get(rule.rule.replace("<domain>", globex))
-            nobodys = admin.get(rule.rule.replace("<domain>", "nobody.example"))
-            if rule.rule == "/tenants/<domain>/":
-                theirs, nobodys = (admin.get(each.location) for each in (theirs, nobodys))
-            assert theirs.status_code == nobodys.status_code == 404, rule.rule
+        if rule.rule.startswith("/system"):
+            for method in {"GET", "POST"} & (rule.methods or set()):
+                answer = admin.open(address(rule.rule, acme), method=method, data={"csrf_token": token})
+                assert answer.status_code == 404, f"{method} {rule.rule}: {answer.status}"
 
 
 def test_control_characters_and_large_numbers_in_an_address_find_nothing(
     system: FlaskClient, admin: FlaskClient, acme: str
 ) -> None:
-    for address in ("/tenants/a%00b/deliveries", "/system/tenants/a%00b"):
-        assert system.get(address).status_code == 404
-    for address in ("/system/tenants?q=%00", "/system/tenants?after=%00"):
-        assert system.get(address).status_code == 200
+    for path in ("/tenants/a%00b/deliveries", "/system/tenants/a%00b"):
+        assert system.get(path).status_code == 404
+    for path in ("/system/tenants?q=%00", "/system/tenants?after=%00"):
+        assert system.get(path).status_code == 200
     assert post(admin, f"/tenants/{acme}/keys", f"/tenants/{acme}/keys/2147483648/revoke").status_code == 404
