@@ -57,6 +57,7 @@ def purge() -> int:
             db.session.commit()
             deleted, last = deleted + len(batch), batch[-1]
     tokens.erase_expired()
+    tokens.delete(before=_first_key(oldest))
     return deleted
 
 

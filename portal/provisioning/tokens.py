@@ -5,6 +5,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from sqlalchemy import Row, Select, select, update
+from sqlalchemy import delete as delete_from
 from uuid_utils.compat import uuid7
 
 from portal import crypto, statements
@@ -26,6 +27,7 @@ ISSUE = """
     VALUES (%(id)s, %(tenant_id)s, %(token_hash)s, %(address_of_record)s, %(event_id)s, %(audience)s,
         %(line_encrypted)s, %(expires_at)s)
 """
+BATCH = 1000
 _Found = Row[ProvisioningToken, Tenant]
 
 
@@ -98,6 +100,18 @@ def erase_expired() -> None:
     with every_tenant():
         db.session.execute(expired)
         db.session.commit()
+
+
+def delete(before: UUID) -> None:
+    """Delete the tokens with older keys that hand out nothing any more. Each batch is a transaction of its own."""
+    gone = (ProvisioningToken.id < before, ProvisioningToken.line_encrypted.is_(None))
+    batch = select(ProvisioningToken.id).where(*gone).order_by(ProvisioningToken.id).limit(BATCH)
+    deletion = delete_from(ProvisioningToken).where(ProvisioningToken.id.in_(batch.scalar_subquery()))
+    deleted = BATCH
+    with every_tenant():
+        while deleted == BATCH:
+            deleted = db.session.execute(deletion).rowcount  # type: ignore[attr-defined]
+            db.session.commit()
 
 
 def _with(token: str) -> Select[ProvisioningToken, Tenant]:

@@ -183,3 +183,15 @@ def test_expired_lines_are_erased_and_others_kept(issue: Issue, context: Flask) 
     assert kept == (1, 2)
     assert tokens.look(expired) is State.EXPIRED
     assert tokens.spend(unspent) == LINE
+
+
+def test_old_tokens_go_unless_they_are_still_good(issue: Issue, context: Flask) -> None:
+    spent = issue()
+    tokens.spend(spent)
+    expired, unspent = issue(-timedelta(seconds=1)), issue(audience="recipients")
+    tokens.erase_expired()
+    tokens.delete(before=UUID(int=0))
+    assert tokens.look(spent) is State.SPENT
+    tokens.delete(before=UUID(int=2**128 - 1))
+    assert [tokens.look(each) for each in (spent, expired)] == [State.UNKNOWN] * 2
+    assert tokens.spend(unspent) == LINE
