@@ -46,8 +46,8 @@ class Rejection:
 
     @property
     def for_owner(self) -> str:
-        """What the owner of the key reads: what was said. An id that the caller sent is not."""
-        if self.reason is Reason.CONFLICT:
+        """What the owner of the key reads beside the reason, without the id that the caller sent."""
+        if self.reason is Reason.CONFLICT or self.reason.words.told:
             return ""
         return " ".join([self.detail, *(f"{each.field}: {each.message}" for each in self.errors)])
 

@@ -28,8 +28,8 @@ WAIT = (429, 503)
 SIGNED = (
     "A key may require a signature beside itself, as Standard Webhooks has it: `webhook-signature` is `v1,` and the "
     "Base64 HMAC-SHA256 of `webhook-id`, a dot, `webhook-timestamp`, a dot and the body, byte for byte. The secret is "
-    "the Base64 behind `whsec_`. Several signatures may stand there, with a blank between them. An event without an `id` "
-    "takes the `webhook-id`."
+    "the Base64 behind `whsec_`. Several signatures may stand there, with a blank between them. An event without "
+    "an `id` takes the `webhook-id`."
 )
 
 

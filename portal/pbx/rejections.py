@@ -69,7 +69,7 @@ def note(fold: Fold, address: str | None, detail: str) -> None:
     """Count a rejected call, with what was said to it. A database that does not answer changes nothing about that."""
     count = _tally.due(fold)
     if count:
-        values = fold._asdict() | {"count": count, "address": address, "detail": detail[:LONGEST_DETAIL]}
+        values = fold._asdict() | {"count": count, "address": address, "detail": detail[:LONGEST_DETAIL] or None}
         with suppress(*DATABASE_FAULTS), every_tenant():  # it may be the system's
             statements.run(NOTE, values)
 
