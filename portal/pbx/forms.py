@@ -48,12 +48,7 @@ class KeyForm(PortalForm):
 class OverlapForm(PortalForm):
     """How long the old one works beside the new one."""
 
-    hours = SelectField(choices=list(OVERLAPS.items()), default="24", validate_choice=False)
-
-    def validate_hours(self, field: SelectField) -> None:
-        """Refuse what is not in the list."""
-        if field.data not in OVERLAPS:
-            raise ValidationError(f"Send one of these: {', '.join(OVERLAPS)}.")
+    hours = SelectField(choices=list(OVERLAPS), invalid_choice_message=f"Send one of these: {', '.join(OVERLAPS)}.")
 
     @property
     def overlap(self) -> timedelta:

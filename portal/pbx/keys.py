@@ -93,7 +93,9 @@ def issue(tenant: Tenant | None, name: str = "PBX", last_day: date | None = None
         expires_at=_end_of(last_day, tenant),
         signing_secret_encrypted=sealed(signing_secret, owner_id) if signed else None,
     )
-    return IssuedKey(row, _add(row), signing_secret)
+    secret = _new_secret(row)
+    _save(row)
+    return IssuedKey(row, secret, signing_secret)
 
 
 def rotate(tenant: Tenant | None, key: PbxKey, overlap: timedelta, last_day: date | None = None) -> IssuedKey | Refusal:
@@ -110,7 +112,9 @@ def rotate(tenant: Tenant | None, key: PbxKey, overlap: timedelta, last_day: dat
     )
     end = datetime.now(UTC) + overlap
     key.expires_at = min(key.expires_at or end, end)
-    return IssuedKey(successor, _add(successor))
+    secret = _new_secret(successor)
+    _save(key, successor)
+    return IssuedKey(successor, secret)
 
 
 def renew_secret(key: PbxKey, overlap: timedelta) -> IssuedKey | Refusal:
@@ -122,16 +126,14 @@ def renew_secret(key: PbxKey, overlap: timedelta) -> IssuedKey | Refusal:
     secret = signatures.new_secret()
     key.previous_secret_encrypted, key.previous_secret_until = key.signing_secret_encrypted, datetime.now(UTC) + overlap
     key.signing_secret_encrypted = sealed(secret, key.tenant_id)
-    with every_tenant():
-        db.session.commit()
+    _save(key)
     return IssuedKey(key, signing_secret=secret)
 
 
 def revoke(key: PbxKey) -> None:
     """Refuse the key from now on."""
     key.revoked_at = key.revoked_at or datetime.now(UTC)
-    with every_tenant():
-        db.session.commit()
+    _save(key)
 
 
 def find(secret: str, event: Event | Problem | None = None) -> Caller | DeadKey | None:
@@ -185,11 +187,13 @@ def _end_of(day: date | None, tenant: Tenant | None) -> datetime | None:
     return datetime.combine(day, time.max, ZoneInfo(tenant.time_zone if tenant else "UTC")) if day else None
 
 
-def _add(row: PbxKey) -> str:
-    """Save the row of a new key, with what else changed, and return its secret."""
+def _new_secret(row: PbxKey) -> str:
     secret = PREFIX + new_token()
     row.key_hash, row.prefix = hash_token(secret), secret[:SHOWN]
-    with every_tenant():
-        db.session.add(row)
-        db.session.commit()
     return secret
+
+
+def _save(*rows: PbxKey) -> None:
+    with every_tenant():  # they may be the system's
+        db.session.add_all(rows)
+        db.session.commit()
