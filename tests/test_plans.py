@@ -72,6 +72,12 @@ def test_a_tenants_pages(
     find_by_index()
 
 
+def test_the_systems_keys(system: FlaskClient, statements: Statements, find_by_index: Check) -> None:
+    statements.clear()
+    assert system.get("/system/keys").status_code == 200
+    find_by_index()
+
+
 @pytest.mark.parametrize("query", ["", "?q=acme", "?after=a", "?q=acme&after=a"])
 def test_the_tenants(system: FlaskClient, acme: str, query: str, statements: Statements, find_by_index: Check) -> None:
     statements.clear()
