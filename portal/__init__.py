@@ -20,6 +20,7 @@ from portal.mail_servers import sending
 from portal.mail_servers import views as mail_servers_views
 from portal.mail_servers.account_mail import AccountMail
 from portal.notifications import views as notifications_views
+from portal.pbx import rejections
 from portal.pbx import views as pbx_views
 from portal.provisioning import views as provisioning_views
 from portal.tenants import views as tenants_views
@@ -30,8 +31,7 @@ BLUEPRINTS = (
     *mail_servers_views.BLUEPRINTS,
     *notifications_views.BLUEPRINTS,
     deliveries_views.blueprint,
-    pbx_views.blueprint,
-    pbx_views.webhook,
+    *pbx_views.BLUEPRINTS,
     provisioning_views.blueprint,
 )
 CONTENT_SECURITY_POLICY = {
@@ -119,5 +119,6 @@ def _bind_extensions(app: Flask, settings: Settings) -> None:
     accounts_security.init_app(app, settings, AccountMail)
     accounts_views.init_app(app)
     mending.init_app()
+    rejections.init_app()
     ui.init_app(app)
     cli.init_app(app)

@@ -10,7 +10,7 @@ from flask.cli import AppGroup, with_appcontext
 
 from portal import config
 from portal.accounts import registration
-from portal.database import DATABASE_FAULTS, enter_scope, every_tenant
+from portal.database import DATABASE_FAULTS, enter_scope
 from portal.deliveries import jobs
 from portal.errors import Refusal
 from portal.forms import PortalForm
@@ -20,6 +20,8 @@ from portal.notifications import recipients as recipient_list
 from portal.notifications import switches
 from portal.notifications.kinds import KINDS
 from portal.pbx import keys as pbx_keys
+from portal.pbx.forms import OVERLAPS, KeyForm, OverlapForm, RotationForm
+from portal.pbx.models import PbxKey
 from portal.tenants import directory
 from portal.tenants.forms import TenantForm
 from portal.tenants.models import Tenant
@@ -48,6 +50,15 @@ keys = OneLine("keys", help="Keys with which a PBX reports events.")
 mail_server = OneLine("mail-server", help="The system's mail server and those of tenants.")
 recipients = OneLine("recipients", help='The "Emails of Recipients" of a tenant.')
 notifications = OneLine("notifications", help="Which events send mail.")
+
+
+OVERLAP = click.option(
+    "--hours",
+    type=click.Choice(list(OVERLAPS)),
+    default="24",
+    show_default=True,
+    help="How long the old one works beside the new one.",
+)
 
 
 @click.command("worker")
@@ -94,26 +105,53 @@ def add_tenant(name: str, domain: str, time_zone: str) -> None:
 @keys.command("issue")
 @click.option("--tenant", metavar="DOMAIN", help="For the events of this tenant.")
 @click.option("--system", is_flag=True, help="For the events of all tenants.")
-def issue_key(tenant: str | None, system: bool) -> None:
-    """Print a new key, alone, once."""
-    click.echo(pbx_keys.issue(_owner(tenant, system)).secret)
+@click.option("--name", default="PBX", show_default=True, help="Which PBX has it.")
+@click.option("--expires", metavar="DAY", help="The last day, like 2027-01-31.")
+@click.option("--signed", is_flag=True, help="Accept signed calls only.")
+def issue_key(tenant: str | None, system: bool, name: str, expires: str | None, signed: bool) -> None:
+    """Print a new key, alone, once. Its signing secret, where it has one, stands in the second line."""
+    owner = _owner(tenant, system)
+    form = _checked(KeyForm.from_values({"name": name, "last_day": expires}))
+    _print_secrets(pbx_keys.issue(owner, form.name.data, form.last_day.data, signed=signed))
+
+
+@keys.command("rotate")
+@click.argument("key_id", metavar="ID", type=int)
+@OVERLAP
+@click.option("--expires", metavar="DAY", help="The last day of the new key.")
+def rotate_key(key_id: int, hours: str, expires: str | None) -> None:
+    """Print a key's successor, alone, once. The key works for some hours beside it."""
+    key, owner = _key(key_id)
+    form = _checked(RotationForm.from_values({"hours": hours, "last_day": expires}))
+    _print_secrets(_done(pbx_keys.rotate(owner, key, form.overlap, form.last_day.data)))
+
+
+@keys.command("renew-secret")
+@click.argument("key_id", metavar="ID", type=int)
+@OVERLAP
+def renew_secret(key_id: int, hours: str) -> None:
+    """Print a key's new signing secret, alone, once. The one before it counts for some hours beside it."""
+    key, _ = _key(key_id)
+    form = _checked(OverlapForm.from_values({"hours": hours}))
+    _print_secrets(_done(pbx_keys.renew_secret(key, form.overlap)))
 
 
 @keys.command("list")
 def list_keys() -> None:
-    """List the keys: number, beginning, owner, state."""
-    for key, domain in pbx_keys.every_key():
+    """List the keys: number, beginning, owner, name, state, last use."""
+    for key, owner in pbx_keys.every_key():
         used = f"last used {key.last_used_at:%Y-%m-%d %H:%M} UTC" if key.last_used_at else "never used"
-        state = f"revoked {key.revoked_at:%Y-%m-%d}" if key.revoked_at else used
-        click.echo(f"{key.id}\t{key.prefix}…\t{domain or 'system'}\t{state}")
+        end = key.revoked_at or key.expires_at
+        state = f"{key.state} {end:%Y-%m-%d}" if end else key.state
+        click.echo(f"{key.id}\t{key.prefix}…\t{owner.domain if owner else 'system'}\t{key.name}\t{state}\t{used}")
 
 
 @keys.command("revoke")
 @click.argument("key_id", metavar="ID", type=int)
 def revoke_key(key_id: int) -> None:
     """Refuse a key from now on."""
-    with every_tenant():
-        key = _done(pbx_keys.revoke(key_id))
+    key, _ = _key(key_id)
+    pbx_keys.revoke(key)
     click.echo(f"Key {key.id} ({key.prefix}…) is revoked.")
 
 
@@ -189,6 +227,16 @@ def _tenant(domain: str) -> Tenant:
         _fail(f"There is no tenant with the domain {domain}.")
     enter_scope(tenant.id)
     return tenant
+
+
+def _key(key_id: int) -> tuple[PbxKey, Tenant | None]:
+    found = [(key, owner) for key, owner in pbx_keys.every_key() if key.id == key_id]
+    return found[0] if found else _fail("There is no key with this number.")
+
+
+def _print_secrets(issued: pbx_keys.IssuedKey) -> None:
+    for secret in filter(None, (issued.secret, issued.signing_secret)):
+        click.echo(secret)
 
 
 def _owner(tenant: str | None, system: bool) -> Tenant | None:

@@ -13,3 +13,6 @@ def mend(tenant_id: int | None, *, server_changed: bool = False) -> None:
     Where the mail server itself changed, mail that waits for its next attempt may go on too.
     """
     mended.send(tenant_id, server_changed=server_changed)
+
+
+purging = _signals.signal("purging", doc="It is time to delete what is too old. Who hears it commits.")

@@ -17,6 +17,7 @@ from portal.accounts import registration
 from portal.config import ROOT, Settings
 from portal.database import embedded_url, owner_connection
 from portal.extensions import Base, db
+from portal.pbx import rejections
 from portal.tenants import directory
 from tests.pages import PASSWORD, csrf_token
 
@@ -73,8 +74,9 @@ def built_app(settings: Settings) -> Iterator[Flask]:
 
 
 @pytest.fixture
-def app(built_app: Flask) -> Iterator[Flask]:
+def app(built_app: Flask, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
     """The portal with an empty database, outside of any context: each request and each `with` has its own session."""
+    monkeypatch.setattr(rejections, "_tally", rejections.Tally("1000 per minute", "1000 per minute"))
     yield built_app
     tables = ", ".join([*(table.name for table in Base.metadata.sorted_tables), *JOB_TABLES])
     with built_app.app_context(), owner_connection() as connection:

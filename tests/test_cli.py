@@ -8,7 +8,7 @@ from flask import Flask
 
 from portal import create_app
 from portal.config import Settings
-from portal.database import enter_scope, every_tenant
+from portal.database import enter_scope
 from portal.mail_servers.selection import in_force, of_owner
 from portal.notifications import recipients, switches
 from portal.notifications.kinds import KINDS
@@ -67,14 +67,32 @@ def test_a_key_is_printed_alone_and_works_until_it_is_revoked(app: Flask, run: R
     secret = run("keys issue --tenant acme.example").output
     assert secret.endswith("\n")
     with app.app_context():
-        assert keys.find(secret.strip()) is not None
+        assert isinstance(keys.find(secret.strip()), keys.Caller)
     listed = run("keys list").output
     assert "acme.example" in listed
     assert secret.strip() not in listed
     assert run("keys revoke 1").exit_code == 0
-    with app.app_context(), every_tenant():
-        assert keys.find(secret.strip()) is None
+    with app.app_context():
+        assert isinstance(keys.find(secret.strip()), keys.DeadKey)
     assert "revoked" in run("keys list").output
+
+
+def test_a_key_is_named_signed_rotated_and_ends(app: Flask, run: Run, acme: str) -> None:
+    line = "keys issue --tenant acme.example --expires 2090-01-31 --signed --name"
+    key, secret = run(line, "Main PBX").output.split()
+    assert (key[:4], secret[:6]) == ("pbx_", "whsec_")
+    assert "acme.example\tMain PBX\tunused 2090-01-31\tnever used" in run("keys list").output
+    successor = run("keys rotate 1 --hours 1 --expires 2091-01-31").output.strip()
+    renewed = run("keys renew-secret 2").output.strip()
+    listed = run("keys list").output
+    assert listed.count("Main PBX") == 2
+    assert "expiring" in listed
+    assert not {key, secret, successor, renewed} & set(listed.split())
+    with app.app_context():
+        found = keys.find(successor)
+        assert isinstance(found, keys.Caller)
+        assert found.secrets == (renewed, secret)
+        assert isinstance(keys.find(key), keys.Caller)
 
 
 def test_a_system_key_belongs_to_the_system(run: Run) -> None:
@@ -94,6 +112,11 @@ def test_a_system_key_belongs_to_the_system(run: Run) -> None:
         ("accounts add nonsense --system-admin", "not an e-mail address"),
         ("keys issue", "--system"),
         ("keys issue --system --tenant acme.example", "--system"),
+        ("keys issue --system --expires yesterday", "2027-01-31"),
+        ("keys issue --system --expires 2020-01-01", "is over"),
+        ("keys rotate 7", "no key"),
+        ("keys rotate 7 --hours 5", "24"),
+        ("keys renew-secret 7", "no key"),
         ("keys revoke 7", "no key"),
         ("keys revoke seven", "seven"),
         (f"mail-server set --system {SERVER.replace('587', '70000')}", "65535"),

@@ -12,6 +12,7 @@ from portal.deliveries.models import STILL_OPEN, Delivery, RecordedEvent
 from portal.deliveries.states import OPEN, Status, sum_up
 from portal.extensions import db
 from portal.provisioning import tokens
+from portal.signals import purging
 
 BATCH = 1000
 
@@ -58,6 +59,7 @@ def purge() -> int:
             deleted, last = deleted + len(batch), batch[-1]
     tokens.erase_expired()
     tokens.delete(before=_first_key(oldest))
+    purging.send()
     return deleted
 
 

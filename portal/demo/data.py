@@ -101,9 +101,9 @@ def _follow_catcher(port: int) -> None:
 
 def _working_key(kept: str | None) -> str | None:
     tenant = directory.find(DOMAIN)
-    if tenant is None or (kept and keys.find(kept)):
+    if tenant is None or (kept and isinstance(keys.find(kept), keys.Caller)):
         return kept if tenant else None
-    return keys.issue(tenant).secret
+    return keys.issue(tenant, "Demo PBX").secret
 
 
 def _accounts() -> list[Account]:

@@ -38,6 +38,8 @@ class ProblemKind(StrEnum):
     """What is wrong with a request's body."""
 
     MALFORMED = "malformed"
+    TOO_LARGE = "too_large"
+    MEDIA_TYPE = "media_type"
     INVALID = "invalid"
 
 
@@ -51,16 +53,12 @@ class FieldError:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a body is no event. `errors` are there where it is invalid."""
+    """Why a body is no event. `errors` are there where it is invalid, `event_type` where it names a known one."""
 
     kind: ProblemKind
     detail: str
     errors: tuple[FieldError, ...] = ()
-
-    @property
-    def status(self) -> int:
-        """The HTTP status that says the same."""
-        return 400 if self.kind is ProblemKind.MALFORMED else 422
+    event_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +127,8 @@ def parse(body: bytes, now: datetime | None = None) -> Event | Problem:
         canonical = _canonical(envelope, data)
         return Event(envelope.id, kind, envelope.tenant, envelope.time or now, data, canonical)
     errors = tuple(error for each in (envelope, data) if isinstance(each, tuple) for error in each)
-    return Problem(ProblemKind.INVALID, "The event has fields that are missing or wrong.", errors)
+    detail = "The event has fields that are missing or wrong."
+    return Problem(ProblemKind.INVALID, detail, errors, kind.type if kind else None)
 
 
 def _document(body: bytes) -> dict[str, Any] | Problem:

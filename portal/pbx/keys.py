@@ -1,8 +1,10 @@
-"""The keys of PBXs: issuing, finding, revoking. A key is shown once, then only its hash is known."""
+"""The keys of PBXs: issuing, finding, rotating, revoking. A key is shown once, then only its hash is known."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import select
 
@@ -14,88 +16,184 @@ from portal.deliveries.circumstances import Circumstances
 from portal.errors import Refusal
 from portal.extensions import db
 from portal.notifications.events import Event, Problem
-from portal.pbx.models import PbxKey
+from portal.pbx import signatures
+from portal.pbx.models import PbxKey, opened, sealed
+from portal.pbx.reasons import Reason
 from portal.tenants.models import Tenant
 
 PREFIX = "pbx_"
 SHOWN = len(PREFIX) + 6  # characters that tell keys apart without giving them away
 LARGEST_ID = 2**31 - 1
+MOST_LISTED = 100
 USE_NOTED_EVERY = timedelta(minutes=1)
+NOT_LIVE = Refusal("id", "This key is not live any more. Issue a new one.")
 
 
 # The key, the tenant that it belongs to or that the event names, and what decides about the event: one round trip.
 FIND = f"""
-    SELECT key.id AS key_id, key.last_used_at, {circumstances.COLUMNS}
+    SELECT key.id AS key_id, key.tenant_id AS owner_id, key.last_used_at, key.revoked_at IS NOT NULL AS is_revoked,
+        coalesce(key.expires_at <= now(), false) AS is_expired, key.signing_secret_encrypted AS signing_secret,
+        CASE WHEN key.previous_secret_until > now() THEN key.previous_secret_encrypted END AS previous_secret,
+        {circumstances.COLUMNS}
     FROM pbx_keys AS key
     LEFT JOIN tenants AS tenant
         ON tenant.id = coalesce(key.tenant_id, (SELECT id FROM tenants WHERE domain = %(domain)s))
     {circumstances.JOINS}
-    WHERE key.key_hash = %(hash)s AND key.revoked_at IS NULL
+    WHERE key.key_hash = %(hash)s
 """  # noqa: S608 (nothing of it comes from outside)
+NOTE_USE = "UPDATE pbx_keys SET last_used_at = now(), last_used_from = %(address)s WHERE id = %(id)s"
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A PBX, known by its key, and the circumstances of its event: None where the event belongs to no tenant."""
+    """A PBX, known by its key, and the circumstances of its event: None where the event belongs to no tenant.
+
+    Where there are signing secrets, one of them has to have signed the call.
+    """
 
     key_id: int
+    owner_id: int | None
     last_used_at: datetime | None
+    secrets: tuple[str, ...] = field(repr=False)
     circumstances: Circumstances | None
 
 
 @dataclass(frozen=True, slots=True)
+class DeadKey:
+    """A key of the portal that is not accepted any more."""
+
+    key_id: int
+    owner_id: int | None
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
 class IssuedKey:
-    """A new key: its row, and the secret itself, which is nowhere else."""
+    """A new key, a new signing secret, or both: the row, and the secrets themselves, which are nowhere else."""
 
     row: PbxKey
-    secret: str
+    secret: str = field(default="", repr=False)
+    signing_secret: str = field(default="", repr=False)
 
 
-def issue(tenant: Tenant | None) -> IssuedKey:
-    """Return a new key that reports events of the tenant, or of every tenant for None."""
-    secret = PREFIX + new_token()
-    row = PbxKey(tenant_id=tenant.id if tenant else None, key_hash=hash_token(secret), prefix=secret[:SHOWN])
-    with every_tenant():
-        db.session.add(row)
-        db.session.commit()
-    return IssuedKey(row, secret)
+def issue(tenant: Tenant | None, name: str = "PBX", last_day: date | None = None, *, signed: bool = False) -> IssuedKey:
+    """Return a new key that reports events of the tenant, or of every tenant for None.
+
+    Args:
+        tenant: whose events.
+        name: which PBX has it.
+        last_day: in the tenant's time zone, UTC for the system; the key is refused from the next day on.
+        signed: whether it accepts signed calls only.
+    """
+    owner_id = tenant.id if tenant else None
+    signing_secret = signatures.new_secret() if signed else ""
+    row = PbxKey(
+        tenant_id=owner_id,
+        name=name,
+        expires_at=_end_of(last_day, tenant),
+        signing_secret_encrypted=sealed(signing_secret, owner_id) if signed else None,
+    )
+    secret = _new_secret(row)
+    _save(row)
+    return IssuedKey(row, secret, signing_secret)
 
 
-def find(secret: str, event: Event | Problem | None = None) -> Caller | None:
-    """Return who calls with this secret to report the event, None where no live key has it.
+def rotate(tenant: Tenant | None, key: PbxKey, overlap: timedelta, last_day: date | None = None) -> IssuedKey | Refusal:
+    """Return a successor with the same name and signing secrets. The key itself lives on for the overlap only."""
+    if not key.is_live:
+        return NOT_LIVE
+    successor = PbxKey(
+        tenant_id=key.tenant_id,
+        name=key.name,
+        expires_at=_end_of(last_day, tenant),
+        signing_secret_encrypted=key.signing_secret_encrypted,
+        previous_secret_encrypted=key.previous_secret_encrypted,
+        previous_secret_until=key.previous_secret_until,
+    )
+    end = datetime.now(UTC) + overlap
+    key.expires_at = min(key.expires_at or end, end)
+    secret = _new_secret(successor)
+    _save(key, successor)
+    return IssuedKey(successor, secret)
+
+
+def renew_secret(key: PbxKey, overlap: timedelta) -> IssuedKey | Refusal:
+    """Return the key with a new signing secret. The one before it counts too for the overlap; older ones do not."""
+    if not key.is_live:
+        return NOT_LIVE
+    if key.signing_secret_encrypted is None:
+        return Refusal("id", "This key requires no signature. Issue a new one that does.")
+    secret = signatures.new_secret()
+    key.previous_secret_encrypted, key.previous_secret_until = key.signing_secret_encrypted, datetime.now(UTC) + overlap
+    key.signing_secret_encrypted = sealed(secret, key.tenant_id)
+    _save(key)
+    return IssuedKey(key, signing_secret=secret)
+
+
+def revoke(key: PbxKey) -> None:
+    """Refuse the key from now on."""
+    key.revoked_at = key.revoked_at or datetime.now(UTC)
+    _save(key)
+
+
+def find(secret: str, event: Event | Problem | None = None) -> Caller | DeadKey | None:
+    """Return who calls with this secret to report the event, None where the portal never issued it.
 
     The comparison is of hashes by the database's index: it tells no time.
     """
     domain, kind = (event.tenant, event.kind.type) if isinstance(event, Event) else (None, None)
     with every_tenant():
         row = statements.run(FIND, {"hash": hash_token(secret), "domain": domain, "event_type": kind})
-    return Caller(row["key_id"], row["last_used_at"], circumstances.of_row(row)) if row else None
+    if row is None:
+        return None
+    key_id, owner_id = row["key_id"], row["owner_id"]
+    if row["is_revoked"] or row["is_expired"]:
+        return DeadKey(key_id, owner_id, Reason.REVOKED_KEY if row["is_revoked"] else Reason.EXPIRED_KEY)
+    stored = [each for each in (row["signing_secret"], row["previous_secret"]) if each]
+    secrets = tuple(opened(each, owner_id) for each in stored)
+    return Caller(key_id, owner_id, row["last_used_at"], secrets, circumstances.of_row(row))
 
 
-def note_use(caller: Caller) -> None:
-    """Remember that the key was used, to the minute."""
+def note_use(caller: Caller, address: str | None) -> None:
+    """Remember that the key was used, to the minute, and from where."""
     if caller.last_used_at is None or datetime.now(UTC) - caller.last_used_at > USE_NOTED_EVERY:
         with every_tenant():  # the key may be the system's
-            statements.run("UPDATE pbx_keys SET last_used_at = now() WHERE id = %(id)s", {"id": caller.key_id})
+            statements.run(NOTE_USE, {"id": caller.key_id, "address": address})
 
 
-def of_tenant(tenant: Tenant) -> Sequence[PbxKey]:
-    """Return the tenant's keys, the newest first."""
-    return db.session.scalars(select(PbxKey).where(PbxKey.tenant_id == tenant.id).order_by(PbxKey.id.desc())).all()
+def of_owner(owner: Tenant | None) -> Sequence[PbxKey]:
+    """Return the newest keys of the tenant in scope, or of the system for None, those that are revoked last."""
+    query = select(PbxKey).where(PbxKey.tenant_id == (owner.id if owner else None))
+    with nullcontext() if owner else every_tenant():
+        order = (PbxKey.revoked_at.is_not(None), PbxKey.id.desc())
+        return db.session.scalars(query.order_by(*order).limit(MOST_LISTED)).all()
 
 
-def every_key() -> Sequence[tuple[PbxKey, str | None]]:
-    """Return all keys with their tenants' domains, None for the system's."""
-    query = select(PbxKey, Tenant.domain).outerjoin(Tenant, Tenant.id == PbxKey.tenant_id).order_by(PbxKey.id)
+def one_of_owner(owner: Tenant | None, key_id: int) -> PbxKey | None:
+    """Return a key of the tenant in scope, or of the system for None."""
+    query = select(PbxKey).where(PbxKey.tenant_id == (owner.id if owner else None), PbxKey.id == key_id)
+    with nullcontext() if owner else every_tenant():
+        return db.session.scalar(query) if key_id <= LARGEST_ID else None
+
+
+def every_key() -> Sequence[tuple[PbxKey, Tenant | None]]:
+    """Return all keys with their tenants, None for the system's."""
+    query = select(PbxKey, Tenant).outerjoin(Tenant, Tenant.id == PbxKey.tenant_id).order_by(PbxKey.id)
     with every_tenant():
-        return [(key, domain) for key, domain in db.session.execute(query)]
+        return [(key, owner) for key, owner in db.session.execute(query)]
 
 
-def revoke(key_id: int) -> PbxKey | Refusal:
-    """Return the key, which is refused from now on. In a tenant's scope only its own keys are found."""
-    key = db.session.scalar(select(PbxKey).where(PbxKey.id == key_id)) if key_id <= LARGEST_ID else None
-    if key is None:
-        return Refusal("id", "There is no key with this number.")
-    key.revoked_at = key.revoked_at or datetime.now(UTC)
-    db.session.commit()
-    return key
+def _end_of(day: date | None, tenant: Tenant | None) -> datetime | None:
+    return datetime.combine(day, time.max, ZoneInfo(tenant.time_zone if tenant else "UTC")) if day else None
+
+
+def _new_secret(row: PbxKey) -> str:
+    secret = PREFIX + new_token()
+    row.key_hash, row.prefix = hash_token(secret), secret[:SHOWN]
+    return secret
+
+
+def _save(*rows: PbxKey) -> None:
+    with every_tenant():  # they may be the system's
+        db.session.add_all(rows)
+        db.session.commit()

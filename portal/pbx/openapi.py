@@ -12,7 +12,10 @@ REPORT = TypeAdapter(EventReport)
 MEDIA_TYPES = ("application/json", "application/cloudevents+json")
 PROBLEMS = {
     400: ("Not an event", "The body is not JSON."),
-    401: ("No valid key", "The key is missing, unknown or revoked."),
+    401: (
+        "Not authenticated",
+        "The key is missing, unknown, expired or revoked, or the signature that it requires is missing, wrong or late.",
+    ),
     403: ("Not your tenant", "The key belongs to another tenant."),
     409: ("Another event with this id", "The tenant has an event with the same id and other content."),
     413: ("Too large", "The body is larger than the portal takes."),
@@ -22,6 +25,12 @@ PROBLEMS = {
     503: ("Not recorded", "The database does not answer, and nothing was recorded. Post the event again."),
 }
 WAIT = (429, 503)
+SIGNED = (
+    "A key may require a signature beside itself, as Standard Webhooks has it: `webhook-signature` is `v1,` and the "
+    "Base64 HMAC-SHA256 of `webhook-id`, a dot, `webhook-timestamp`, a dot and the body, byte for byte. The secret is "
+    "the Base64 behind `whsec_`. Several signatures may stand there, with a blank between them. An event without "
+    "an `id` takes the `webhook-id`."
+)
 
 
 @cache
@@ -35,13 +44,19 @@ def description(server: str) -> dict[str, Any]:
             "description": "A PBX reports what happens to a tenant, and is told what became of the mails about it.",
         },
         "servers": [{"url": server}],
-        "security": [{"bearer": []}, {"basic": []}],
+        "security": [
+            {"bearer": []},
+            {"basic": []},
+            {"bearer": [], "signature": []},
+            {"basic": [], "signature": []},
+        ],
         "paths": {"/api/v1/events": {"post": _receive_event()}},
         "components": {
             "schemas": event_schemas() | _report_schemas() | {"Problem": _problem_schema()},
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "description": "A key of the portal."},
                 "basic": {"type": "http", "scheme": "basic", "description": "Any user name; the key is the password."},
+                "signature": {"type": "apiKey", "in": "header", "name": "webhook-signature", "description": SIGNED},
             },
         },
     }
@@ -55,10 +70,18 @@ def _receive_event() -> dict[str, Any]:
         "summary": "Report an event",
         "description": "200 means that the event is recorded; `status` says what became of its mails. "
         "An event that is posted again with the same `id` sends nothing.",
+        "parameters": [
+            _header("webhook-id", {"type": "string", "maxLength": 200}, "The same when the same call is repeated."),
+            _header("webhook-timestamp", {"type": "string"}, "When it was signed: Unix seconds, within 5 minutes."),
+        ],
         "requestBody": {"required": True, "content": dict.fromkeys(MEDIA_TYPES, event)},
         "responses": {"200": {"description": "The event is recorded.", "content": {"application/json": report}}}
         | {str(status): _problem_response(status) for status in PROBLEMS},
     }
+
+
+def _header(name: str, schema: dict[str, Any], meaning: str) -> dict[str, Any]:
+    return {"name": name, "in": "header", "schema": schema, "description": f"Of a signed call. {meaning}"}
 
 
 def _problem_response(status: int) -> dict[str, Any]:

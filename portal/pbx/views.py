@@ -1,79 +1,40 @@
-"""The webhook: a PBX posts an event and is told the truth about its mails. And the page of a tenant's keys."""
+"""The webhook: a PBX posts an event and is told the truth about its mails. And the pages of keys."""
 
-import math
+from typing import Any
 
-from flask import Blueprint, Response, abort, jsonify, redirect, request, url_for
+from flask import Blueprint, Response, abort, flash, jsonify, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from portal import config
-from portal.accounts.access import for_programs
-from portal.database import enter_scope
-from portal.deliveries.accept import Conflict, accept
-from portal.deliveries.circumstances import Circumstances
+from portal.accounts.access import for_programs, system_administrator
 from portal.errors import Refusal
-from portal.notifications.events import Event, FieldError, Problem, parse
-from portal.pbx import keys
-from portal.pbx.keys import Caller, IssuedKey
+from portal.notifications.events import Event, Problem, ProblemKind, parse
+from portal.pbx import calls, keys, rejections
+from portal.pbx.calls import Call, Rejection
+from portal.pbx.forms import OVERLAPS, KeyForm, OverlapForm, RotationForm
+from portal.pbx.keys import IssuedKey
+from portal.pbx.models import PbxKey
 from portal.pbx.openapi import MEDIA_TYPES, PROBLEMS, REPORT, description
-from portal.pbx.rate import rate
+from portal.pbx.signatures import Stamp
 from portal.tenants.models import Tenant
 from portal.tenants.workspace import workspace
 from portal.ui import problem, respond
 
-blueprint = Blueprint("pbx", __name__)
+tenant_keys = Blueprint("pbx", __name__, url_prefix="/tenants/<domain>/keys")
+system_keys = Blueprint("system_keys", __name__, url_prefix="/system/keys")
 webhook = Blueprint("webhook", __name__)
-
-
-@blueprint.get("/tenants/<domain>/keys", endpoint="keys")
-def list_keys(domain: str) -> ResponseReturnValue:
-    """List the tenant's keys."""
-    tenant = workspace(domain)
-    return _show_keys(tenant)
-
-
-@blueprint.post("/tenants/<domain>/keys")
-def issue_key(domain: str) -> ResponseReturnValue:
-    """Issue a key and show it, this once."""
-    tenant = workspace(domain)
-    answer = _show_keys(tenant, issued=keys.issue(tenant))
-    answer.cache_control.no_store = True
-    return answer
-
-
-@blueprint.post("/tenants/<domain>/keys/<int:key_id>/revoke")
-def revoke_key(domain: str, key_id: int) -> ResponseReturnValue:
-    """Refuse a key of the tenant from now on."""
-    tenant = workspace(domain)
-    if isinstance(keys.revoke(key_id), Refusal):
-        abort(404)
-    if request.htmx:  # type: ignore[attr-defined]
-        return _show_keys(tenant)
-    return redirect(url_for("pbx.keys", domain=domain), 303)
-
-
-def _show_keys(tenant: Tenant, issued: IssuedKey | None = None) -> Response:
-    address = f"{config.current().portal_url}{url_for('webhook.receive_event')}"
-    shown = keys.of_tenant(tenant)
-    return respond("pbx/keys.html", "pbx/_keys.html", tenant=tenant, keys=shown, issued=issued, address=address)
+BLUEPRINTS = (tenant_keys, system_keys, webhook)
 
 
 @webhook.post("/api/v1/events")
 @for_programs
 def receive_event() -> ResponseReturnValue:
     """Record the event, send its mails, and answer with what became of them."""
-    event = parse(_body())
-    caller = _caller(event)
-    _stay_within_rate(caller)
-    if isinstance(event, Problem):
-        return _refuse(event.status, event.detail, *event.errors)
-    found = _circumstances(caller, event)
-    enter_scope(found.tenant.id)
-    keys.note_use(caller)
-    report = accept(found, event)
-    if isinstance(report, Conflict):
-        return _refuse(409, f"An event with the id {report.event_id} and other content was recorded before.")
-    return Response(REPORT.dump_json(report), mimetype="application/json")
+    answer = calls.answer(_call())
+    if isinstance(answer, Rejection):
+        return _refuse(answer)
+    return Response(REPORT.dump_json(answer), mimetype="application/json")
 
 
 @webhook.get("/api/v1/openapi.json")
@@ -83,29 +44,19 @@ def openapi() -> ResponseReturnValue:
     return jsonify(description(config.current().portal_url or ""))
 
 
-def _caller(event: Event | Problem) -> Caller:
-    """Return who calls, by the key: a Bearer token, or the password of Basic for a PBX that only knows that."""
+def _call() -> Call:
+    """Return what was sent. The key is a Bearer token, or the password of Basic for a PBX that only knows that."""
     given = request.authorization
-    secret = (given.token or given.password) if given and given.type in {"bearer", "basic"} else None
-    caller = keys.find(secret, event) if secret else None
-    if caller is None:
-        answer = _refuse(401, "Send a live key of this portal, as “Authorization: Bearer KEY”.")
-        answer.headers.extend([("WWW-Authenticate", "Bearer"), ("WWW-Authenticate", 'Basic realm="events"')])
-        abort(answer)
-    return caller
+    key = (given.token or given.password) if given and given.type in {"bearer", "basic"} else None
+    stamp = Stamp(*(request.headers.get(f"webhook-{name}") for name in ("id", "timestamp", "signature")))
+    body, event = _event()
+    return Call(key, body, event, stamp, request.remote_addr)
 
 
-def _stay_within_rate(caller: Caller) -> None:
-    notation = config.current().event_rate_limit
-    if wait := rate(notation).wait(caller.key_id):
-        answer = _refuse(429, f"This key may post {notation}.")
-        answer.headers["Retry-After"] = str(math.ceil(wait))
-        abort(answer)
-
-
-def _body() -> bytes:
+def _event() -> tuple[bytes, Event | Problem]:
     if request.mimetype not in MEDIA_TYPES:
-        abort(_refuse(415, "Send the event as application/json or application/cloudevents+json."))
+        sentence = "Send the event as application/json or application/cloudevents+json."
+        return b"", Problem(ProblemKind.MEDIA_TYPE, sentence)
     most = config.current().event_body_bytes
     # One byte more is read, to tell a body that came in chunks and is too large from one that fits.
     request.max_content_length = most + 1
@@ -114,21 +65,117 @@ def _body() -> bytes:
     except RequestEntityTooLarge:
         body = bytes(most + 1)
     if len(body) > most:
-        abort(_refuse(413, f"An event may have at most {most} bytes."))
-    return body
+        return b"", Problem(ProblemKind.TOO_LARGE, f"An event may have at most {most} bytes.")
+    return body, parse(body)
 
 
-def _circumstances(caller: Caller, event: Event) -> Circumstances:
-    """Return those of the event's tenant. A tenant's key learns nothing about other tenants, not even their names."""
-    found = caller.circumstances
-    if found is None:
-        sentence = "There is no tenant with this domain." if event.tenant else "A system key must name the tenant."
-        abort(_refuse(422, "The event does not belong to a tenant.", FieldError("tenant", sentence)))
-    if event.tenant not in (None, found.tenant.domain):
-        abort(_refuse(403, "This key reports events of its own tenant only."))
-    return found
+def _refuse(rejection: Rejection) -> Response:
+    status = rejection.reason.words.status
+    errors = [{"field": each.field, "message": each.message} for each in rejection.errors]
+    answer = problem(status, PROBLEMS[status][0], rejection.detail, **({"errors": errors} if errors else {}))
+    if status == 401:
+        answer.headers.extend([("WWW-Authenticate", "Bearer"), ("WWW-Authenticate", 'Basic realm="events"')])
+    if rejection.retry_after:
+        answer.headers["Retry-After"] = str(rejection.retry_after)
+    return answer
 
 
-def _refuse(status: int, detail: str, *errors: FieldError) -> Response:
-    extra = {"errors": [{"field": each.field, "message": each.message} for each in errors]} if errors else {}
-    return problem(status, PROBLEMS[status][0], detail, **extra)
+def list_keys(domain: str | None = None) -> ResponseReturnValue:
+    """List the keys, and the calls that were rejected."""
+    return _page(_owner(domain))
+
+
+def issue_key(domain: str | None = None) -> ResponseReturnValue:
+    """Issue a key and show it, this once."""
+    owner, form = _owner(domain), KeyForm()
+    if not form.validate():
+        return _page(owner, form=form, status=422)
+    return _page(owner, issued=keys.issue(owner, form.name.data, form.last_day.data, signed=form.signed.data))
+
+
+def rotate_key(key_id: int, domain: str | None = None) -> ResponseReturnValue:
+    """Issue a key's successor, and let the key work for a while beside it."""
+    owner, key = _key(domain, key_id)
+    form = RotationForm()
+    if not form.validate():
+        return _page(owner, refused=form.first_error)
+    return _renewed(owner, keys.rotate(owner, key, form.overlap, form.last_day.data))
+
+
+def renew_secret(key_id: int, domain: str | None = None) -> ResponseReturnValue:
+    """Make a new signing secret of a key, and let the one before it count for a while."""
+    owner, key = _key(domain, key_id)
+    form = OverlapForm()
+    if not form.validate():
+        return _page(owner, refused=form.first_error)
+    return _renewed(owner, keys.renew_secret(key, form.overlap))
+
+
+def revoke_key(key_id: int, domain: str | None = None) -> ResponseReturnValue:
+    """Refuse a key from now on."""
+    owner, key = _key(domain, key_id)
+    keys.revoke(key)
+    if request.htmx:  # type: ignore[attr-defined]
+        return _page(owner)
+    return redirect(url_for(".keys", **_place(owner)), 303)
+
+
+for pages in (tenant_keys, system_keys):
+    pages.add_url_rule("", "keys", list_keys)
+    pages.add_url_rule("", "issue", issue_key, methods=["POST"])
+    pages.add_url_rule("/<int:key_id>/rotate", "rotate", rotate_key, methods=["POST"])
+    pages.add_url_rule("/<int:key_id>/secret", "renew_secret", renew_secret, methods=["POST"])
+    pages.add_url_rule("/<int:key_id>/revoke", "revoke", revoke_key, methods=["POST"])
+
+
+def _owner(domain: str | None) -> Tenant | None:
+    """Return the tenant whose keys may be seen, None for the system, or end with 404."""
+    if domain is None:
+        system_administrator()
+        return None
+    return workspace(domain)
+
+
+def _key(domain: str | None, key_id: int) -> tuple[Tenant | None, PbxKey]:
+    owner = _owner(domain)
+    return owner, keys.one_of_owner(owner, key_id) or abort(404)
+
+
+def _place(owner: Tenant | None) -> dict[str, Any]:
+    """Return what the addresses of the owner's pages are made with."""
+    return {"domain": owner.domain} if owner else {}
+
+
+def _renewed(owner: Tenant | None, renewed: IssuedKey | Refusal) -> Response:
+    return _page(owner, refused=renewed.text) if isinstance(renewed, Refusal) else _page(owner, issued=renewed)
+
+
+def _page(
+    owner: Tenant | None,
+    *,
+    form: KeyForm | None = None,
+    issued: IssuedKey | None = None,
+    refused: str | None = None,
+    status: int = 200,
+) -> Response:
+    if refused:
+        flash(refused, "error")
+    context: dict[str, Any] = {"tenant": owner} if owner else {}
+    address = f"{config.current().portal_url}{url_for('webhook.receive_event')}"
+    answer = respond(
+        "pbx/keys.html",
+        "pbx/_keys.html",
+        422 if refused else status,
+        **context,
+        zone=owner.time_zone if owner else "UTC",
+        place=_place(owner),
+        form=form or KeyForm(formdata=None),
+        keys=keys.of_owner(owner),
+        rejected=rejections.recent(owner),
+        overlaps=OVERLAPS,
+        issued=issued,
+        address=address,
+    )
+    if issued:
+        answer.cache_control.no_store = True
+    return answer

@@ -147,13 +147,22 @@ def test_a_key_is_issued_used_and_revoked(sign_in: OpenPage, acme: str, portal_u
     page = sign_in("admin@acme.example", administers=acme)
     page.get_by_role("button", name="OK").click()
     page.get_by_role("link", name="PBX keys").click()
+    page.get_by_label("Name").fill("Main PBX")
     page.get_by_role("button", name="Issue a key").click()
     secret = page.locator("#new-key").inner_text()
     assert lose_a_call(portal_url, secret, "+4930977004") == "ignored"
     page.reload()
     expect(page.locator("#new-key")).to_have_count(0)
+    page.get_by_text("Rotate").click()
+    page.get_by_role("button", name="Issue the next key").click()
+    successor = page.locator("#new-key").inner_text()
+    assert [lose_a_call(portal_url, each, "+4930977004") for each in (secret, successor)] == ["ignored"] * 2
+    expect(page.get_by_text("Expires in 1 day")).to_be_visible()
     page.on("dialog", lambda dialog: dialog.accept())
-    page.get_by_role("button", name="Revoke").click()
+    page.get_by_role("button", name="Revoke").last.click()
     expect(page.get_by_text("Revoked")).to_be_visible()
     with pytest.raises(urllib.error.HTTPError, match="401"):
         lose_a_call(portal_url, secret, "+4930977005")
+    page.reload()
+    expect(page.locator("#rejected")).to_contain_text("Revoked key")
+    assert lose_a_call(portal_url, successor, "+4930977006") == "ignored"

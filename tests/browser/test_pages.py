@@ -1,11 +1,17 @@
 """Every page in Chromium: axe-core finds no fault, light or dark, and it fits from a phone to a desktop."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from flask import Flask
+from flask.testing import FlaskClient
 
 from portal.demo.mailbox import Mailbox
+from portal.pbx import keys
+from portal.tenants import directory
 from tests.browser.conftest import OpenPage, assert_usable
 from tests.demo.mails import mail
+from tests.signed import call
 
 STRANGERS = ("/sign-in", "/forgotten-password", "/nothing-is-here", "/provision/spent-or-never-made")
 SYSTEM = (
@@ -14,6 +20,7 @@ SYSTEM = (
     "/system/tenants/new",
     "/system/tenants/acme.example",
     "/system/mail-server",
+    "/system/keys",
     "/account/password",
 )
 TENANT = (
@@ -54,6 +61,18 @@ def test_a_page_of_the_system(sign_in: OpenPage, acme: str, path: str) -> None:
 def test_a_page_of_a_tenant(sign_in: OpenPage, acme: str, path: str) -> None:
     page = sign_in("admin@acme.example", administers=acme)
     page.goto(path)
+    assert_usable(page)
+
+
+def test_keys_and_rejected_calls(sign_in: OpenPage, app: Flask, acme: str, client: FlaskClient) -> None:
+    with app.app_context():
+        tenant, today = directory.find(acme), datetime.now(UTC).date()
+        issued = [keys.issue(tenant, "Main PBX", today + timedelta(days=days), signed=True) for days in (3, 90)]
+        keys.revoke(keys.issue(tenant, "A name that is long enough to need another line on a phone").row)
+    assert call(client, issued[0].secret, {}).status_code == 401
+    page = sign_in("admin@acme.example", administers=acme)
+    page.goto("/tenants/acme.example/keys")
+    page.get_by_text("Rotate").first.click()
     assert_usable(page)
 
 

@@ -14,7 +14,7 @@ def test_an_empty_database_is_filled_once(context: Flask, tmp_path: Path) -> Non
     first = data.prepare(file, 2525)
     assert list(first.passwords) == [data.SYSTEM_ADMINISTRATOR, data.TENANT_ADMINISTRATOR]
     assert first.key
-    assert keys.find(first.key)
+    assert isinstance(keys.find(first.key), keys.Caller)
     assert file.stat().st_mode & 0o077 == 0
     assert data.prepare(file, 2525) == first
 

@@ -16,6 +16,7 @@ PUBLIC = {
     "webhook.receive_event",  # the key is the proof
     "webhook.openapi",  # tells nothing but the interface
 }
+TOKEN = re.compile(r"[\w-]+\.[\w-]{6}\.[\w-]{20,}")  # which is another one in each second
 
 
 def address(rule: str, domain: str) -> str:
@@ -66,7 +67,7 @@ def test_nothing_of_a_tenant_exists_for_the_administrator_of_another(
                 for domain in (globex, "nobody.example")
             ]
             assert [each.status_code for each in answers] == [404, 404], f"{method} {rule.rule}"
-            theirs, nobodys = (each.get_data(as_text=True) for each in answers)
+            theirs, nobodys = (TOKEN.sub("", each.get_data(as_text=True)) for each in answers)
             assert theirs.replace(globex, "nobody.example") == nobodys, f"{method} {rule.rule}"
 
 
