@@ -57,7 +57,7 @@ def reach_of(tenant_id: int | None) -> Reach:
 def is_public(host: str) -> bool:
     """Return whether a numeric address is one machine on the internet."""
     address = _meant(host)
-    if isinstance(address, IPv6Address) and (address not in _INTERNET_6 or address.scope_id):
+    if isinstance(address, IPv6Address) and address not in _INTERNET_6:
         return False
     special = address.is_multicast or any(address in network for network in _SPECIAL)
     return address.is_global and not special
