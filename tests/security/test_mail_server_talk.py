@@ -213,7 +213,7 @@ def test_a_password_that_a_server_says_back_is_neither_stored_nor_shown(
                 "encryption": "starttls",
                 "auth_mode": "auto",
             }
-            typed |= {"username": USER, "sender_email": "pbx@acme.example"}
+            typed |= {"auth_mode": "auto", "username": USER, "sender_email": "pbx@acme.example"}
             shown += submit(admin, PAGE, f"{PAGE}/test", **typed).get_data(as_text=True)
         assert len(server.conversations) > len(SAID)
     with app.app_context():
@@ -265,7 +265,7 @@ def test_an_administrator_does_not_have_the_saved_password_sent_to_his_own_machi
             "encryption": "starttls",
             "auth_mode": "auto",
         }
-        typed |= {"username": USER, "password": "", "sender_email": "pbx@acme.example", **change}
+        typed |= {"auth_mode": "auto", "username": USER, "password": "", "sender_email": "pbx@acme.example", **change}
         for action in (f"{PAGE}/test", PAGE):
             answer = submit(admin, PAGE, action, **typed)
             assert answer.status_code == 422
