@@ -108,7 +108,10 @@ class Settings(BaseSettings):
     def _separated_by_commas(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
+        try:
+            return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
+        except ValueError:
+            raise ValueError("must be networks like 10.1.2.0/24, separated by commas") from None
 
     @field_validator("event_rate_limit")
     @classmethod
