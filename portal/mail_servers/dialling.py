@@ -86,6 +86,7 @@ def numeric(host: str, port: int) -> list[Address]:
 
     Raises:
         socket.gaierror: it is no number.
+        UnicodeError: nor is it a name.
     """
     return _look_up(host, port, socket.AI_NUMERICHOST)
 

@@ -105,7 +105,7 @@ def _unreachable(entered: Entered, reach: Reach) -> Refusal | None:
     """Return what can be said against these settings before the name is looked up, which is done when it is dialled."""
     try:
         hosts = [address.host for address in numeric(entered.host, entered.port)]
-    except socket.gaierror:
+    except (socket.gaierror, UnicodeError):
         hosts = []
     trusted = all(map(reach.trusts, hosts)) if hosts else bool(reach.networks)
     if entered.port not in PORTS and not trusted and not reach.everywhere:

@@ -80,7 +80,7 @@ class Session(Wire):
     def hide(self, username: str | None, password: str | None) -> None:
         """Keep the password out of all that is passed on, from the greeting on: the server may know it already."""
         if password:
-            self.secrets.append(password.casefold())
+            self.secrets += [password, password.upper()]  # which can be a longer word
             for answers in MECHANISMS.values():
                 for answer in answers((username or "").encode(), password.encode()):
                     self._secret(answer(b""))

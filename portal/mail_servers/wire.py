@@ -182,7 +182,7 @@ class Wire(smtplib.SMTP):
 
         def said_back(word: re.Match[str]) -> str:
             said = word[0].casefold()
-            return "[…]" if any(said in secret for secret in self.secrets) else word[0]
+            return "[…]" if any(said in secret.casefold() for secret in self.secrets) else word[0]
 
         longest_first = sorted(self.secrets, key=len, reverse=True)
         text = re.sub("|".join(map(re.escape, longest_first)), "[…]", text, flags=re.IGNORECASE)

@@ -26,7 +26,7 @@ from tests.sql import sql
 __all__ = ["authority", "ca_file", "internet", "key", "peer", "post", "ready", "strict"]
 
 NAME = "mail.acme.example"
-USER, PASSWORD = "mailer@acme.example", "Geheim-Wort-9"
+USER, PASSWORD = "mailer@acme.example", "Geheim-Straße-9"
 PAGE = "/tenants/acme.example/mail-server"
 PLAIN = base64.b64encode(f"\0{USER}\0{PASSWORD}".encode()).decode()
 LOGIN = base64.b64encode(PASSWORD.encode()).decode()
