@@ -78,6 +78,7 @@ def prepared(database_url: str, **environment: str) -> Iterator[Portal]:
         "SECRET_KEY": secrets.token_urlsafe(48),
         "ENCRYPTION_KEYS": f"1:{base64.b64encode(secrets.token_bytes(32)).decode()}",
         "DATABASE_URL": database_url,
+        "SMTP_ALLOWED_NETWORKS": "127.0.0.0/8,::1",
         "EVENT_RATE_LIMIT": "100000000 per minute",
     } | environment
     app = create_app(Settings.model_validate({name.lower(): value for name, value in given.items()}))

@@ -6,18 +6,21 @@ The table in `docs/settings.md` is made from this file and a test keeps the two 
 import base64
 import json
 import secrets
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self, TypeAlias
 from urllib.parse import urlsplit
 
 import limits
 from flask import current_app
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
 MINIMUM_SECRET_LENGTH = 32
 ENCRYPTION_KEY_BYTES = 32
+
+Network: TypeAlias = IPv4Network | IPv6Network
 
 
 class UnsafeSettings(SystemExit):
@@ -54,6 +57,11 @@ class Settings(BaseSettings):
     )
     mail_ca_file: Path | None = Field(
         None, description="PEM file of certificate authorities that mail servers may use besides the machine's own"
+    )
+    smtp_allowed_networks: Annotated[tuple[Network, ...], NoDecode] = Field(
+        (),
+        description="Networks that tenants' mail servers may be in besides the internet, at any port and without "
+        "encryption, like `10.1.2.0/24,fd00::/64`",
     )
     mail_sessions: int = Field(
         4, ge=1, le=100, description="Mails that one process sends through one mail server at the same time"
@@ -94,6 +102,16 @@ class Settings(BaseSettings):
         if not separator or scheme not in {"postgres", "postgresql", "postgresql+psycopg"}:
             raise ValueError("must begin with postgresql://")
         return f"postgresql+psycopg://{rest}"
+
+    @field_validator("smtp_allowed_networks", mode="before")
+    @classmethod
+    def _separated_by_commas(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
+        except ValueError:
+            raise ValueError("must be networks like 10.1.2.0/24, separated by commas") from None
 
     @field_validator("event_rate_limit")
     @classmethod
@@ -154,7 +172,7 @@ def table() -> str:
     """Return the settings as the Markdown table of `docs/settings.md`."""
     lines = ["| variable | default | meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
-        default = "`var/`" if name == "var_dir" else f"`{field.default}`" if field.default not in (None, "") else ""
+        default = "`var/`" if name == "var_dir" else f"`{field.default}`" if field.default not in (None, "", ()) else ""
         lines.append(f"| `{name.upper()}` | {default} | {field.description} |")
     return "\n".join(lines) + "\n"
 

@@ -20,6 +20,7 @@ from portal.extensions import Base, db
 from portal.pbx import rejections
 from portal.tenants import directory
 from tests.pages import PASSWORD, csrf_token
+from tests.smtp_peer import LOCAL
 
 TEST_KEY = "1:" + "A" * 43 + "="
 TEST_SECRET = "only for tests, never for anything that is reached by anybody"
@@ -57,6 +58,7 @@ def settings(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Set
         secret_key=SecretStr(TEST_SECRET),
         encryption_keys=SecretStr(TEST_KEY),
         database_url=database_url,
+        smtp_allowed_networks=LOCAL.networks,
         var_dir=Path(tmp_path_factory.mktemp("var")),
     )
 

@@ -4,7 +4,7 @@ At each step of a conversation (`STEPS`) the script gives a move, or a list of m
 the step comes in a conversation; the last one goes on. A step without a move behaves as a good mail server does.
 
     with SmtpPeer({"rcpt": ["250 ok", "550 5.1.1 no such user"], "dot": Act.SILENCE}) as peer:
-        send(SmtpSettings("127.0.0.1", peer.port, …), …)
+        send(SmtpSettings("127.0.0.1", peer.port, …, reach=LOCAL), …)
     assert peer.conversations[0].commands == [...]
 """
 
@@ -19,10 +19,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum
+from ipaddress import ip_network
 from typing import Self
 
 import trustme
 
+from portal.mail_servers.reach import Reach
+
+LOCAL = Reach((ip_network("127.0.0.0/8"), ip_network("::1")))  # where the peers are
 STEPS = ("greeting", "tls", "ehlo", "starttls", "auth", "mail", "rcpt", "data", "dot", "rset", "quit")
 GOOD = {
     "greeting": "220 peer.test ESMTP",

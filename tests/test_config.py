@@ -59,6 +59,8 @@ def test_production_is_what_is_meant_where_nothing_is_said(environment: pytest.M
         ("PORTAL_URL", "portal.example.com"),
         ("MAIL_SESSIONS", "0"),
         ("EVENT_RATE_LIMIT", "many"),
+        ("SMTP_ALLOWED_NETWORKS", "inside"),
+        ("SMTP_ALLOWED_NETWORKS", "10.0.0.0/24,10.0.0.5/8"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named_and_its_value_is_not_shown(
@@ -69,6 +71,15 @@ def test_a_setting_that_cannot_be_used_is_named_and_its_value_is_not_shown(
         config.load()
     if name in {"SECRET_KEY", "ENCRYPTION_KEYS"}:
         assert value not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "networks"),
+    [("", []), (" 127.0.0.0/8, ::1 ,", ["127.0.0.0/8", "::1/128"]), ("10.1.2.3", ["10.1.2.3/32"])],
+)
+def test_networks_are_separated_by_commas(environment: pytest.MonkeyPatch, value: str, networks: list[str]) -> None:
+    environment.setenv("SMTP_ALLOWED_NETWORKS", value)
+    assert [str(each) for each in config.load().smtp_allowed_networks] == networks
 
 
 def test_development_makes_its_secrets_once(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:

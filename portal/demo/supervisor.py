@@ -61,6 +61,7 @@ def _run() -> NoReturn:
     os.chdir(ROOT)
     os.environ["PORTAL_ENV"] = "development"
     os.environ.setdefault("PORTAL_URL", f"http://{HOST}:{port}")
+    os.environ.setdefault("SMTP_ALLOWED_NETWORKS", "127.0.0.0/8,::1")  # its mail catcher, for tenants to try
     settings = config.load()
     _say("Starting Postgres …")
     os.environ["DATABASE_URL"] = _database_url(settings)

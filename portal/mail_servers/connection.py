@@ -8,9 +8,10 @@ from pathlib import Path
 import flask_mail
 
 from portal.mail_servers.composing import UnsafeHeader, ascii_address, content_of
-from portal.mail_servers.dialling import Deadline, dial, resolve, tls_context
+from portal.mail_servers.dialling import Deadline, dial, resolve, settings_fault, tls_context
 from portal.mail_servers.mechanisms import BEST_FIRST
 from portal.mail_servers.outcome import Fault, Kind, Outcome, Pause, Stage, longest_pause
+from portal.mail_servers.reach import INTERNET, Reach
 from portal.mail_servers.smtp import Session
 
 
@@ -33,7 +34,7 @@ class AuthMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SmtpSettings:
-    """What has to be known to reach a mail server. The password is kept out of `repr`."""
+    """What has to be known to reach a mail server, and where it may be. The password is kept out of `repr`."""
 
     host: str
     port: int
@@ -41,6 +42,7 @@ class SmtpSettings:
     auth_mode: AuthMode
     username: str | None = None
     password: str | None = field(default=None, repr=False)
+    reach: Reach = INTERNET
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,9 @@ class Connection(flask_mail.Connection):
         deadline = deadline or Deadline(self.budget.total)
         deadline.allow(self.budget.connect)
         addresses = resolve(self.settings.host, self.settings.port, deadline)
-        session = Session(dial(addresses, deadline), self.helo_name, deadline, self.budget.command)
+        sock = dial(addresses, self.settings.reach, deadline)
+        session = Session(sock, self.helo_name, deadline, self.budget.command)
+        session.hide(self.settings.username, self.settings.password)
         try:
             self._introduce(session)
         except Fault:
@@ -113,12 +117,15 @@ class Connection(flask_mail.Connection):
 
     def _introduce(self, session: Session) -> None:
         settings = self.settings
+        signs_in = settings.auth_mode is not AuthMode.NONE
+        if signs_in and settings.encryption is Encryption.NONE and not settings.reach.trusts(session.peer):
+            raise settings_fault(Stage.AUTH, "No password is sent without encryption.")
         if settings.encryption is Encryption.TLS:
             session.secure(tls_context(self.ca_file), settings.host)
         session.greet()
         if settings.encryption is Encryption.STARTTLS:
             session.start_tls(tls_context(self.ca_file), settings.host)
-        if settings.auth_mode is not AuthMode.NONE:
+        if signs_in:
             mechanisms = BEST_FIRST if settings.auth_mode is AuthMode.AUTO else [settings.auth_mode.upper()]
             session.sign_in(mechanisms, settings.username, settings.password)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from portal.mail_servers.outcome import Fault, Kind, Outcome, Stage, classify
+from portal.mail_servers.reach import Reach
 
 # Lookups that hang hold a thread each until the resolver gives up: enough of them that others still find one.
 _LOOKUPS_AT_ONCE = 32
@@ -54,6 +55,11 @@ class Address(NamedTuple):
     family: int
     sockaddr: tuple[Any, ...]
 
+    @property
+    def host(self) -> str:
+        """The IP address, with its zone where it has one."""
+        return str(self.sockaddr[0])
+
 
 def resolve(host: str, port: int, deadline: Deadline) -> list[Address]:
     """Return every address of the host, in the order to try them.
@@ -63,7 +69,7 @@ def resolve(host: str, port: int, deadline: Deadline) -> list[Address]:
     """
     try:
         try:
-            return _look_up(host, port, socket.AI_NUMERICHOST)
+            return numeric(host, port)
         except socket.gaierror:
             # getaddrinfo knows no timeout, so it runs in a thread that can be left behind.
             return _resolvers().submit(_look_up, host, port).result(deadline.left())
@@ -71,8 +77,18 @@ def resolve(host: str, port: int, deadline: Deadline) -> list[Address]:
         raise fault_of(Stage.NAME, error) from None
     except (socket.gaierror, UnicodeError) as error:
         if isinstance(error, UnicodeError) or error.errno in _NO_SUCH_NAME:
-            raise settings_fault(Stage.NAME, "The name does not exist.") from None
+            raise _not_found() from None
         raise Fault(classify(Stage.NAME, None, "The name cannot be looked up just now.")) from None
+
+
+def numeric(host: str, port: int) -> list[Address]:
+    """Return the address that a number stands for, in whatever way it is written.
+
+    Raises:
+        socket.gaierror: it is no number.
+        UnicodeError: nor is it a name.
+    """
+    return _look_up(host, port, socket.AI_NUMERICHOST)
 
 
 def _look_up(host: str, port: int, flags: int = 0) -> list[Address]:
@@ -88,14 +104,17 @@ def _resolvers() -> ThreadPoolExecutor:
 os.register_at_fork(after_in_child=_resolvers.cache_clear)  # threads do not survive a fork
 
 
-def dial(addresses: Sequence[Address], deadline: Deadline) -> socket.socket:
-    """Return a socket that is connected to the first of these addresses that answers.
+def dial(addresses: Sequence[Address], reach: Reach, deadline: Deadline) -> socket.socket:
+    """Return a socket that is connected to the first of these addresses that is within reach and answers.
 
     An address gets half of the time that is left, the last one all of it: a silent one leaves time for the next.
 
     Raises:
-        Fault: at stage CONNECT, with what the last address did.
+        Fault: at stage NAME for SETTINGS where none is within reach; else at CONNECT, with what the last one did.
     """
+    addresses = [address for address in addresses if reach.admits(address.host, address.sockaddr[1])]
+    if not addresses:
+        raise _not_found()
     problem = OSError()
     for left_over, address in zip(reversed(range(len(addresses))), addresses, strict=True):
         try:
@@ -103,6 +122,11 @@ def dial(addresses: Sequence[Address], deadline: Deadline) -> socket.socket:
         except OSError as error:
             problem = error
     raise fault_of(Stage.CONNECT, problem) from None
+
+
+def _not_found() -> Fault:
+    # The same for a name that does not exist and one that leads inside: else tenants could read the inside's names.
+    return settings_fault(Stage.NAME, "There is no mail server that the portal may connect to.")
 
 
 def _connected(address: Address, seconds: float) -> socket.socket:

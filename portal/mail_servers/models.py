@@ -9,6 +9,7 @@ from portal import crypto
 from portal.database import TenantOrSystemOwned, TenantOwned
 from portal.extensions import Base
 from portal.mail_servers.connection import AuthMode, Encryption, SmtpSettings
+from portal.mail_servers.reach import reach_of
 
 
 class MailServer(TenantOrSystemOwned, Base):
@@ -70,6 +71,7 @@ class MailServer(TenantOrSystemOwned, Base):
             auth_mode=AuthMode(self.auth_mode),
             username=self.username,
             password=self.password,
+            reach=reach_of(self.tenant_id),
         )
 
 

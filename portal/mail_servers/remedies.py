@@ -29,7 +29,9 @@ class Remedy(NamedTuple):
 REMEDIES = (
     # name and connect
     Remedy(
-        "The name of the mail server does not exist: check the SMTP server address for a typing error.",
+        "There is no such mail server on the internet: check address and port for a typing error; "
+        "a tenant's mail server has port 25, 465, 587 or 2525, "
+        "and one on an internal network has to be allowed by the portal's operator.",
         ("name",),
         kind="settings",
     ),
@@ -103,6 +105,11 @@ REMEDIES = (
         kind="settings",
     ),
     # AUTH
+    Remedy(
+        "The portal sends no password without encryption: choose STARTTLS or TLS.",
+        ("auth",),
+        r"without encryption",
+    ),
     Remedy(
         "The password is missing: type it again and save.",
         ("auth",),

@@ -1,5 +1,6 @@
 """Saving and removing the settings of a mail server."""
 
+import socket
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -7,7 +8,9 @@ from portal.database import every_tenant
 from portal.errors import Refusal
 from portal.extensions import db
 from portal.mail_servers.connection import AuthMode, Encryption, SmtpSettings
+from portal.mail_servers.dialling import numeric
 from portal.mail_servers.models import MailServer
+from portal.mail_servers.reach import PORTS, Reach, reach_of
 from portal.mail_servers.selection import of_owner
 from portal.signals import mend
 
@@ -45,13 +48,15 @@ def complete(owner: int | None, entered: Entered) -> SmtpSettings | Refusal:
         if _destination(saved) != _destination(entered):
             return Refusal("password", "Enter the password again, because the server or the username changed.")
         password = saved.password
-    return SmtpSettings(
+    reach = reach_of(owner)
+    return _unreachable(entered, reach) or SmtpSettings(
         host=entered.host,
         port=entered.port,
         encryption=entered.encryption,
         auth_mode=entered.auth_mode,
         username=entered.username if entered.needs_password else None,
         password=password,
+        reach=reach,
     )
 
 
@@ -94,6 +99,22 @@ def share(on: bool) -> MailServer | Refusal:
         mend(None)
         db.session.commit()
     return server
+
+
+def _unreachable(entered: Entered, reach: Reach) -> Refusal | None:
+    """Return what can be said against these settings before the name is looked up, which is done when it is dialled."""
+    try:
+        hosts = [address.host for address in numeric(entered.host, entered.port)]
+    except (socket.gaierror, UnicodeError):
+        hosts = []
+    trusted = all(map(reach.trusts, hosts)) if hosts else bool(reach.networks)
+    if entered.port not in PORTS and not trusted and not reach.everywhere:
+        return Refusal("port", "Use port 25, 465, 587 or 2525.")
+    if not all(reach.admits(host, entered.port) for host in hosts):
+        return Refusal("host", "This address is not on the internet. The portal's operator has to allow its network.")
+    if entered.needs_password and entered.encryption is Encryption.NONE and not trusted:
+        return Refusal("encryption", "Choose STARTTLS or TLS: no password is sent without encryption.")
+    return None
 
 
 def _destination(server: MailServer | Entered) -> tuple[str, int, str, str | None]:

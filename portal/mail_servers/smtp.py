@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from portal.mail_servers.dialling import settings_fault
 from portal.mail_servers.mechanisms import MECHANISMS
-from portal.mail_servers.outcome import Fault, Kind, Outcome, Stage
+from portal.mail_servers.outcome import Fault, Kind, Outcome, Stage, classify
 from portal.mail_servers.wire import Wire
 
 QUIT_SECONDS = 1.0
@@ -25,9 +25,13 @@ class Session(Wire):
     _in_transaction = False
 
     def greet(self) -> None:
-        """Read the greeting and say EHLO."""
+        """Read the greeting and say EHLO. Words that came without a greeting are nobody's to read."""
         self.begin(Stage.GREETING)
-        self.require(*self.getreply())
+        code, words = self.getreply()
+        if code >= 400:
+            raise Fault(classify(Stage.GREETING, code, "The mail server turned the portal away."))
+        if code != 220 or not _is_text(words):
+            raise self.not_smtp()
         self._say_ehlo()
 
     def _say_ehlo(self) -> None:
@@ -52,7 +56,6 @@ class Session(Wire):
         """
         if not username or not password:
             raise settings_fault(Stage.AUTH, "There is no user name or no password to sign in with.")
-        self.password = password
         mechanism = self._choose(mechanisms)
         answers = MECHANISMS[mechanism](username.encode(), password.encode())
         # PLAIN answers with its command, which saves a round trip; not every server takes that with LOGIN.
@@ -70,12 +73,22 @@ class Session(Wire):
             if mechanism in offered:
                 return mechanism
         known = ", ".join(name for name in offered if re.fullmatch(r"[A-Z0-9_-]{1,20}", name))  # RFC 4422, section 3.1
+        known = self.without_secrets(known)
         text = f"The mail server offers only {known}." if known else "The mail server offers no sign-in."
         raise settings_fault(Stage.AUTH, text)
 
+    def hide(self, username: str | None, password: str | None) -> None:
+        """Keep the password out of all that is passed on, from the greeting on: the server may know it already."""
+        if password:
+            self.secrets += [password, password.upper()]  # which can be a longer word
+            for answers in MECHANISMS.values():
+                for answer in answers((username or "").encode(), password.encode()):
+                    self._secret(answer(b""))
+
     def _secret(self, answer: bytes) -> str:
         encoded = base64.b64encode(answer).decode()
-        self.secrets.append(encoded.casefold())
+        if encoded:
+            self.secrets.append(encoded.casefold())
         return encoded
 
     def transact(
@@ -161,6 +174,10 @@ class Session(Wire):
 
 def _rcpt(recipient: str) -> str:
     return f"RCPT TO:<{recipient}>"
+
+
+def _is_text(words: bytes) -> bool:
+    return words.translate(None, b"\t\n").decode(errors="surrogateescape").isprintable()
 
 
 def _challenge(words: bytes) -> bytes:

@@ -29,7 +29,9 @@ BLUEPRINTS = (system, reminders)
 system.add_app_template_global(status.of_tenant, "mail_server_status")
 
 # A test e-mail must not become a mail bomb.
-limit_tests = limiter.shared_limit("10 per minute", scope="test e-mail", key_func=lambda: str(current_user.get_id()))
+limit_tests = limiter.shared_limit(
+    "10 per minute; 30 per hour", scope="test e-mail", key_func=lambda: str(current_user.get_id())
+)
 
 
 @system.route("", methods=["GET", "POST"])

@@ -33,9 +33,16 @@ class Wire(smtplib.SMTP):
         self.stage = Stage.GREETING
         self.received = bytearray()  # what came and is not yet read
         self.ahead = 0  # commands that were said and whose replies are not yet read
-        # Never passed on, should the server say them back: the password, and what it looked like on the wire.
-        self.password = ""
+        # Never passed on, should the server say them: the password, and what it looks like on the wire.
         self.secrets: list[str] = []
+
+    @property
+    def peer(self) -> str:
+        """The numeric address of the other side."""
+        try:
+            return str(self._socket().getpeername()[0])
+        except OSError as error:
+            raise self._lost(error) from None
 
     @property
     def is_quiet(self) -> bool:
@@ -87,7 +94,7 @@ class Wire(smtplib.SMTP):
 
     def outcome(self, code: int, words: bytes) -> Outcome:
         """Return what a reply means, without a secret that it may repeat."""
-        return classify(self.stage, code, self._without_secrets(words.decode(errors="replace")))
+        return classify(self.stage, code, self.without_secrets(words.decode(errors="replace")))
 
     def secure(self, context: ssl.SSLContext, host: str) -> None:
         """Begin TLS; the certificate has to be valid for this host."""
@@ -135,9 +142,12 @@ class Wire(smtplib.SMTP):
                 if code == 421:  # RFC 5321, section 3.8: the server closes
                     self.close()
                 return code, b"\n".join(lines)
+        raise self.not_smtp()
+
+    def not_smtp(self) -> Fault:
+        """Close, and return the end of the talk without a word of what came: it may be from no mail server."""
         self.close()
-        # Not a word of it is passed on: it may come from something that is no mail server.
-        raise Fault(classify(self.stage, None, "The reply is not SMTP."))
+        return Fault(classify(self.stage, None, "The reply is not SMTP."))
 
     def _read_line(self) -> bytes:
         """Return the next line without its end; one that is too long comes back empty."""
@@ -165,12 +175,17 @@ class Wire(smtplib.SMTP):
         self.close()
         return fault_of(self.stage, error)
 
-    def _without_secrets(self, text: str) -> str:
+    def without_secrets(self, text: str) -> str:
+        """Return the text with "[…]" in place of secrets, also of a part of an encoded one."""
+        if not self.secrets:
+            return text
+
         def said_back(word: re.Match[str]) -> str:
             said = word[0].casefold()
-            return "[…]" if any(said in secret or secret in said for secret in self.secrets) else word[0]
+            return "[…]" if any(said in secret.casefold() for secret in self.secrets) else word[0]
 
-        text = text.replace(self.password, "[…]") if self.password else text
+        longest_first = sorted(self.secrets, key=len, reverse=True)
+        text = re.sub("|".join(map(re.escape, longest_first)), "[…]", text, flags=re.IGNORECASE)
         return _BASE64.sub(said_back, text)
 
 

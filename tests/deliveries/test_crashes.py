@@ -58,6 +58,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "PORTAL_URL": "http://portal.test",
         "SECRET_KEY": TEST_SECRET,
         "ENCRYPTION_KEYS": TEST_KEY,
+        "SMTP_ALLOWED_NETWORKS": "127.0.0.0/8",
         "DATABASE_URL": settings.database_url.replace("+psycopg", ""),
     }
 

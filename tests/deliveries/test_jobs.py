@@ -37,6 +37,7 @@ def worker(app: Flask) -> Iterator["subprocess.Popen[bytes]"]:
         "PORTAL_URL": "http://portal.test",
         "SECRET_KEY": TEST_SECRET,
         "ENCRYPTION_KEYS": TEST_KEY,
+        "SMTP_ALLOWED_NETWORKS": "127.0.0.0/8",
         "DATABASE_URL": app.config["SQLALCHEMY_DATABASE_URI"].replace("+psycopg", ""),
     }
     command = [sys.executable, "-m", "flask", "--app", "wsgi", "worker"]

@@ -7,7 +7,7 @@ import pytest
 
 from portal.mail_servers.dialling import Address, Deadline, dial, resolve, tls_context
 from portal.mail_servers.outcome import Fault, Kind, Outcome, Stage
-from tests.smtp_peer import SmtpPeer, refusing_port, unanswering_port
+from tests.smtp_peer import LOCAL, SmtpPeer, refusing_port, unanswering_port
 
 
 def _at(port: int) -> Address:
@@ -16,7 +16,7 @@ def _at(port: int) -> Address:
 
 def _dial_outcome(*ports: int, seconds: float = 0.2) -> Outcome:
     with pytest.raises(Fault) as fault:
-        dial([_at(port) for port in ports], Deadline(seconds))
+        dial([_at(port) for port in ports], LOCAL, Deadline(seconds))
     return fault.value.outcome
 
 
@@ -42,7 +42,7 @@ def test_a_numeric_address_needs_no_lookup(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_name_is_resolved_and_dialled() -> None:
     with SmtpPeer() as peer:
         deadline = Deadline(5)
-        with dial(resolve("localhost", peer.port, deadline), deadline) as sock:
+        with dial(resolve("localhost", peer.port, deadline), LOCAL, deadline) as sock:
             assert sock.getpeername()[1] == peer.port
 
 
@@ -94,7 +94,7 @@ def test_a_resolver_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -
 def test_the_next_address_is_tried_where_one_refuses_or_is_silent() -> None:
     with SmtpPeer() as peer, refusing_port() as refusing, unanswering_port() as unanswering:
         for ports in ([refusing, peer.port], [unanswering, peer.port], [unanswering, refusing, peer.port]):
-            with dial([_at(port) for port in ports], Deadline(0.5)) as sock:
+            with dial([_at(port) for port in ports], LOCAL, Deadline(0.5)) as sock:
                 assert sock.getpeername() == ("127.0.0.1", peer.port)
 
 

@@ -18,7 +18,7 @@ from portal.mail_servers.connection import AuthMode, Budget, Encryption, SendRes
 from portal.mail_servers.outcome import Kind, Outcome, Pause, Stage
 from portal.mail_servers.places import PlaceLimits
 from portal.mail_servers.pool import Limits, Pool
-from tests.smtp_peer import EXTENSIONS, Act, Move, Slowly, SmtpPeer
+from tests.smtp_peer import EXTENSIONS, LOCAL, Act, Move, Slowly, SmtpPeer
 
 SENDER = "pbx@portal.example"
 PEOPLE = ["ann@x.example", "bob@x.example"]
@@ -89,14 +89,16 @@ def message() -> MimeMessage:
 def settings(peer: SmtpPeer, step: str) -> SmtpSettings:
     encryption = Encryption.STARTTLS if step in ("tls", "starttls") else Encryption.NONE
     auth_mode = AuthMode.PLAIN if step == "auth" else AuthMode.NONE
-    return SmtpSettings(peer.host, peer.port, encryption, auth_mode, "user", "password")
+    return SmtpSettings(peer.host, peer.port, encryption, auth_mode, "user", "password", reach=LOCAL)
 
 
 def check(result: SendResult, step: str, move: str) -> None:
     assert list(result.outcomes) == PEOPLE
     (outcome,) = set(result.outcomes.values())
     assert (outcome.kind, outcome.stage, outcome.code, result.pause) == expected(step, move)
-    if outcome.code in (421, 451, 554):
+    if outcome.code and step == "greeting" and outcome.kind is not Kind.SENT:
+        assert (outcome.text, outcome.enhanced_code) == ("The mail server turned the portal away.", None)
+    elif outcome.code in (421, 451, 554):
         assert (outcome.text, outcome.enhanced_code) == ("because of that", f"{outcome.code // 100}.3.0")
     assert "secret" not in outcome.text
 

@@ -140,7 +140,7 @@ def _settings(stage: Stage, text: str) -> Outcome:
         (_settings(Stage.TLS, "The certificate is not accepted: self-signed certificate"), 587, "does not know"),
         (_settings(Stage.TLS, "The mail server does not offer STARTTLS."), 587, "try TLS on port 465"),
         (_settings(Stage.TLS, "No encryption could be agreed on."), 587, "choose STARTTLS"),
-        (_settings(Stage.NAME, "The name does not exist."), 587, "typing error"),
+        (_settings(Stage.NAME, "There is no mail server that the portal may connect to."), 587, "typing error"),
         (classify(Stage.NAME, None, "The name cannot be looked up just now."), 587, "just now"),
         (classify(Stage.MAIL, 550, "5.7.60 SMTP; Client does not have permissions"), 587, "may not send as"),
         (classify(Stage.MAIL, 530, "5.7.0 Authentication Required"), 587, "sign in first"),

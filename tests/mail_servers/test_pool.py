@@ -18,7 +18,7 @@ from portal.mail_servers.connection import AuthMode, Budget, Encryption, SendRes
 from portal.mail_servers.outcome import Kind, Pause, Stage
 from portal.mail_servers.places import PlaceLimits
 from portal.mail_servers.pool import BUSY, Limits, Pool
-from tests.smtp_peer import EXTENSIONS, Act, Deaf, Script, Slowly, SmtpPeer
+from tests.smtp_peer import EXTENSIONS, LOCAL, Act, Deaf, Script, Slowly, SmtpPeer
 
 SENDER = "pbx@portal.example"
 ANN = "ann@x.example"
@@ -33,7 +33,7 @@ def message() -> MimeMessage:
 
 
 def plain(peer: SmtpPeer) -> SmtpSettings:
-    return SmtpSettings(peer.host, peer.port, Encryption.NONE, AuthMode.NONE)
+    return SmtpSettings(peer.host, peer.port, Encryption.NONE, AuthMode.NONE, reach=LOCAL)
 
 
 def post(pool: Pool, settings: SmtpSettings, budget: Budget = BUDGET, ca_file: Path | None = None) -> SendResult:
@@ -78,7 +78,7 @@ def test_one_session_carries_many_mails_and_is_signed_in_once(
     pool: Pool, certificate: trustme.LeafCert, ca_file: Path
 ) -> None:
     with SmtpPeer(certificate=certificate, accounts={USER: PASSWORD}) as peer:
-        settings = SmtpSettings(peer.host, peer.port, Encryption.STARTTLS, AuthMode.PLAIN, USER, PASSWORD)
+        settings = SmtpSettings(peer.host, peer.port, Encryption.STARTTLS, AuthMode.PLAIN, USER, PASSWORD, reach=LOCAL)
         results = [post(pool, settings, ca_file=ca_file) for _ in range(3)]
         pool.close()
         until(lambda: peer.conversations[0].verbs[-1] == "QUIT")
@@ -105,7 +105,7 @@ def test_other_settings_never_share_a_session(
 ) -> None:
     accounts = {USER: PASSWORD, "somebody@x.example": PASSWORD}
     with SmtpPeer(certificate=certificate, accounts=accounts) as peer:
-        mine = SmtpSettings(peer.host, peer.port, Encryption.NONE, AuthMode.PLAIN, USER, PASSWORD)
+        mine = SmtpSettings(peer.host, peer.port, Encryption.NONE, AuthMode.PLAIN, USER, PASSWORD, reach=LOCAL)
         post(pool, mine, ca_file=ca_file)
         post(pool, replace(mine, **other), ca_file=ca_file)  # type: ignore[arg-type]
         assert len(peer.conversations) == 2
@@ -291,6 +291,6 @@ def test_a_place_that_gets_free_within_a_moment_is_taken(peer: SmtpPeer) -> None
 def test_no_password_is_remembered_without_a_session(pool: Pool, peer: SmtpPeer) -> None:
     peer.script = {"auth": "535 5.7.8 no"}
     peer.accounts, peer.mechanisms = {"u": "p"}, "PLAIN"
-    post(pool, SmtpSettings(peer.host, peer.port, Encryption.NONE, AuthMode.PLAIN, "u", "geheim"))
+    post(pool, SmtpSettings(peer.host, peer.port, Encryption.NONE, AuthMode.PLAIN, "u", "geheim", reach=LOCAL))
     assert not pool.places._begun
     assert not pool._waiting

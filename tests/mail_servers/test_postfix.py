@@ -21,6 +21,7 @@ from portal.mail_servers.connection import AuthMode, Encryption, SendResult, Smt
 from portal.mail_servers.outcome import Kind, Pause, Stage
 from tests import postfix as real
 from tests.postfix import PASSWORD, USERNAME, Postfix
+from tests.smtp_peer import LOCAL
 
 SENDER = "pbx@portal.example"
 ANN, BOB, NOBODY = "ann@x.example", "bob@x.example", "nobody@x.example"
@@ -49,7 +50,7 @@ def send_by(
     password: str = PASSWORD,
     message_id: str = "<1@portal.example>",
 ) -> SendResult:
-    settings = SmtpSettings("127.0.0.1", postfix.port, Encryption.STARTTLS, auth_mode, USERNAME, password)
+    settings = SmtpSettings("127.0.0.1", postfix.port, Encryption.STARTTLS, auth_mode, USERNAME, password, reach=LOCAL)
     return send(settings, message(message_id), SENDER, recipients, ca_file=ca_file)
 
 

@@ -15,7 +15,7 @@ from portal.mail_servers import sending
 from portal.mail_servers.composing import MimeMessage, Sender, Words, compose
 from portal.mail_servers.connection import AuthMode, Encryption, SmtpSettings
 from portal.mail_servers.outcome import Kind
-from tests.smtp_peer import SmtpPeer
+from tests.smtp_peer import LOCAL, SmtpPeer
 
 SENDER, ANN = "pbx@portal.example", "ann@x.example"
 A_MAIL = ["MAIL", "RCPT", "DATA"]
@@ -42,7 +42,7 @@ def message() -> MimeMessage:
 
 
 def post(port: int) -> Kind:
-    settings = SmtpSettings("127.0.0.1", port, Encryption.NONE, AuthMode.NONE)
+    settings = SmtpSettings("127.0.0.1", port, Encryption.NONE, AuthMode.NONE, reach=LOCAL)
     return sending.submit(settings, message(), SENDER, [ANN]).outcomes[ANN].kind
 
 
@@ -53,7 +53,7 @@ def peer(built_app: Flask) -> Iterator[SmtpPeer]:
 
 
 def test_mails_share_a_session_and_what_is_sent_apart_has_its_own(peer: SmtpPeer) -> None:
-    settings = SmtpSettings("127.0.0.1", peer.port, Encryption.NONE, AuthMode.NONE)
+    settings = SmtpSettings("127.0.0.1", peer.port, Encryption.NONE, AuthMode.NONE, reach=LOCAL)
     assert [post(peer.port), post(peer.port)] == [Kind.SENT, Kind.SENT]
     assert sending.submit_apart(settings, message(), SENDER, [ANN]).outcomes[ANN].kind is Kind.SENT
     kept, apart = peer.conversations

@@ -12,7 +12,7 @@ from portal.mail_servers.composing import Sender
 from portal.mail_servers.connection import AuthMode, Budget, Encryption, SmtpSettings
 from portal.mail_servers.remedies import REMEDIES
 from tests.ready import entered
-from tests.smtp_peer import Act, Script, SmtpPeer, refusing_port
+from tests.smtp_peer import LOCAL, Act, Script, SmtpPeer, refusing_port
 
 FROM = Sender("pbx@acme.example", "Acme")
 ME = ["admin@acme.example"]
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("context")
 
 
 def plain(port: int) -> SmtpSettings:
-    return SmtpSettings("127.0.0.1", port, Encryption.NONE, AuthMode.NONE)
+    return SmtpSettings("127.0.0.1", port, Encryption.NONE, AuthMode.NONE, reach=LOCAL)
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def tried(script: Script, to: list[str] = ME) -> testing.Result:
 
 def test_a_working_server_gets_the_mail() -> None:
     with SmtpPeer(accounts={"mailer": "right"}) as peer:
-        signs_in = SmtpSettings("127.0.0.1", peer.port, Encryption.NONE, AuthMode.AUTO, "mailer", "right")
+        signs_in = SmtpSettings("127.0.0.1", peer.port, Encryption.NONE, AuthMode.AUTO, "mailer", "right", reach=LOCAL)
         result = testing.send_test(signs_in, FROM, ME)
         (mail,) = peer.mails
     assert result == testing.Result(
