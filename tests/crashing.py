@@ -18,7 +18,7 @@ from werkzeug.serving import make_server
 
 from portal import create_app, statements
 from portal.deliveries import jobs
-from portal.pbx import views as pbx
+from portal.pbx import calls as pbx
 
 
 def main() -> None:

@@ -57,7 +57,7 @@ def with_(name: str, value: str) -> Callable[[Headers], Headers]:
         (with_("webhook-id", "msg_2"), "is wrong"),
         (with_("webhook-id", "msg_1 "), "is wrong"),
         (with_("webhook-id", "x" * 201), "is wrong"),
-        (with_("webhook-timestamp", str(int(time.time()) - 7)), "is wrong"),
+        (lambda headers: headers | {"webhook-timestamp": str(int(time.time()) - 7)}, "is wrong"),
         (with_("webhook-timestamp", "nan"), "is wrong"),
         (with_("webhook-timestamp", "1e9"), "is wrong"),
         (with_("webhook-timestamp", "-1"), "is wrong"),
