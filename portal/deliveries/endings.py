@@ -6,6 +6,7 @@ from uuid import UUID
 from sqlalchemy import Select, delete, func, select, text
 
 from portal import config
+from portal.accounts import sessions, throttle
 from portal.database import every_tenant
 from portal.deliveries.attempt import erase_secrets
 from portal.deliveries.models import STILL_OPEN, Delivery, RecordedEvent
@@ -57,6 +58,8 @@ def purge() -> int:
             db.session.commit()
             deleted, last = deleted + len(batch), batch[-1]
     tokens.erase_expired()
+    sessions.purge()
+    throttle.purge()
     return deleted
 
 
