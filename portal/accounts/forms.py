@@ -3,7 +3,8 @@
 from typing import Any
 from uuid import uuid4
 
-from flask_security import ForgotPasswordForm
+from flask_security import ForgotPasswordForm, TwoFactorRescueForm
+from wtforms import RadioField
 from wtforms.validators import DataRequired
 
 from portal.accounts.models import Account
@@ -19,6 +20,12 @@ class ForgottenPasswordForm(ForgotPasswordForm):
             self.email.errors = []
             self.user = Account(email=self.email.data, password="", active=True, fs_uniquifier=uuid4().hex)
         return bool(self.email.data)
+
+
+class RescueForm(TwoFactorRescueForm):
+    """Flask-Security's list of ways to go on without the code. It is not shown: a link leads to the recovery codes."""
+
+    help_setup = RadioField(choices=[])
 
 
 class CodeForm(PortalForm):

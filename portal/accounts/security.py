@@ -6,7 +6,7 @@ from typing import Any
 from flask import Flask
 from flask_security import MailUtil, Security, SQLAlchemyUserDatastore
 
-from portal.accounts.forms import ForgottenPasswordForm
+from portal.accounts.forms import ForgottenPasswordForm, RescueForm
 from portal.accounts.models import Account, Role
 from portal.accounts.passwords import HELP, Passwords
 from portal.accounts.two_factor import WINDOW, RecoveryCodes, Totp
@@ -89,6 +89,7 @@ def init_app(app: Flask, settings: Settings, mail_util: type[MailUtil]) -> None:
         totp_cls=Totp,
         mf_recovery_codes_util_cls=RecoveryCodes,
         forgot_password_form=ForgottenPasswordForm,
+        two_factor_rescue_form=RescueForm,
     )
     app.jinja_env.globals["password_help"] = HELP
     security.want_json(lambda _request: False)

@@ -11,7 +11,7 @@ from flask_security import MfRecoveryCodesUtil
 from flask_security import Totp as FlaskSecurityTotp
 from passlib.exc import TokenError, UsedTokenError
 from passlib.totp import TotpMatch
-from sqlalchemy import CursorResult, func, or_, select, update
+from sqlalchemy import CursorResult, any_, func, or_, select, update
 
 from portal import crypto
 from portal.accounts.models import Account
@@ -66,7 +66,7 @@ class RecoveryCodes(MfRecoveryCodesUtil):
         """Spend the code, and return whether there was one to spend."""
         hashed = _hash(code)
         codes = Account.mf_recovery_codes
-        spend = update(Account).where(Account.id == user.id, codes.any(hashed))  # type: ignore[arg-type]
+        spend = update(Account).where(Account.id == user.id, hashed == any_(codes))
         return _changes(spend.values(mf_recovery_codes=func.array_remove(codes, hashed)))
 
     def delete_recovery_code(self, user: Any, code: str) -> bool:  # noqa: ARG002 (Flask-Security's signature)
@@ -74,10 +74,11 @@ class RecoveryCodes(MfRecoveryCodesUtil):
         return True
 
 
-def propose(account: Account) -> str:
-    """Return a new secret for the account, sealed, so that the visitor's cookie can carry it until it is confirmed."""
-    sealed = crypto.keyring().encrypt(_totp().generate_totp_secret(), _place(account))
-    return base64.urlsafe_b64encode(sealed).decode()
+def propose(account: Account) -> tuple[str, str]:
+    """Return a new secret for the account, also sealed, so that the cookie can carry it until it is confirmed."""
+    secret = _totp().generate_totp_secret()
+    sealed = crypto.keyring().encrypt(secret, _place(account))
+    return secret, base64.urlsafe_b64encode(sealed).decode()
 
 
 def open_proposal(account: Account, sealed: str | None) -> str | None:

@@ -11,6 +11,7 @@ from portal.accounts import policy, sessions, two_factor
 from portal.accounts.access import signed_in, system_administrator
 from portal.accounts.door import KEY
 from portal.accounts.forms import CodeForm
+from portal.accounts.models import Account
 from portal.accounts.security import FRESH
 from portal.errors import Refusal
 from portal.ui import respond
@@ -56,10 +57,7 @@ def end_other_sessions() -> ResponseReturnValue:
 def set_up_two_factor() -> ResponseReturnValue:
     """Set an authenticator up, also in place of an older one, and show the recovery codes."""
     owner, form = signed_in(), CodeForm()
-    secret = two_factor.open_proposal(owner, session.get(PROPOSED))
-    if secret is None:
-        session[PROPOSED] = two_factor.propose(owner)
-        return redirect(url_for("account.set_up_two_factor"))
+    secret = _proposed_secret(owner)
     if form.validate_on_submit():
         codes = two_factor.turn_on(owner, secret, form.code.data)
         if not isinstance(codes, Refusal):
@@ -114,6 +112,14 @@ def _confirm(_within: object, _grace: object) -> ResponseReturnValue:
     """Ask for the password, and go on where that was asked for, if it was not a form that was sent."""
     to = request.path if request.method == "GET" else url_for("account.security")
     return redirect(url_for("security.verify", next=to), 303)
+
+
+def _proposed_secret(owner: Account) -> str:
+    """Return the secret that the browser was shown, so that nobody has to scan again after a typing error."""
+    secret = two_factor.open_proposal(owner, session.get(PROPOSED))
+    if secret is None:
+        secret, session[PROPOSED] = two_factor.propose(owner)
+    return secret
 
 
 def _show_codes(codes: list[str]) -> ResponseReturnValue:
