@@ -2,6 +2,7 @@
 
 import re
 import time
+from typing import Any
 
 from flask.testing import FlaskClient
 from passlib.totp import TOTP
@@ -41,7 +42,7 @@ def recovery_codes(answer: TestResponse) -> list[str]:
     return found[1].split()
 
 
-def give_password(browser: FlaskClient, email: str, password: str = PASSWORD, **more: str) -> TestResponse:
+def give_password(browser: FlaskClient, email: str, password: str = PASSWORD, **more: Any) -> TestResponse:
     """Take the first step of signing in."""
     return post(browser, "/sign-in", email=email, password=password, **more)
 

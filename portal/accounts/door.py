@@ -1,5 +1,6 @@
 """The door: what stands before every page. Who is it, may they knock this often, and is there more to do first."""
 
+import time
 from typing import Final
 
 from flask import Flask, Response, current_app, redirect, request, session, url_for
@@ -23,6 +24,8 @@ THROTTLED: Final = {
     "security.verify": throttle.PASSWORD,
     "security.change_password": throttle.PASSWORD,
 }
+FIRST_FACTOR_AT: Final = "first_factor_at"  # in the session: when the password was right and a code was still missing
+CODE_WITHIN: Final = 600  # seconds
 BEFORE_TWO_FACTOR: Final = {"account.set_up_two_factor", "security.verify", "security.logout"}
 
 
@@ -32,7 +35,8 @@ def init_app(app: Flask) -> None:
     find_account = manager.user_callback
     manager.user_loader(lambda user_id: _of_session(find_account(user_id)))
     app.before_request(_open)
-    app.after_request(_keep_no_page)
+    app.before_request(_forget_first_factor)
+    app.after_request(_look_after)
     user_logged_in.connect(_begin_session, app)
     user_logged_out.connect(_end_session, app)
     password_changed.connect(_end_other_sessions, app)
@@ -66,6 +70,12 @@ def _ask_to_sign_in() -> ResponseReturnValue:
 
 def _needs_two_factor(endpoint: str) -> bool:
     return endpoint not in BEFORE_TWO_FACTOR and not signed_in().has_two_factor and policy.requires_two_factor()
+
+
+def _forget_first_factor() -> None:
+    """Let the password be asked for again where it was right too long ago."""
+    if time.time() - session.get(FIRST_FACTOR_AT, 0) > CODE_WITHIN:
+        session.pop("tf_user_id", None)
 
 
 def _count_attempt(endpoint: str) -> None:
@@ -115,8 +125,10 @@ def _end_all_sessions(_app: Flask, user: Account, **_: object) -> None:
     sessions.end_others(user, None)
 
 
-def _keep_no_page(response: Response) -> Response:
-    """Keep pages out of the browser's store: "back" after signing out shows nothing."""
+def _look_after(response: Response) -> Response:
+    """Keep pages out of the browser's store, so that "back" after signing out shows nothing."""
+    if request.endpoint == "security.login" and "tf_user_id" in session:
+        session[FIRST_FACTOR_AT] = time.time()
     if request.endpoint and not request.endpoint.endswith("static"):
         response.cache_control.no_store = True
     return response

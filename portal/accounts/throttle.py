@@ -55,6 +55,7 @@ RESET: Final = Rule("reset", Limit(30, HOUR), Limit(30, HOUR), Limit(30, HOUR))
 # Behind a session: whoever sits at somebody else's machine.
 PASSWORD: Final = Rule("password", Limit(10, 15 * MINUTE), Limit(60, 15 * MINUTE), Limit(10, 15 * MINUTE))
 
+OVER: Final = 0.001  # seconds: a measure that runs over is no fuller than this
 # Each row is written in the order of the keys, so that two of these statements never wait for each other.
 COUNT: Final = """
     WITH asked AS (
@@ -64,12 +65,13 @@ COUNT: Final = """
         SELECT subject, now() + step * interval '1 second' FROM asked ORDER BY subject
         ON CONFLICT (subject) DO UPDATE SET empty_at = (
             SELECT least(greatest(old.empty_at, now()) + step * interval '1 second',
-                now() + (room + step) * interval '1 second')
+                now() + (room + %(over)s) * interval '1 second')
             FROM asked WHERE asked.subject = excluded.subject
         )
         RETURNING subject, empty_at
     )
-    SELECT max(extract(epoch FROM empty_at - now()) - room)::float8 AS wait FROM counted JOIN asked USING (subject)
+    SELECT max(CASE WHEN extract(epoch FROM empty_at - now()) > room THEN step ELSE 0 END)::float8 AS wait
+    FROM counted JOIN asked USING (subject)
 """
 
 
@@ -92,10 +94,11 @@ def count(rule: Rule, account: str, address: str) -> int:
         {
             "subjects": [hash_token(f"{rule.action} {subject}") for subject in limits],
             "steps": [limit.step for limit in limits.values()],
+            "over": OVER,
             "rooms": [float(limit.period) for limit in limits.values()],
         },
     )
-    return max(0, math.ceil(row["wait"])) if row else 0
+    return math.ceil(row["wait"]) if row else 0
 
 
 def purge() -> None:

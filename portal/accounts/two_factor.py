@@ -11,7 +11,7 @@ from flask_security import MfRecoveryCodesUtil
 from flask_security import Totp as FlaskSecurityTotp
 from passlib.exc import TokenError, UsedTokenError
 from passlib.totp import TotpMatch
-from sqlalchemy import CursorResult, any_, func, or_, select, update
+from sqlalchemy import CursorResult, any_, func, literal, or_, select, update
 
 from portal import crypto
 from portal.accounts.models import Account
@@ -66,7 +66,7 @@ class RecoveryCodes(MfRecoveryCodesUtil):
         """Spend the code, and return whether there was one to spend."""
         hashed = _hash(code)
         codes = Account.mf_recovery_codes
-        spend = update(Account).where(Account.id == user.id, hashed == any_(codes))
+        spend = update(Account).where(Account.id == user.id, literal(hashed) == any_(codes))
         return _changes(spend.values(mf_recovery_codes=func.array_remove(codes, hashed)))
 
     def delete_recovery_code(self, user: Any, code: str) -> bool:  # noqa: ARG002 (Flask-Security's signature)

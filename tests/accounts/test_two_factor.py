@@ -1,8 +1,15 @@
 """The second factor: setting it up, signing in with it, losing it, and the system administrator who requires it."""
 
+import base64
+import re
+from html import unescape
+from io import BytesIO
+
 import pytest
+import zxingcpp
 from flask import Flask
 from flask.testing import FlaskClient
+from PIL import Image
 from sqlalchemy import select
 
 from portal.accounts.models import Account
@@ -43,8 +50,15 @@ def test_it_is_on_only_when_the_app_has_shown_a_code(app: Flask, admin: FlaskCli
 
 def test_the_page_shows_a_picture_and_an_address_of_the_secret(admin: FlaskClient) -> None:
     page = admin.get(SET_UP).get_data(as_text=True)
-    assert 'src="data:image/png;base64,' in page
-    assert 'href="otpauth://totp/PBX%20Notification%20Portal:admin@acme.example?secret=' in page
+    picture, address = (
+        re.search(r'src="data:image/png;base64,([^"]+)"', page),
+        re.search(r'href="(otpauth:[^"]+)"', page),
+    )
+    assert picture
+    assert address
+    assert unescape(address[1]).startswith("otpauth://totp/PBX%20Notification%20Portal:admin@acme.example?secret=")
+    (read,) = zxingcpp.read_barcodes(Image.open(BytesIO(base64.b64decode(picture[1]))))
+    assert read.text == unescape(address[1])
 
 
 def test_a_recovery_code_stands_in_once(app: Flask, admin: FlaskClient) -> None:
