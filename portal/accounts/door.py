@@ -74,7 +74,7 @@ def _needs_two_factor(endpoint: str) -> bool:
 
 def _forget_first_factor() -> None:
     """Let the password be asked for again where it was right too long ago."""
-    if time.time() - session.get(FIRST_FACTOR_AT, 0) > CODE_WITHIN:
+    if request.endpoint in CODE_PAGES and time.time() - session.get(FIRST_FACTOR_AT, 0) > CODE_WITHIN:
         session.pop("tf_user_id", None)
 
 
