@@ -9,6 +9,7 @@ from sqlalchemy.orm import configure_mappers
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from portal import cli, config, crypto, database, health, statements, transfer, ui
+from portal.accounts import door, sessions
 from portal.accounts import security as accounts_security
 from portal.accounts import views as accounts_views
 from portal.application import Portal
@@ -22,11 +23,13 @@ from portal.mail_servers.account_mail import AccountMail
 from portal.notifications import views as notifications_views
 from portal.pbx import rejections
 from portal.pbx import views as pbx_views
+from portal.provisioning import qr
 from portal.provisioning import views as provisioning_views
 from portal.tenants import views as tenants_views
 
 BLUEPRINTS = (
     health.blueprint,
+    *accounts_views.BLUEPRINTS,
     tenants_views.blueprint,
     *mail_servers_views.BLUEPRINTS,
     *notifications_views.BLUEPRINTS,
@@ -86,10 +89,10 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "MAX_CONTENT_LENGTH": LARGEST_FORM_BYTES,
         "SQLALCHEMY_DATABASE_URI": database.url(settings),
         "SQLALCHEMY_ENGINE_OPTIONS": ENGINE_OPTIONS,
+        # A browser takes a cookie with this prefix from this host alone, and over TLS (RFC 6265bis, section 4.1.3.2).
+        "SESSION_COOKIE_NAME": "__Host-session" if settings.is_https else "session",
         "SESSION_COOKIE_SAMESITE": "Lax",
-        "REMEMBER_COOKIE_SAMESITE": "Lax",
-        "REMEMBER_COOKIE_HTTPONLY": True,
-        "REMEMBER_COOKIE_SECURE": settings.is_https,
+        "PERMANENT_SESSION_LIFETIME": sessions.REMEMBERED.absolute,
         "WTF_CSRF_TIME_LIMIT": None,  # as long as the session
         "BOOTSTRAP_SERVE_LOCAL": True,
         "RATELIMIT_STORAGE_URI": "memory://",  # each process counts for itself
@@ -117,7 +120,8 @@ def _bind_extensions(app: Flask, settings: Settings) -> None:
     sending.init_app(app, settings)
     crypto.init_app(app, settings)
     accounts_security.init_app(app, settings, AccountMail)
-    accounts_views.init_app(app)
+    door.init_app(app)
+    accounts_views.init_app(app, qr.png)
     mending.init_app()
     rejections.init_app()
     ui.init_app(app)

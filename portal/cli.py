@@ -9,7 +9,7 @@ from flask import Flask, current_app
 from flask.cli import AppGroup, with_appcontext
 
 from portal import config
-from portal.accounts import registration
+from portal.accounts import registration, two_factor
 from portal.database import DATABASE_FAULTS, enter_scope
 from portal.deliveries import jobs
 from portal.errors import Refusal
@@ -89,6 +89,13 @@ def add_account(email: str, system_admin: bool, tenant: str | None) -> None:
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     added = _done(registration.add(email, password, system_administrator=system_admin, tenant_id=tenant_id))
     click.echo(f"{added.email} " + (f"administers {tenant}." if tenant else "is a system administrator."))
+
+
+@accounts.command("reset-two-factor")
+@click.argument("email")
+def reset_two_factor(email: str) -> None:
+    """Let an account sign in with its password alone: its owner lost the authenticator and the recovery codes."""
+    click.echo(f"{_done(two_factor.reset(email)).email} signs in with the password alone.")
 
 
 @tenants.command("add")

@@ -28,7 +28,7 @@ ERRORS: dict[int, tuple[str, str]] = {
     405: ("That does not work here", "This address exists, but it cannot be used in this way."),
     413: ("That is too much", "What you sent is larger than the portal takes. Shorten it and send it again."),
     415: ("That is the wrong kind of content", "Send it in the format that the documentation names."),
-    429: ("Too many tries", "Wait a minute, then try again."),
+    429: ("Too many tries", "Wait a few minutes, then try again."),
     500: (
         "Something went wrong in the portal",
         "It was recorded. Try again; if it happens again, tell your administrator.",

@@ -11,6 +11,16 @@ from portal.accounts.models import Account
 
 View = TypeVar("View", bound=Callable[..., Any])
 
+# Flask-Security's pages that the portal has: for strangers, and for who is signed in. All others are closed.
+SIGN_IN_PAGES = {
+    "security.login",
+    "security.two_factor_token_validation",
+    "security.mf_recovery",
+    "security.forgot_password",
+    "security.reset_password",
+}
+ACCOUNT_PAGES = {"security.logout", "security.verify", "security.change_password"}
+
 
 def public(view: View) -> View:
     """Declare that a view answers strangers: it asks for no account, or for proof of another kind."""
@@ -28,7 +38,12 @@ def is_public(app: Flask, endpoint: str | None) -> bool:
     """Return whether the endpoint answers strangers. No endpoint (404, 405) has nothing to protect."""
     if endpoint is None or endpoint == "static" or endpoint.endswith(".static"):
         return True
-    return endpoint.startswith("security.") or getattr(app.view_functions[endpoint], "is_public", False)
+    return endpoint in SIGN_IN_PAGES or getattr(app.view_functions[endpoint], "is_public", False)
+
+
+def is_closed(endpoint: str) -> bool:
+    """Return whether the endpoint is one that Flask-Security brings along and the portal does not use."""
+    return endpoint.startswith("security.") and endpoint not in SIGN_IN_PAGES | ACCOUNT_PAGES
 
 
 def signed_in() -> Account:

@@ -1,9 +1,13 @@
-"""Accounts, their roles, and the tenants that they administer."""
+"""Accounts, their roles, the tenants that they administer, and what signing in leaves behind."""
+
+from datetime import datetime
 
 from flask_security import RoleMixin, UserMixin
-from sqlalchemy import CheckConstraint, Column, ForeignKey, Table
+from sqlalchemy import BigInteger, CheckConstraint, Column, ForeignKey, LargeBinary, Table, func, text
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from portal import crypto
 from portal.extensions import Base
 
 SYSTEM_ADMINISTRATOR = "system_administrator"
@@ -26,7 +30,10 @@ class Role(Base, RoleMixin):
 
 
 class Account(Base, UserMixin):
-    """A person who signs in with an e-mail address and a password."""
+    """A person who signs in with an e-mail address and a password, and a code where the second factor is set up.
+
+    The names that begin with `tf_` and `mf_` are Flask-Security's.
+    """
 
     __tablename__ = "accounts"
     __table_args__ = (CheckConstraint("email = lower(email)", name="email_lower_case"),)
@@ -36,6 +43,13 @@ class Account(Base, UserMixin):
     password: Mapped[str]
     active: Mapped[bool] = mapped_column(default=True)
     fs_uniquifier: Mapped[str] = mapped_column(unique=True)
+    totp_secret_encrypted: Mapped[bytes | None]
+    totp_counter: Mapped[int | None] = mapped_column(
+        BigInteger
+    )  # the time step of the last code (RFC 6238, section 5.2)
+    mf_recovery_codes: Mapped[list[bytes]] = mapped_column(  # type: ignore[assignment]
+        "recovery_code_hashes", ARRAY(LargeBinary), server_default=text("'{}'")
+    )
     roles: Mapped[list[Role]] = relationship(secondary=account_roles)  # type: ignore[assignment]
     memberships: Mapped[list["Membership"]] = relationship(cascade="all, delete-orphan")
 
@@ -48,6 +62,31 @@ class Account(Base, UserMixin):
         """Return whether the account may work in the tenant's workspace."""
         return self.is_system_administrator or any(each.tenant_id == tenant_id for each in self.memberships)
 
+    @property
+    def has_two_factor(self) -> bool:
+        """Whether signing in takes a code."""
+        return self.totp_secret_encrypted is not None
+
+    @property
+    def tf_primary_method(self) -> str | None:  # type: ignore[override]
+        """Flask-Security's word for the second factor."""
+        return "authenticator" if self.has_two_factor else None
+
+    @property
+    def tf_totp_secret(self) -> str | None:
+        """The secret of the authenticator in clear text, or None."""
+        if self.totp_secret_encrypted is None:
+            return None
+        return crypto.keyring().decrypt(self.totp_secret_encrypted, self._totp_place)
+
+    @tf_totp_secret.setter
+    def tf_totp_secret(self, value: str | None) -> None:
+        self.totp_secret_encrypted = crypto.keyring().encrypt(value, self._totp_place) if value else None
+
+    @property
+    def _totp_place(self) -> str:
+        return f"accounts.totp_secret:{self.id}"
+
 
 class Membership(Base):
     """An account administers a tenant."""
@@ -56,3 +95,39 @@ class Membership(Base):
 
     account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True)
     tenant_id: Mapped[int] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"), primary_key=True, index=True)
+
+
+class AccountSession(Base):
+    """A browser in which somebody is signed in. Its cookie carries the key of which the hash stands here."""
+
+    __tablename__ = "account_sessions"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"), index=True)
+    key_hash: Mapped[bytes] = mapped_column(unique=True)
+    began_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    last_seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+    remembered: Mapped[bool]
+    address: Mapped[str]
+    browser: Mapped[str]
+
+
+class Attempts(Base):
+    """How full the measure of attempts is, by account or address: it runs empty by itself until `empty_at`."""
+
+    __tablename__ = "attempts"
+
+    # A digest: people type passwords where the address belongs.
+    subject: Mapped[bytes] = mapped_column(primary_key=True)
+    empty_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class SignInPolicy(Base):
+    """What the system administrator asks of everybody who signs in: one row, or none as long as nothing is asked."""
+
+    __tablename__ = "sign_in_policy"
+    __table_args__ = (CheckConstraint("id = 1", name="one_row"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    two_factor_required: Mapped[bool]

@@ -1,6 +1,5 @@
 """Making accounts."""
 
-import unicodedata
 from uuid import uuid4
 
 from flask import current_app
@@ -12,15 +11,13 @@ from portal.errors import Refusal
 from portal.extensions import db
 from portal.forms import address
 
-MINIMUM_PASSWORD_LENGTH = 10
-
 
 def add(
     email: str, password: str | None, *, system_administrator: bool = False, tenant_id: int | None = None
 ) -> Account | Refusal:
     """Return the account, made or found, with the role added. An account that exists keeps its password.
 
-    A password is needed for a new account only: at least 10 characters (NIST SP 800-63B, section 3.1.1).
+    A password is needed for a new account only, and has to be one that the pages take too.
     """
     try:
         email = address(email).lower()
@@ -28,11 +25,10 @@ def add(
         return Refusal("email", str(error))
     account = db.session.scalar(select(Account).where(Account.email == email))
     if account is None:
-        if password is None or len(password) < MINIMUM_PASSWORD_LENGTH:
-            return Refusal("password", f"A password needs at least {MINIMUM_PASSWORD_LENGTH} characters.")
-        account = Account(
-            email=email, password=hash_password(_normal(password)), active=True, fs_uniquifier=uuid4().hex
-        )
+        wrong, password = current_app.extensions["security"].password_util.validate(password or "", True, email=email)
+        if wrong:
+            return Refusal("password", wrong[0])
+        account = Account(email=email, password=hash_password(password), active=True, fs_uniquifier=uuid4().hex)
         db.session.add(account)
     if system_administrator and not account.is_system_administrator:
         account.roles = [*account.roles, _role(SYSTEM_ADMINISTRATOR)]
@@ -49,8 +45,3 @@ def exists(email: str) -> bool:
 
 def _role(name: str) -> Role:
     return db.session.scalar(select(Role).where(Role.name == name)) or Role(name=name)
-
-
-def _normal(password: str) -> str:
-    """Return the password as Flask-Security compares it: one character can be written in several ways (NFKD)."""
-    return unicodedata.normalize(current_app.config["SECURITY_PASSWORD_NORMALIZE_FORM"], password)

@@ -6,6 +6,7 @@ from uuid import UUID
 from sqlalchemy import Select, delete, func, select, text
 
 from portal import config
+from portal.accounts import sessions, throttle
 from portal.database import every_tenant
 from portal.deliveries.attempt import erase_secrets
 from portal.deliveries.models import STILL_OPEN, Delivery, RecordedEvent
@@ -60,6 +61,8 @@ def purge() -> int:
     tokens.erase_expired()
     tokens.delete(before=_first_key(oldest))
     purging.send()
+    sessions.purge()
+    throttle.purge()
     return deleted
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from flask import current_app
 from flask_security import admin_change_password, verify_password
 from sqlalchemy import select
 
@@ -54,8 +55,9 @@ def prepare(file: Path, smtp_port: int) -> Access:
     kept = json.loads(file.read_text()) if file.exists() else {}
     wanted = os.environ.get("DEMO_PASSWORD")
     password = wanted or kept.get("password") or secrets.token_hex(6)
-    if len(password) < registration.MINIMUM_PASSWORD_LENGTH:
-        raise Refused(f"DEMO_PASSWORD needs at least {registration.MINIMUM_PASSWORD_LENGTH} characters.")
+    wrong, _ = current_app.extensions["security"].password_util.validate(password, True, email=TENANT_ADMINISTRATOR)
+    if wrong:
+        raise Refused(f"DEMO_PASSWORD is not taken. {wrong[0]}")
     if db.session.scalar(select(Account.id).limit(1)) is None:
         _fill(password, smtp_port)
     elif wanted:

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from flask import Blueprint, Flask, flash, redirect, request, session, url_for
+from flask import Blueprint, flash, redirect, request, session, url_for
 from flask.typing import ResponseReturnValue
-from flask_login import user_logged_in
 from werkzeug.exceptions import NotFound
 
 from portal.accounts.access import signed_in, system_administrator
@@ -15,7 +14,6 @@ from portal.tenants.models import Tenant
 from portal.ui import respond
 
 blueprint = Blueprint("tenants", __name__)
-blueprint.record_once(lambda setup: user_logged_in.connect(_leave, setup.app))
 
 WORKSPACE = "workspace"  # in the session: the tenant in whose workspace one is
 
@@ -25,10 +23,6 @@ def is_entering(tenant: Tenant) -> bool:
     before = session.get(WORKSPACE)
     session[WORKSPACE] = tenant.id
     return bool(before != tenant.id)
-
-
-def _leave(_app: Flask, **_: object) -> None:
-    session.pop(WORKSPACE, None)
 
 
 @blueprint.get("/")

@@ -9,8 +9,10 @@ from flask.testing import FlaskClient
 from portal.demo.mailbox import Mailbox
 from portal.pbx import keys
 from portal.tenants import directory
+from tests.authenticator import Authenticator
 from tests.browser.conftest import OpenPage, assert_usable
 from tests.demo.mails import mail
+from tests.pages import PASSWORD
 from tests.signed import call
 
 STRANGERS = ("/sign-in", "/forgotten-password", "/nothing-is-here", "/provision/spent-or-never-made")
@@ -21,7 +23,11 @@ SYSTEM = (
     "/system/tenants/acme.example",
     "/system/mail-server",
     "/system/keys",
+    "/system/sign-in",
+    "/account",
+    "/account/confirm",
     "/account/password",
+    "/account/two-factor",
 )
 TENANT = (
     "/tenants/acme.example/deliveries",
@@ -37,8 +43,13 @@ ELSEWHERE = {
     "demo.part",
     "health.healthz",
     "provisioning.provision",
+    "security.mf_recovery",
+    "security.mf_recovery_codes",
     "security.reset_password",
-    "security.verify",
+    "security.tf_select",
+    "security.two_factor_rescue",
+    "security.two_factor_setup",
+    "security.two_factor_token_validation",
     "tenants.enter",
     "tenants.home",
     "webhook.openapi",
@@ -81,6 +92,30 @@ def test_the_choice_between_tenants(sign_in: OpenPage, acme: str, globex: str) -
     page = sign_in("both@x.example", administers=globex)
     page.goto("/")
     assert_usable(page)
+
+
+def test_the_second_factor(sign_in: OpenPage) -> None:
+    page = sign_in("root@pbx.example", system=True)
+    page.get_by_text("root@pbx.example").first.click()
+    page.get_by_role("link", name="Sign-in security").first.click()
+    page.get_by_role("link", name="Set up").click()
+    phone = Authenticator(page.content())
+    page.get_by_label("Code").fill(phone.code(-1))
+    page.get_by_role("button", name="Turn on").click()
+    codes = page.locator("#recovery-codes").inner_text().split()
+    assert_usable(page)
+    page.get_by_role("link", name="I have saved them").click()
+    assert_usable(page)
+    page.get_by_role("button", name="Sign out", exact=True).click()
+    page.get_by_label("Email").fill("root@pbx.example")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    assert_usable(page)
+    page.get_by_role("link", name="Use a recovery code").click()
+    assert_usable(page)
+    page.get_by_label("Code").fill(codes[0])
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url("**/system/tenants")
 
 
 def test_caught_mail(open_page: OpenPage, mailbox: Mailbox) -> None:
