@@ -81,13 +81,18 @@ def _forget_first_factor() -> None:
 def _count_attempt(endpoint: str) -> None:
     if request.is_json:  # Flask-Security would read its forms from it, behind the back of the count
         raise UnsupportedMediaType
-    if endpoint in CODE_PAGES:
-        account = session.get("tf_user_id", "")
-    else:
-        account = current_user.email if current_user.is_authenticated else request.form.get("email", "")
-    wait = throttle.count(THROTTLED[endpoint], account, request.remote_addr or "")
+    wait = throttle.count(THROTTLED[endpoint], _account_named(endpoint), request.remote_addr or "")
     if wait:
         raise TooManyRequests(retry_after=wait)
+
+
+def _account_named(endpoint: str) -> str:
+    """Return what names the account at which is tried: its address, or what stands for it in a cookie or a link."""
+    if endpoint in CODE_PAGES:
+        return str(session.get("tf_user_id", ""))
+    if request.view_args:
+        return str(request.view_args["token"])
+    return str(current_user.email if current_user.is_authenticated else request.form.get("email", ""))
 
 
 def _of_session(account: Account | None) -> Account | None:

@@ -175,6 +175,18 @@ def test_forgotten_passwords_are_no_mail_bomb(app: Flask, client: FlaskClient, a
     assert len(peer.mails) == 5
 
 
+def test_links_cannot_be_guessed_and_who_tries_keeps_nobody_else_out(client: FlaskClient) -> None:
+    token = csrf_token(client.get("/forgotten-password").get_data(as_text=True))
+
+    def attempt(number: int, address: str) -> int:
+        new = {"password": PASSWORD, "password_confirm": PASSWORD, "csrf_token": token}
+        place = {"REMOTE_ADDR": address}
+        return client.post(f"/forgotten-password/guess{number}", data=new, environ_overrides=place).status_code
+
+    assert [attempt(number, "192.0.2.1") for number in range(31)] == [302] * 30 + [429]
+    assert attempt(31, "192.0.2.2") == 302
+
+
 def test_codes_cannot_be_guessed(app: Flask, admin: FlaskClient) -> None:
     phone, _ = set_up(admin)
     thief = app.test_client()
@@ -244,6 +256,27 @@ def test_a_code_is_not_accepted_twice(app: Flask, admin: FlaskClient) -> None:
     assert "used already" in give_code(second, code).get_data(as_text=True)
     assert "used already" in give_code(second, phone.code(-1)).get_data(as_text=True)
     assert not is_signed_in(second)
+
+
+@pytest.mark.parametrize("path", ["/sign-in/code", "/sign-in/recovery-code"])
+def test_a_code_is_not_accepted_twice_at_the_same_moment(app: Flask, admin: FlaskClient, path: str) -> None:
+    phone, codes = set_up(admin)
+    code = phone.code() if path == "/sign-in/code" else codes[0]
+    answers: list[int] = []
+
+    def enter(browser: FlaskClient, token: str) -> None:
+        answers.append(browser.post(path, data={"csrf_token": token, "code": code}).status_code)
+
+    threads = []
+    for _ in range(4):
+        give_password(browser := app.test_client(), EMAIL)
+        token = csrf_token(browser.get(path).get_data(as_text=True))
+        threads.append(threading.Thread(target=enter, args=(browser, token)))
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert sorted(answers) == [200, 200, 200, 302]
 
 
 def test_the_code_that_set_it_up_does_not_sign_in(app: Flask, admin: FlaskClient) -> None:
