@@ -3,7 +3,6 @@
 from typing import Any
 
 from flask import Flask
-from flask_talisman import Talisman
 from jinja2 import StrictUndefined
 from sqlalchemy.orm import configure_mappers
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -34,14 +33,6 @@ BLUEPRINTS = (
     pbx_views.webhook,
     provisioning_views.blueprint,
 )
-CONTENT_SECURITY_POLICY = {
-    "default-src": "'self'",
-    "img-src": "'self' data:",  # Bootstrap's own icons are data addresses
-    "object-src": "'none'",
-    "base-uri": "'none'",
-    "form-action": "'self'",
-    "frame-ancestors": "'none'",
-}
 ENGINE_OPTIONS = {
     "pool_size": 16,
     "max_overflow": 16,
@@ -87,6 +78,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "SQLALCHEMY_DATABASE_URI": database.url(settings),
         "SQLALCHEMY_ENGINE_OPTIONS": ENGINE_OPTIONS,
         "SESSION_COOKIE_SAMESITE": "Lax",
+        "SESSION_COOKIE_SECURE": settings.is_https,
         "REMEMBER_COOKIE_SAMESITE": "Lax",
         "REMEMBER_COOKIE_HTTPONLY": True,
         "REMEMBER_COOKIE_SECURE": settings.is_https,
@@ -105,15 +97,6 @@ def _bind_extensions(app: Flask, settings: Settings) -> None:
     htmx.init_app(app)
     bootstrap.init_app(app)
     limiter.init_app(app)
-    Talisman(
-        app,
-        force_https=False,  # the reverse proxy in front does, and /healthz is asked from inside
-        strict_transport_security=settings.is_https,
-        session_cookie_secure=settings.is_https,
-        content_security_policy=CONTENT_SECURITY_POLICY,
-        frame_options="DENY",
-        referrer_policy="same-origin",
-    )
     sending.init_app(app, settings)
     crypto.init_app(app, settings)
     accounts_security.init_app(app, settings, AccountMail)

@@ -33,6 +33,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "SECURITY_FORGOT_PASSWORD_TEMPLATE": "accounts/forgot_password.html",
         "SECURITY_RESET_PASSWORD_TEMPLATE": "accounts/reset_password.html",
         "SECURITY_CHANGE_PASSWORD_TEMPLATE": "accounts/change_password.html",
+        "SECURITY_VERIFY_TEMPLATE": "accounts/verify.html",
         "SECURITY_POST_LOGIN_VIEW": "/",
         "SECURITY_POST_LOGOUT_VIEW": "/sign-in",
         "SECURITY_POST_CHANGE_VIEW": "/",

@@ -15,6 +15,7 @@ SYSTEM = (
     "/system/tenants/acme.example",
     "/system/mail-server",
     "/account/password",
+    "/verify",
 )
 TENANT = (
     "/tenants/acme.example/deliveries",
@@ -31,7 +32,6 @@ ELSEWHERE = {
     "health.healthz",
     "provisioning.provision",
     "security.reset_password",
-    "security.verify",
     "tenants.enter",
     "tenants.home",
     "webhook.openapi",
