@@ -64,7 +64,10 @@ class Content(HTMLParser):
         given = dict(attrs)
         inline = tag == "style" or (tag == "script" and "src" not in given and given.get("type") not in INERT)
         of_code = [name for name in given if name == "style" or name.startswith(("on", "hx-on", "hx-vals:"))]
-        code = [value for value in given.values() if value and re.match(r"\s*(javascript|js|vbscript):", value)]
+        leads = [given.get(name) or "" for name in ("href", "src", "action", "formaction", "xlink:href", "hx-get")]
+        code = [
+            address for address in leads if re.match(r"\s*(javascript|vbscript|data:text):?", address, re.IGNORECASE)
+        ]
         uploads = given.get("type") == "file" or "multipart" in (given.get("enctype") or given.get("hx-encoding") or "")
         if tag == "iframe":
             sandbox = given.get("sandbox")
