@@ -3,6 +3,7 @@
 import base64
 import html
 from collections.abc import Iterable
+from contextlib import closing
 from urllib.parse import quote
 
 from flask import Flask
@@ -50,6 +51,6 @@ def pages(app: Flask, browsers: Iterable[FlaskClient], domain: str) -> str:
     answers = []
     for browser in browsers:
         for address in walk(app, domain):
-            with browser.get(address) as answer:
+            with closing(browser.get(address)) as answer:
                 answers.append(f"{answer.headers}\n{answer.text}" if answer.mimetype != "font/woff" else "")
     return "\n".join(answers)

@@ -1,6 +1,7 @@
 """Too much, too deep, too far off: a clear 4xx, and nothing half done."""
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -30,7 +31,7 @@ def far(by: timedelta) -> str:
     return (datetime.now(UTC) + by).isoformat()
 
 
-BODIES = {
+BODIES: dict[str, tuple[Callable[[], bytes], int]] = {
     "a huge body": (lambda: event({"x": "x" * 1_000_000}), 413),
     "deep objects": (lambda: b'{"x":' * 6_000 + b"1" + b"}" * 6_000, 400),
     "deep lists": (lambda: b"[" * 30_000 + b"]" * 30_000, 400),
@@ -107,7 +108,8 @@ def test_a_form_of_2_mb_or_of_5_000_fields_is_413(admin: FlaskClient, ready: str
 def test_names_in_forms_are_bounded(
     app: Flask, system: FlaskClient, acme: str, name: str, page: str, text: str
 ) -> None:
-    answer = fill_in(system, page, **{name: text, "domain": "new.example", "time_zone": "UTC"})
+    values: dict[str, Any] = {name: text, "domain": "new.example", "time_zone": "UTC"}
+    answer = fill_in(system, page, **values)
     assert answer.status_code == 422
     with app.app_context():
         assert sql("SELECT (SELECT count(*) FROM tenants), (SELECT count(*) FROM mail_servers)") == [(1, 0)]

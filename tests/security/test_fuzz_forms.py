@@ -1,6 +1,7 @@
 """The pages' forms and addresses at random: a person is told what is wrong, and nothing breaks."""
 
 import re
+from contextlib import closing
 from typing import Any
 from urllib.parse import quote
 
@@ -68,7 +69,7 @@ def test_any_address(app: Flask, system: FlaskClient, client: FlaskClient, acme:
         value = quote(query.encode("utf-8", "surrogatepass"), safe="")
         address = re.sub(r"<[^>]*>", lambda _: part, template)
         for browser in (system, client):
-            with browser.get(f"{address}?q={value}&after={value}&next={value}&status={value}") as answer:
+            with closing(browser.get(f"{address}?q={value}&after={value}&next={value}&status={value}")) as answer:
                 assert answer.status_code < 500, address
                 assert_guarded(answer)
                 assert re.match(r"/(?![/\\])|http://portal\.test/", answer.headers.get("Location", "/"))

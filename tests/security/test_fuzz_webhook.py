@@ -64,7 +64,7 @@ def test_what_the_description_allows_and_forbids(
     seen = set()
 
     @given(case=schema[ADDRESS]["POST"].as_strategy(generation_mode=mode))
-    def post(case: schemathesis.Case) -> None:
+    def post(case: "schemathesis.Case[Any]") -> None:
         answer = case.call(headers={"Authorization": f"Bearer {key}"})
         case.validate_response(answer, checks=PROMISES)
         seen.add(answer.status_code)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from html.parser import HTMLParser
 from io import BytesIO
 from itertools import product
@@ -94,7 +95,7 @@ def test_every_route_answers_with_every_header_and_no_inline_code(
     pages = 0
     for browser in (client, admin, system):
         for address, headers in product(walk(app, ready), ({}, {"HX-Request": "true"})):
-            with browser.get(address, headers=headers) as answer:
+            with closing(browser.get(address, headers=headers)) as answer:
                 assert_guarded(answer)
                 if answer.mimetype == "text/html" and answer.status_code == 200:
                     pages += 1

@@ -140,7 +140,7 @@ class Run:
         )
         again = self.app.test_client()
         assert fill_in(again, "/sign-in", email=ADMIN, password=ACCOUNT).status_code == 302
-        changed = {"password": ACCOUNT, "new_password": CHANGED, "new_password_confirm": CHANGED}
+        changed: dict[str, Any] = {"password": ACCOUNT, "new_password": CHANGED, "new_password_confirm": CHANGED}
         assert fill_in(again, "/account/password", **changed).status_code == 302
         self.admin = again
 
