@@ -3,7 +3,6 @@
 from typing import Any
 
 from flask import Flask
-from flask_talisman import Talisman
 from jinja2 import StrictUndefined
 from sqlalchemy.orm import configure_mappers
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -37,14 +36,6 @@ BLUEPRINTS = (
     *pbx_views.BLUEPRINTS,
     provisioning_views.blueprint,
 )
-CONTENT_SECURITY_POLICY = {
-    "default-src": "'self'",
-    "img-src": "'self' data:",  # Bootstrap's own icons are data addresses
-    "object-src": "'none'",
-    "base-uri": "'none'",
-    "form-action": "'self'",
-    "frame-ancestors": "'none'",
-}
 ENGINE_OPTIONS = {
     "pool_size": 16,
     "max_overflow": 16,
@@ -92,6 +83,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         # A browser takes a cookie with this prefix from this host alone, and over TLS (RFC 6265bis, section 4.1.3.2).
         "SESSION_COOKIE_NAME": "__Host-session" if settings.is_https else "session",
         "SESSION_COOKIE_SAMESITE": "Lax",
+        "SESSION_COOKIE_SECURE": settings.is_https,
         "PERMANENT_SESSION_LIFETIME": sessions.REMEMBERED.absolute,
         "WTF_CSRF_TIME_LIMIT": None,  # as long as the session
         "BOOTSTRAP_SERVE_LOCAL": True,
@@ -108,15 +100,6 @@ def _bind_extensions(app: Flask, settings: Settings) -> None:
     htmx.init_app(app)
     bootstrap.init_app(app)
     limiter.init_app(app)
-    Talisman(
-        app,
-        force_https=False,  # the reverse proxy in front does, and /healthz is asked from inside
-        strict_transport_security=settings.is_https,
-        session_cookie_secure=settings.is_https,
-        content_security_policy=CONTENT_SECURITY_POLICY,
-        frame_options="DENY",
-        referrer_policy="same-origin",
-    )
     sending.init_app(app, settings)
     crypto.init_app(app, settings)
     accounts_security.init_app(app, settings, AccountMail)

@@ -8,7 +8,7 @@ import click
 from flask import Flask, current_app
 from flask.cli import AppGroup, with_appcontext
 
-from portal import config
+from portal import config, rotation
 from portal.accounts import registration, two_factor
 from portal.database import DATABASE_FAULTS, enter_scope
 from portal.deliveries import jobs
@@ -49,6 +49,7 @@ tenants = OneLine("tenants", help="Customers of the PBX.")
 keys = OneLine("keys", help="Keys with which a PBX reports events.")
 mail_server = OneLine("mail-server", help="The system's mail server and those of tenants.")
 recipients = OneLine("recipients", help='The "Emails of Recipients" of a tenant.')
+stored_secrets = OneLine("secrets", help="What stands encrypted in the database.")
 notifications = OneLine("notifications", help="Which events send mail.")
 
 
@@ -71,7 +72,7 @@ def worker() -> None:
 def init_app(app: Flask) -> None:
     """Give the `flask` command these groups."""
     app.cli.add_command(worker)
-    for group in (accounts, tenants, keys, mail_server, recipients, notifications):
+    for group in (accounts, tenants, keys, mail_server, recipients, notifications, stored_secrets):
         app.cli.add_command(group)
 
 
@@ -217,6 +218,21 @@ def notifications_on(tenant: str, types: Sequence[str]) -> None:
 def notifications_off(tenant: str, types: Sequence[str]) -> None:
     """Let these events send no mail."""
     _turn(tenant, types, on=False)
+
+
+@stored_secrets.command("rotate")
+def rotate_secrets() -> None:
+    """Encrypt every stored secret with the first key of ENCRYPTION_KEYS, and tell what is left under which key."""
+    done = rotation.rotate()
+    for column, count in done.rotated.items():
+        click.echo(f"{column}: {count} encrypted anew")
+    for key_id, count in done.by_key.items():
+        click.echo(f"key {key_id}: {count} secrets")
+    if done.left:
+        _fail(
+            f"{done.left} are not under the first key: run this again; a key that is not in ENCRYPTION_KEYS is needed."
+        )
+    click.echo("All are under the first key. The others may leave ENCRYPTION_KEYS a day from now.")
 
 
 def _turn(tenant: str, types: Sequence[str], *, on: bool) -> None:

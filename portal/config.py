@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
 MINIMUM_SECRET_LENGTH = 32
+MINIMUM_SECRET_CHARACTERS = 11  # different ones: 32 random hexadecimal digits have 14
 ENCRYPTION_KEY_BYTES = 32
 
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -134,8 +135,9 @@ class Settings(BaseSettings):
             if missing:
                 raise ValueError(f"production needs {', '.join(missing)}")
             assert self.secret_key is not None
-            if len(self.secret_key.get_secret_value()) < MINIMUM_SECRET_LENGTH:
-                raise ValueError(f"SECRET_KEY needs at least {MINIMUM_SECRET_LENGTH} characters")
+            secret = self.secret_key.get_secret_value()
+            if len(secret) < MINIMUM_SECRET_LENGTH or len(set(secret)) < MINIMUM_SECRET_CHARACTERS:
+                raise ValueError(f"SECRET_KEY needs at least {MINIMUM_SECRET_LENGTH} random characters")
         return self
 
     @property

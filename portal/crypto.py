@@ -6,7 +6,9 @@ An encrypted value is bound to the place where it stands (tenant, table, column)
 import hashlib
 import hmac
 import secrets
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -16,6 +18,7 @@ from portal.config import Settings, parse_keys
 
 NONCE_BYTES = 12  # NIST SP 800-38D, section 5.2.1.1
 TOKEN_BYTES = 32
+PLACE: Final = "place"
 
 
 class UnreadableSecret(Exception):
@@ -26,7 +29,12 @@ class UnreadableSecret(Exception):
 class Keyring:
     """Encryption keys by id. The first one encrypts, each one decrypts, so that a new key can take over."""
 
-    keys: dict[str, bytes]
+    keys: dict[str, bytes] = field(repr=False)
+
+    @property
+    def first_id(self) -> str:
+        """The id of the key that encrypts."""
+        return next(iter(self.keys))
 
     def encrypt(self, plaintext: str, place: str) -> bytes:
         """Return `plaintext` encrypted for `place`: key id, NUL, nonce, ciphertext."""
@@ -41,10 +49,10 @@ class Keyring:
         Raises:
             UnreadableSecret: the key is unknown, or the value was made for another place.
         """
-        key_id, _, sealed = stored.partition(b"\0")
-        key = self.keys.get(key_id.decode(errors="replace"))
+        key = self.keys.get(key_id_of(stored))
         if key is None:
-            raise UnreadableSecret(f"no encryption key with the id {key_id!r}")
+            raise UnreadableSecret(f"no encryption key with the id {key_id_of(stored)!r}")
+        sealed = stored.partition(b"\0")[2]
         try:
             return AESGCM(key).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], place.encode()).decode()
         except InvalidTag:
@@ -69,6 +77,16 @@ def keyring() -> Keyring:
     """Return the key ring of the running application."""
     ring: Keyring = current_app.extensions["keyring"]
     return ring
+
+
+def key_id_of(stored: bytes) -> str:
+    """Return the id of the key that encrypted a value."""
+    return stored.partition(b"\0")[0].decode(errors="replace")
+
+
+def encrypted(place: Callable[[Any], str]) -> dict[str, Any]:
+    """Return the `info` of an encrypted column. Rotation finds it by that, and binds to the `place` of its row."""
+    return {PLACE: place}
 
 
 def new_token() -> str:

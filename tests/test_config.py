@@ -11,7 +11,7 @@ from portal.config import Settings, UnsafeSettings
 KEY = "1:" + base64.b64encode(b"k" * 32).decode()
 PRODUCTION = {
     "PORTAL_ENV": "production",
-    "SECRET_KEY": "s" * 32,
+    "SECRET_KEY": "kept-secret-by-nobody-0123456789",
     "ENCRYPTION_KEYS": KEY,
     "DATABASE_URL": "postgresql://portal@db/portal",
     "PORTAL_URL": "https://portal.example.com",

@@ -49,6 +49,10 @@ def test_a_fingerprint_tells_equal_contents_with_each_key_of_the_ring() -> None:
     assert not before.same(b"content", both.fingerprint(b"content")), "it is keyed"
 
 
+def test_a_ring_does_not_show_its_keys() -> None:
+    assert "ooo" not in repr(Keyring({"1": OLD}))
+
+
 def test_tokens_are_long_and_their_hashes_tell_nothing() -> None:
     token = new_token()
     assert len(token) >= 43

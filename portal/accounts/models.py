@@ -29,6 +29,11 @@ class Role(Base, RoleMixin):
     name: Mapped[str] = mapped_column(unique=True)
 
 
+def totp_place(account_id: int) -> str:
+    """Return the place to which an account's secret of the second factor is bound."""
+    return f"accounts.totp_secret:{account_id}"
+
+
 class Account(Base, UserMixin):
     """A person who signs in with an e-mail address and a password, and a code where the second factor is set up.
 
@@ -43,7 +48,7 @@ class Account(Base, UserMixin):
     password: Mapped[str]
     active: Mapped[bool] = mapped_column(default=True)
     fs_uniquifier: Mapped[str] = mapped_column(unique=True)
-    totp_secret_encrypted: Mapped[bytes | None]
+    totp_secret_encrypted: Mapped[bytes | None] = mapped_column(info=crypto.encrypted(lambda row: totp_place(row.id)))
     totp_counter: Mapped[int | None] = mapped_column(
         BigInteger
     )  # the time step of the last code (RFC 6238, section 5.2)
@@ -77,15 +82,11 @@ class Account(Base, UserMixin):
         """The secret of the authenticator in clear text, or None."""
         if self.totp_secret_encrypted is None:
             return None
-        return crypto.keyring().decrypt(self.totp_secret_encrypted, self._totp_place)
+        return crypto.keyring().decrypt(self.totp_secret_encrypted, totp_place(self.id))
 
     @tf_totp_secret.setter
     def tf_totp_secret(self, value: str | None) -> None:
-        self.totp_secret_encrypted = crypto.keyring().encrypt(value, self._totp_place) if value else None
-
-    @property
-    def _totp_place(self) -> str:
-        return f"accounts.totp_secret:{self.id}"
+        self.totp_secret_encrypted = crypto.keyring().encrypt(value, totp_place(self.id)) if value else None
 
 
 class Membership(Base):

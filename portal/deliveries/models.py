@@ -31,6 +31,10 @@ WAITS = "(lease_until IS NOT NULL OR next_attempt_at IS NOT NULL)"
 STILL_OPEN = "(lease_until IS NOT NULL OR next_attempt_at IS NOT NULL OR reason IS NOT NULL)"
 
 
+def _secrets_place(tenant_id: int, row_id: UUID) -> str:
+    return f"events.secrets:{tenant_id}:{row_id}"
+
+
 class RecordedEvent(TenantOwned, Base):
     """An event as the PBX reported it. Its secret fields stand encrypted, and only while they are needed."""
 
@@ -49,7 +53,9 @@ class RecordedEvent(TenantOwned, Base):
     received_at: Mapped[datetime] = mapped_column(server_default=func.now())
     fingerprint: Mapped[bytes]
     data: Mapped[dict[str, Any]] = mapped_column(JSONB)
-    secrets_encrypted: Mapped[bytes | None]
+    secrets_encrypted: Mapped[bytes | None] = mapped_column(
+        info=crypto.encrypted(lambda row: _secrets_place(row.tenant_id, row.id))
+    )
     ignored_reason: Mapped[str | None]
     deliveries: Mapped[list["Delivery"]] = relationship(back_populates="event", order_by="Delivery.id")
 
@@ -66,10 +72,6 @@ class RecordedEvent(TenantOwned, Base):
         place = _secrets_place(self.tenant_id, self.id)
         opened: dict[str, Any] = json.loads(crypto.keyring().decrypt(self.secrets_encrypted, place))
         return opened
-
-
-def _secrets_place(tenant_id: int, row_id: UUID) -> str:
-    return f"events.secrets:{tenant_id}:{row_id}"
 
 
 class Delivery(Mail, TenantOwned, Base):

@@ -6,7 +6,7 @@ from flask import Blueprint, Flask, Response, render_template, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import NotFound
 
-from portal import config
+from portal import config, headers
 from portal.accounts.access import public
 from portal.demo.mailbox import CaughtMail, Mailbox
 from portal.ui import respond
@@ -14,14 +14,14 @@ from portal.ui import respond
 SHOWN = 50
 CONTENT_ID = re.compile(r"\bcid:([^\s\"'>)]+)")
 HEAD = re.compile(r"<head\b[^>]*>", re.IGNORECASE)
-MAIL_POLICY = {
-    "default-src": "'none'",
-    "img-src": "'self' data:",
-    "style-src": "'unsafe-inline'",
-    "form-action": "'none'",
-    "frame-ancestors": "'self'",
-    "sandbox": "allow-popups allow-popups-to-escape-sandbox",
-}
+MAIL_POLICY = headers.policy(
+    default_src="'none'",
+    img_src="'self' data:",
+    style_src="'unsafe-inline'",  # which mails have; they are shown in a frame of their own, without scripts
+    form_action="'none'",
+    frame_ancestors="'self'",
+    sandbox="allow-popups allow-popups-to-escape-sandbox",
+)
 
 blueprint = Blueprint("demo", __name__, url_prefix="/demo/mail")
 
@@ -54,13 +54,8 @@ def html(number: int) -> ResponseReturnValue:
     if body is None:
         raise NotFound
     in_a_tab = HEAD.sub(lambda found: f'{found[0]}<base target="_blank">', body, count=1)
-    return CONTENT_ID.sub(lambda found: url_for("demo.part", number=number, content_id=found[1]), in_a_tab)
-
-
-html.talisman_view_options = {  # type: ignore[attr-defined]
-    "content_security_policy": MAIL_POLICY,
-    "frame_options": "SAMEORIGIN",
-}
+    shown = CONTENT_ID.sub(lambda found: url_for("demo.part", number=number, content_id=found[1]), in_a_tab)
+    return shown, {"Content-Security-Policy": MAIL_POLICY, "X-Frame-Options": "SAMEORIGIN"}
 
 
 @blueprint.get("/<int:number>/parts/<content_id>")
@@ -70,7 +65,9 @@ def part(number: int, content_id: str) -> ResponseReturnValue:
     found = _find(number).inline_part(content_id)
     if found is None or found.get_content_maintype() != "image":
         raise NotFound
-    return Response(found.get_content(), content_type=found.get_content_type())
+    # To the browser the frame is a site of its own.
+    shown = {"Cross-Origin-Resource-Policy": "cross-origin"}
+    return Response(found.get_content(), content_type=found.get_content_type(), headers=shown)
 
 
 def _mailbox() -> Mailbox:

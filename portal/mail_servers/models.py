@@ -1,6 +1,7 @@
 """Mail servers of tenants and of the system, and who does not want to be reminded of a missing one."""
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column
@@ -10,6 +11,10 @@ from portal.database import TenantOrSystemOwned, TenantOwned
 from portal.extensions import Base
 from portal.mail_servers.connection import AuthMode, Encryption, SmtpSettings
 from portal.mail_servers.reach import reach_of
+
+
+def _password_place(row: Any) -> str:
+    return f"mail_servers.password:{row.tenant_id or 'system'}"
 
 
 class MailServer(TenantOrSystemOwned, Base):
@@ -33,7 +38,7 @@ class MailServer(TenantOrSystemOwned, Base):
     encryption: Mapped[str]
     auth_mode: Mapped[str]
     username: Mapped[str | None]
-    password_encrypted: Mapped[bytes | None]
+    password_encrypted: Mapped[bytes | None] = mapped_column(info=crypto.encrypted(_password_place))
     sender_email: Mapped[str]
     shared: Mapped[bool] = mapped_column(default=False)
     paused_until: Mapped[datetime | None]
@@ -51,15 +56,11 @@ class MailServer(TenantOrSystemOwned, Base):
         """The password in clear text, or None."""
         if self.password_encrypted is None:
             return None
-        return crypto.keyring().decrypt(self.password_encrypted, self._password_place)
+        return crypto.keyring().decrypt(self.password_encrypted, _password_place(self))
 
     @password.setter
     def password(self, value: str | None) -> None:
-        self.password_encrypted = crypto.keyring().encrypt(value, self._password_place) if value else None
-
-    @property
-    def _password_place(self) -> str:
-        return f"mail_servers.password:{self.tenant_id or 'system'}"
+        self.password_encrypted = crypto.keyring().encrypt(value, _password_place(self)) if value else None
 
     @property
     def smtp_settings(self) -> SmtpSettings:

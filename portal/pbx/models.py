@@ -24,6 +24,14 @@ class KeyState(StrEnum):
     REVOKED = "revoked"
 
 
+def secret_place(tenant_id: int | None) -> str:
+    """Return the place to which a tenant's signing secrets are bound, the current ones and those before them."""
+    return f"pbx_keys.signing_secret:{tenant_id or 'system'}"
+
+
+SEALED = crypto.encrypted(lambda key: secret_place(key.tenant_id))
+
+
 class PbxKey(TenantOrSystemOwned, Base):
     """A key that reports events of one tenant, or of every tenant where `tenant_id` is NULL. Only its hash is kept.
 
@@ -43,8 +51,8 @@ class PbxKey(TenantOrSystemOwned, Base):
     name: Mapped[str] = mapped_column(server_default="PBX")
     key_hash: Mapped[bytes] = mapped_column(unique=True)
     prefix: Mapped[str]
-    signing_secret_encrypted: Mapped[bytes | None]
-    previous_secret_encrypted: Mapped[bytes | None]
+    signing_secret_encrypted: Mapped[bytes | None] = mapped_column(info=SEALED)
+    previous_secret_encrypted: Mapped[bytes | None] = mapped_column(info=SEALED)
     previous_secret_until: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime | None]
@@ -71,11 +79,6 @@ class PbxKey(TenantOrSystemOwned, Base):
     def earlier_secret_counts(self) -> bool:
         """Whether the signing secret before the current one is still accepted."""
         return self.previous_secret_until is not None and self.previous_secret_until > datetime.now(UTC)
-
-
-def secret_place(tenant_id: int | None) -> str:
-    """Return the place to which a tenant's signing secrets are bound, the current ones and those before them."""
-    return f"pbx_keys.signing_secret:{tenant_id or 'system'}"
 
 
 def sealed(secret: str, tenant_id: int | None) -> bytes:

@@ -7,8 +7,14 @@ from sqlalchemy import CheckConstraint, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 from uuid_utils.compat import uuid7
 
+from portal import crypto
 from portal.database import TenantOwned
 from portal.extensions import Base
+
+
+def place(tenant_id: int) -> str:
+    """Return what the line of a tenant's token is bound to."""
+    return f"provisioning_tokens.line:{tenant_id}"
 
 
 class ProvisioningToken(TenantOwned, Base):
@@ -27,6 +33,6 @@ class ProvisioningToken(TenantOwned, Base):
     address_of_record: Mapped[str]
     event_id: Mapped[UUID]  # whose mail it was made for, with the audience
     audience: Mapped[str]
-    line_encrypted: Mapped[bytes | None]
+    line_encrypted: Mapped[bytes | None] = mapped_column(info=crypto.encrypted(lambda row: place(row.tenant_id)))
     expires_at: Mapped[datetime]
     spent_at: Mapped[datetime | None]

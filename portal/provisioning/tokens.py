@@ -12,7 +12,7 @@ from portal import crypto, statements
 from portal.database import every_tenant
 from portal.extensions import db
 from portal.provisioning.lines import Line
-from portal.provisioning.models import ProvisioningToken
+from portal.provisioning.models import ProvisioningToken, place
 from portal.tenants.models import Tenant
 
 # A token is looked up before its tenant is known, hence `every_tenant` in this file.
@@ -57,7 +57,7 @@ def issue(tenant_id: int, line: Line, expires_at: datetime, event_id: UUID, audi
             "address_of_record": line.address_of_record,
             "event_id": event_id,
             "audience": str(audience),
-            "line_encrypted": crypto.keyring().encrypt(line.to_json(), _place(tenant_id)),
+            "line_encrypted": crypto.keyring().encrypt(line.to_json(), place(tenant_id)),
             "expires_at": expires_at,
         },
     )
@@ -84,7 +84,7 @@ def spend(token: str) -> Line | State:
         if found is None or state is not State.UNSPENT or (sealed := found[0].line_encrypted) is None:
             return state
         row = found[0]
-        line = Line.from_json(crypto.keyring().decrypt(sealed, _place(row.tenant_id)))
+        line = Line.from_json(crypto.keyring().decrypt(sealed, place(row.tenant_id)))
         row.line_encrypted, row.spent_at = None, datetime.now(UTC)
         db.session.commit()
         return line
@@ -131,7 +131,3 @@ def _state(found: _Found | None) -> State:
     if row.line_encrypted is None or row.expires_at <= datetime.now(UTC):
         return State.EXPIRED
     return State.SUSPENDED if tenant.is_suspended else State.UNSPENT
-
-
-def _place(tenant_id: int) -> str:
-    return f"provisioning_tokens.line:{tenant_id}"

@@ -4,7 +4,6 @@ import base64
 from http import HTTPStatus
 
 from flask import Blueprint, Response, make_response, render_template, request
-from flask.blueprints import BlueprintSetupState
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import NotFound
 
@@ -49,16 +48,10 @@ def _for_people(token: str) -> Response:
     )
 
 
-@blueprint.record_once
-def _register_privacy(state: BlueprintSetupState) -> None:
-    # These functions run from the last to the first, and Talisman's puts its own Referrer-Policy over any other.
-    state.app.after_request_funcs.setdefault(None, []).insert(0, _keep_private)
-
-
+@blueprint.after_request
 def _keep_private(response: Response) -> Response:
     """Keep the address, which is a secret, out of caches, search engines and other sites' logs."""
-    if request.blueprint == blueprint.name:
-        response.headers["Cache-Control"] = "no-store"
-        response.headers["Referrer-Policy"] = "no-referrer"
-        response.headers["X-Robots-Tag"] = "noindex"
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["Referrer-Policy"] = "no-referrer"
+    response.headers["X-Robots-Tag"] = "noindex"
     return response

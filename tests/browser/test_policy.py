@@ -1,0 +1,51 @@
+"""The policy in a real browser: what was smuggled into a page neither runs nor shows, and our own pages keep to it."""
+
+import pytest
+from playwright.sync_api import Browser
+
+from tests.browser.conftest import OpenPage
+from tests.ready import Post
+
+WATCH = (
+    "window.broken = []; document.addEventListener('securitypolicyviolation', (e) => broken.push(e.effectiveDirective))"
+)
+SMUGGLED = {
+    "script-src-elem": "const made = document.createElement('script');"
+    "made.textContent = 'window.taken = 1'; document.body.append(made)",
+    "script-src-attr": "document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.taken = 1\">')",
+    "style-src-attr": "document.body.insertAdjacentHTML('beforeend', '<p style=\"color: red\">x</p>')",
+    "img-src": "document.body.insertAdjacentHTML('beforeend', '<img src=\"https://evil.example/x.png\">')",
+    "form-action": "document.body.insertAdjacentHTML('beforeend', '<form action=\"https://evil.example/\"></form>');"
+    "document.querySelector('form[action*=evil]').submit()",
+    "frame-src": "document.body.insertAdjacentHTML('beforeend', '<iframe src=\"https://evil.example/\"></iframe>')",
+    "connect-src": "fetch('https://evil.example/').catch(() => 0)",
+}
+
+
+@pytest.mark.parametrize("directive", SMUGGLED)
+def test_what_was_smuggled_into_a_page_is_stopped(chromium: Browser, portal_url: str, directive: str) -> None:
+    with chromium.new_context(base_url=portal_url) as context:
+        page = context.new_page()
+        page.goto("/sign-in")
+        page.evaluate(WATCH)
+        page.evaluate(f"() => {{ {SMUGGLED[directive]} }}")
+        page.wait_for_function(f"window.broken.includes('{directive}')")
+        assert page.evaluate("window.taken") is None
+
+
+def test_no_page_of_a_journey_breaks_the_policy(sign_in: OpenPage, ready: str, post: Post) -> None:
+    assert post("queue.call_lost").status_code == 200
+    page = sign_in("admin@acme.example", administers=ready)
+    page.context.add_init_script(WATCH)
+    for name in ("mail-server", "notifications", "keys", "deliveries"):
+        page.goto(f"/tenants/{ready}/{name}")
+        for details in page.locator("details").all():
+            details.evaluate("it => it.open = true")
+        page.wait_for_load_state("networkidle")
+        assert page.evaluate("window.broken") == [], name
+    page.goto(f"/tenants/{ready}/keys")
+    page.get_by_text("New key").click()
+    page.get_by_label("Name").fill("Main PBX")
+    page.get_by_role("button", name="Issue a key").click()
+    page.locator("#new-key").wait_for()
+    assert page.evaluate("window.broken") == [], "what HTMX swapped in"
