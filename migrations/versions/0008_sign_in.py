@@ -38,13 +38,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_account_sessions")),
         sa.UniqueConstraint("key_hash", name=op.f("uq_account_sessions_key_hash")),
     )
-    op.create_index(op.f("ix_account_sessions_account_id"), "account_sessions", ["account_id"])
+    for column in ("account_id", "expires_at"):
+        op.create_index(op.f(f"ix_account_sessions_{column}"), "account_sessions", [column])
     op.create_table(
         "attempts",
         sa.Column("subject", sa.LargeBinary(), nullable=False),
         sa.Column("empty_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("subject", name=op.f("pk_attempts")),
     )
+    op.create_index(op.f("ix_attempts_empty_at"), "attempts", ["empty_at"])
     op.create_table(
         "sign_in_policy",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),

@@ -107,7 +107,7 @@ class AccountSession(Base):
     key_hash: Mapped[bytes] = mapped_column(unique=True)
     began_at: Mapped[datetime] = mapped_column(server_default=func.now())
     last_seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    expires_at: Mapped[datetime]
+    expires_at: Mapped[datetime] = mapped_column(index=True)
     remembered: Mapped[bool]
     address: Mapped[str]
     browser: Mapped[str]
@@ -121,7 +121,7 @@ class Attempts(Base):
     subject: Mapped[bytes] = mapped_column(
         primary_key=True
     )  # a digest: people type passwords where the address belongs
-    empty_at: Mapped[datetime]
+    empty_at: Mapped[datetime] = mapped_column(index=True)
 
 
 class SignInPolicy(Base):
