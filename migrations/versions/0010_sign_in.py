@@ -38,8 +38,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_account_sessions")),
         sa.UniqueConstraint("key_hash", name=op.f("uq_account_sessions_key_hash")),
     )
-    op.create_index(op.f("ix_account_sessions_account_id"), "account_sessions", ["account_id"])
-    op.create_index(op.f("ix_account_sessions_expires_at"), "account_sessions", ["expires_at"])
+    for column in ("account_id", "expires_at"):
+        op.create_index(op.f(f"ix_account_sessions_{column}"), "account_sessions", [column])
     op.create_table(
         "attempts",
         sa.Column("subject", sa.LargeBinary(), nullable=False),
