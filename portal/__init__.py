@@ -12,6 +12,7 @@ from portal import cli, config, crypto, database, health, statements, transfer, 
 from portal.accounts import security as accounts_security
 from portal.accounts import views as accounts_views
 from portal.application import Portal
+from portal.audit import views as audit_views
 from portal.config import ROOT, Settings
 from portal.deliveries import mending
 from portal.deliveries import views as deliveries_views
@@ -33,6 +34,7 @@ BLUEPRINTS = (
     pbx_views.blueprint,
     pbx_views.webhook,
     provisioning_views.blueprint,
+    audit_views.blueprint,
 )
 CONTENT_SECURITY_POLICY = {
     "default-src": "'self'",

@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import Select, delete, func, select, text
 
 from portal import config
-from portal.database import every_tenant
+from portal.database import every_tenant, first_key
 from portal.deliveries.attempt import erase_secrets
 from portal.deliveries.models import STILL_OPEN, Delivery, RecordedEvent
 from portal.deliveries.states import OPEN, Status, sum_up
@@ -52,7 +52,7 @@ def purge() -> int:
     oldest = datetime.now(UTC) - timedelta(days=config.current().retention_days)
     deleted, last = 0, UUID(int=0)
     with every_tenant():
-        while batch := db.session.scalars(_oldest_events(last, _first_key(oldest))).all():
+        while batch := db.session.scalars(_oldest_events(last, first_key(oldest))).all():
             db.session.execute(delete(RecordedEvent).where(RecordedEvent.id.in_(batch)))
             db.session.commit()
             deleted, last = deleted + len(batch), batch[-1]
@@ -63,8 +63,3 @@ def purge() -> int:
 def _oldest_events(after: UUID, before: UUID) -> Select[UUID]:
     query = select(RecordedEvent.id).where(RecordedEvent.id > after, RecordedEvent.id < before)
     return query.order_by(RecordedEvent.id).limit(BATCH)
-
-
-def _first_key(moment: datetime) -> UUID:
-    """Return what all keys made since the moment are larger than: they begin with ms (RFC 9562, section 5.7)."""
-    return UUID(int=int(moment.timestamp() * 1000) << 80)

@@ -14,6 +14,8 @@ SYSTEM = (
     "/system/tenants/new",
     "/system/tenants/acme.example",
     "/system/mail-server",
+    "/system/audit",
+    "/system/audit?person=nobody&since=nonsense",
     "/account/password",
 )
 TENANT = (
@@ -21,9 +23,12 @@ TENANT = (
     "/tenants/acme.example/mail-server",
     "/tenants/acme.example/notifications",
     "/tenants/acme.example/keys",
+    "/tenants/acme.example/audit",
 )
 # Checked above in other words, or no page of ours.
 ELSEWHERE = {
+    "audit.system_csv",
+    "audit.tenant_csv",
     "demo.html",
     "demo.inbox",
     "demo.mail",

@@ -1,0 +1,73 @@
+"""Reading the audit trail, newest first, in pages by key."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import Select, select
+
+from portal.audit.models import AuditEntry
+from portal.database import first_key
+from portal.extensions import db
+
+PAGE: Final = 50
+BATCH: Final = 500
+NEWEST: Final = UUID(int=2**128 - 1)
+OLDEST: Final = UUID(int=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which entries: of one person, about one action, since a moment and before another; all where nothing is said."""
+
+    person: str = ""
+    action: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of the trail. `older` is the key that the next page begins behind, None on the last one."""
+
+    entries: Sequence[AuditEntry]
+    older: UUID | None
+
+
+NOTHING = Page((), None)
+
+
+def page(wanted: Wanted, before: UUID | None = None) -> Page:
+    """Return the newest entries in the session's scope, or those before one of them."""
+    found = db.session.scalars(_query(wanted, before or NEWEST).limit(PAGE + 1)).all()
+    return Page(found[:PAGE], found[PAGE - 1].id if len(found) > PAGE else None)
+
+
+def batches(wanted: Wanted, scope: Callable[[], AbstractContextManager[None]]) -> Iterator[Sequence[AuditEntry]]:
+    """Give all entries in the scope, some at a time.
+
+    Each batch is a transaction of its own: who reads slowly keeps no connection.
+    """
+    before = NEWEST
+    while True:
+        with scope():
+            found = db.session.scalars(_query(wanted, before).limit(BATCH)).all()
+            db.session.commit()
+        if not found:
+            return
+        yield found
+        before = found[-1].id
+
+
+def _query(wanted: Wanted, before: UUID) -> Select[AuditEntry]:
+    until = first_key(wanted.until) if wanted.until else NEWEST
+    since = first_key(wanted.since) if wanted.since else OLDEST
+    query = select(AuditEntry).where(AuditEntry.id < min(before, until), AuditEntry.id >= since)
+    if wanted.person:
+        query = query.where(AuditEntry.actor == wanted.person)
+    if wanted.action:
+        query = query.where(AuditEntry.action == wanted.action)
+    return query.order_by(AuditEntry.id.desc())

@@ -1,0 +1,102 @@
+"""The pages of the audit trail: a tenant's own part of it, and all of it for the system administrator.
+
+They stand above accounts and tenants, unlike the rest of the room.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+from uuid import UUID
+
+from flask import Blueprint, Response, request, stream_with_context, url_for
+from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import BadRequest
+
+from portal.accounts.access import system_administrator
+from portal.audit import download, trail, words
+from portal.audit.forms import TrailForm
+from portal.audit.trail import Wanted
+from portal.database import every_tenant
+from portal.tenants import directory
+from portal.tenants.models import Tenant
+from portal.tenants.workspace import workspace
+from portal.ui import respond
+
+blueprint = Blueprint("audit", __name__)
+SYSTEM_ZONE = "UTC"
+
+Scope = Callable[[], AbstractContextManager[None]]
+
+
+@blueprint.get("/tenants/<domain>/audit")
+def of_tenant(domain: str) -> ResponseReturnValue:
+    """Show what was done in a tenant's workspace, and to the tenant."""
+    return _page(workspace(domain), nullcontext)
+
+
+@blueprint.get("/system/audit")
+def of_system() -> ResponseReturnValue:
+    """Show what was done in the system and in all tenants."""
+    system_administrator()
+    return _page(None, every_tenant)
+
+
+@blueprint.get("/tenants/<domain>/audit.csv")
+def tenant_csv(domain: str) -> ResponseReturnValue:
+    """Download the tenant's entries."""
+    return _csv(workspace(domain), nullcontext)
+
+
+@blueprint.get("/system/audit.csv")
+def system_csv() -> ResponseReturnValue:
+    """Download all entries."""
+    system_administrator()
+    return _csv(None, every_tenant)
+
+
+def _page(tenant: Tenant | None, scope: Scope) -> ResponseReturnValue:
+    form, before = _form(), request.args.get("before", type=UUID)
+    is_valid = form.validate()
+    zone = tenant.time_zone if tenant else SYSTEM_ZONE
+    with scope():
+        shown = trail.page(form.wanted(zone), before) if is_valid else trail.NOTHING
+    here, csv = ("audit.of_tenant", "audit.tenant_csv") if tenant else ("audit.of_system", "audit.system_csv")
+    owner: dict[str, Any] = {"domain": tenant.domain} if tenant else {}
+    filters: dict[str, Any] = {name: value for name, value in request.args.items() if value and name in form}
+    context = {
+        "form": form,
+        "shown": shown,
+        "zone": zone,
+        "words": words,
+        "is_narrowed": bool(filters),
+        "domains": directory.domains(each.tenant_id for each in shown.entries if each.tenant_id),
+        "here": url_for(here, **owner),
+        "csv": url_for(csv, **owner, **filters),
+        "newest": url_for(here, **owner, **filters) if before else None,
+        "older": url_for(here, **owner, **filters, before=shown.older) if shown.older else None,
+        **({"tenant": tenant} if tenant else {}),
+    }
+    return respond("audit/page.html", "audit/_trail.html", 200 if is_valid else 422, **context)
+
+
+def _csv(tenant: Tenant | None, scope: Scope) -> ResponseReturnValue:
+    form = _form()
+    if not form.validate():
+        raise BadRequest
+    wanted = form.wanted(tenant.time_zone if tenant else SYSTEM_ZONE)
+    response = Response(stream_with_context(_lines(wanted, scope)), mimetype="text/csv")
+    name = f"audit-trail-{tenant.domain}.csv" if tenant else "audit-trail.csv"
+    response.headers.set("Content-Disposition", "attachment", filename=name)
+    response.cache_control.no_store = True
+    return response
+
+
+def _lines(wanted: Wanted, scope: Scope) -> Iterator[str]:
+    yield download.lines([download.COLUMNS])
+    for entries in trail.batches(wanted, scope):
+        domains = directory.domains(each.tenant_id for each in entries if each.tenant_id)
+        yield download.lines(download.rows(entries, domains))
+
+
+def _form() -> TrailForm:
+    return TrailForm(formdata=request.args, meta={"csrf": False})
