@@ -5,7 +5,7 @@ from sqlalchemy import CheckConstraint, Column, ForeignKey, Table
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from portal.audit.audited import Audited
-from portal.extensions import Base
+from portal.extensions import Base, db
 
 SYSTEM_ADMINISTRATOR = "system_administrator"
 
@@ -70,4 +70,5 @@ class Membership(Audited, Base):
     @property
     def audited_subject(self) -> str:
         """Who administers."""
-        return self.account.email
+        account = self.account or db.session.get_one(Account, self.account_id)  # an ended one has lost its account
+        return account.email

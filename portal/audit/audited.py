@@ -34,11 +34,11 @@ class Audited:
 
 
 @event.listens_for(Session, "after_flush")
-def _tell(session: Session, _context: UOWTransaction) -> None:
-    for verb, rows in (("added", session.new), ("changed", session.dirty), ("removed", session.deleted)):
-        for row in rows:
-            if isinstance(row, Audited):
-                _tell_of(row, verb)
+def _tell(session: Session, context: UOWTransaction) -> None:
+    for state, (is_removed, is_only_listed) in list(context.states.items()):  # unlike the session's, with orphans
+        row = state.obj()
+        if isinstance(row, Audited) and not is_only_listed:
+            _tell_of(row, "removed" if is_removed else "added" if row in session.new else "changed")
 
 
 def _tell_of(row: Audited, verb: str) -> None:

@@ -1,7 +1,6 @@
 """Reading the audit trail, newest first, in pages by key."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -46,20 +45,9 @@ def page(wanted: Wanted, before: UUID | None = None) -> Page:
     return Page(found[:PAGE], found[PAGE - 1].id if len(found) > PAGE else None)
 
 
-def batches(wanted: Wanted, scope: Callable[[], AbstractContextManager[None]]) -> Iterator[Sequence[AuditEntry]]:
-    """Give all entries in the scope, some at a time.
-
-    Each batch is a transaction of its own: who reads slowly keeps no connection.
-    """
-    before = NEWEST
-    while True:
-        with scope():
-            found = db.session.scalars(_query(wanted, before).limit(BATCH)).all()
-            db.session.commit()
-        if not found:
-            return
-        yield found
-        before = found[-1].id
+def batch(wanted: Wanted, before: UUID) -> Sequence[AuditEntry]:
+    """Return the next of all entries in the session's scope."""
+    return db.session.scalars(_query(wanted, before).limit(BATCH)).all()
 
 
 def _query(wanted: Wanted, before: UUID) -> Select[AuditEntry]:

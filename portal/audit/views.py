@@ -3,8 +3,7 @@
 They stand above accounts and tenants, unlike the rest of the room.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 from uuid import UUID
 
@@ -14,8 +13,8 @@ from werkzeug.exceptions import BadRequest
 
 from portal.accounts.access import system_administrator
 from portal.audit import download, trail, words
+from portal.audit.download import Scope
 from portal.audit.forms import TrailForm
-from portal.audit.trail import Wanted
 from portal.database import every_tenant
 from portal.tenants import directory
 from portal.tenants.models import Tenant
@@ -24,8 +23,6 @@ from portal.ui import respond
 
 blueprint = Blueprint("audit", __name__)
 SYSTEM_ZONE = "UTC"
-
-Scope = Callable[[], AbstractContextManager[None]]
 
 
 @blueprint.get("/tenants/<domain>/audit")
@@ -69,7 +66,7 @@ def _page(tenant: Tenant | None, scope: Scope) -> ResponseReturnValue:
         "zone": zone,
         "words": words,
         "is_narrowed": bool(filters),
-        "domains": directory.domains(each.tenant_id for each in shown.entries if each.tenant_id),
+        "domains": directory.domains({each.tenant_id for each in shown.entries if each.tenant_id}),
         "here": url_for(here, **owner),
         "csv": url_for(csv, **owner, **filters),
         "newest": url_for(here, **owner, **filters) if before else None,
@@ -84,18 +81,11 @@ def _csv(tenant: Tenant | None, scope: Scope) -> ResponseReturnValue:
     if not form.validate():
         raise BadRequest
     wanted = form.wanted(tenant.time_zone if tenant else SYSTEM_ZONE)
-    response = Response(stream_with_context(_lines(wanted, scope)), mimetype="text/csv")
+    response = Response(stream_with_context(download.content(wanted, scope, directory.domains)), mimetype="text/csv")
     name = f"audit-trail-{tenant.domain}.csv" if tenant else "audit-trail.csv"
     response.headers.set("Content-Disposition", "attachment", filename=name)
     response.cache_control.no_store = True
     return response
-
-
-def _lines(wanted: Wanted, scope: Scope) -> Iterator[str]:
-    yield download.lines([download.COLUMNS])
-    for entries in trail.batches(wanted, scope):
-        domains = directory.domains(each.tenant_id for each in entries if each.tenant_id)
-        yield download.lines(download.rows(entries, domains))
 
 
 def _form() -> TrailForm:
