@@ -4,10 +4,9 @@ import csv
 import json
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from datetime import UTC
 from io import StringIO
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from portal.audit import trail
 from portal.audit.models import AuditEntry
@@ -17,22 +16,20 @@ from portal.extensions import db
 COLUMNS: Final = ("at", "tenant", "actor", "actor_account_id", "from_address", "action", "subject", "changes", "id")
 FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 
-Scope: TypeAlias = Callable[[], AbstractContextManager[None]]
 
-
-def content(wanted: Wanted, scope: Scope, domains: Callable[[Collection[int]], Mapping[int, str]]) -> Iterator[str]:
-    """Give the entries in the scope, some at a time. `domains` finds those of tenants by their ids.
+def content(
+    owner: int | None, wanted: Wanted, domains: Callable[[Collection[int]], Mapping[int, str]]
+) -> Iterator[str]:
+    """Give a tenant's entries, or everybody's for None, some at a time. `domains` finds tenants' by their ids.
 
     Each time is a transaction of its own, over before its lines are given: who reads slowly keeps no connection.
     """
-    db.session.commit()
     yield lines([COLUMNS])
     before = trail.NEWEST
     while True:
-        with scope():
-            entries = trail.batch(wanted, before)
-            text = lines(rows(entries, domains({each.tenant_id for each in entries if each.tenant_id})))
-            db.session.commit()
+        entries = trail.batch(owner, wanted, before)
+        text = lines(rows(entries, domains({each.tenant_id for each in entries if each.tenant_id})))
+        db.session.commit()
         if not entries:
             return
         yield text

@@ -1,6 +1,7 @@
 """Reading the audit trail, newest first, in pages by key."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -9,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import Select, select
 
 from portal.audit.models import AuditEntry
-from portal.database import first_key
+from portal.database import enter_scope, every_tenant, first_key
 from portal.extensions import db
 
 PAGE: Final = 50
@@ -39,15 +40,26 @@ class Page:
 NOTHING = Page((), None)
 
 
-def page(wanted: Wanted, before: UUID | None = None) -> Page:
-    """Return the newest entries in the session's scope, or those before one of them."""
-    found = db.session.scalars(_query(wanted, before or NEWEST).limit(PAGE + 1)).all()
+def page(owner: int | None, wanted: Wanted, before: UUID | None = None) -> Page:
+    """Return a tenant's newest entries, or everybody's for None, or those before one of them."""
+    with _scope(owner):
+        found = db.session.scalars(_query(wanted, before or NEWEST).limit(PAGE + 1)).all()
     return Page(found[:PAGE], found[PAGE - 1].id if len(found) > PAGE else None)
 
 
-def batch(wanted: Wanted, before: UUID) -> Sequence[AuditEntry]:
-    """Return the next of all entries in the session's scope."""
-    return db.session.scalars(_query(wanted, before).limit(BATCH)).all()
+def batch(owner: int | None, wanted: Wanted, before: UUID) -> Sequence[AuditEntry]:
+    """Return the next of all of a tenant's entries, or of everybody's for None."""
+    with _scope(owner):
+        return db.session.scalars(_query(wanted, before).limit(BATCH)).all()
+
+
+@contextmanager
+def _scope(owner: int | None) -> Iterator[None]:
+    """Enter the scope here: what is streamed is read when the view's session, and its scope, have ended."""
+    if owner is not None:
+        enter_scope(owner)
+    with every_tenant() if owner is None else nullcontext():
+        yield
 
 
 def _query(wanted: Wanted, before: UUID) -> Select[AuditEntry]:

@@ -3,7 +3,6 @@
 They stand above accounts and tenants, unlike the rest of the room.
 """
 
-from contextlib import nullcontext
 from typing import Any
 from uuid import UUID
 
@@ -13,9 +12,7 @@ from werkzeug.exceptions import BadRequest
 
 from portal.accounts.access import system_administrator
 from portal.audit import download, trail, words
-from portal.audit.download import Scope
 from portal.audit.forms import TrailForm
-from portal.database import every_tenant
 from portal.tenants import directory
 from portal.tenants.models import Tenant
 from portal.tenants.workspace import workspace
@@ -28,35 +25,34 @@ SYSTEM_ZONE = "UTC"
 @blueprint.get("/tenants/<domain>/audit")
 def of_tenant(domain: str) -> ResponseReturnValue:
     """Show what was done in a tenant's workspace, and to the tenant."""
-    return _page(workspace(domain), nullcontext)
+    return _page(workspace(domain))
 
 
 @blueprint.get("/system/audit")
 def of_system() -> ResponseReturnValue:
     """Show what was done in the system and in all tenants."""
     system_administrator()
-    return _page(None, every_tenant)
+    return _page(None)
 
 
 @blueprint.get("/tenants/<domain>/audit.csv")
 def tenant_csv(domain: str) -> ResponseReturnValue:
     """Download the tenant's entries."""
-    return _csv(workspace(domain), nullcontext)
+    return _csv(workspace(domain))
 
 
 @blueprint.get("/system/audit.csv")
 def system_csv() -> ResponseReturnValue:
     """Download all entries."""
     system_administrator()
-    return _csv(None, every_tenant)
+    return _csv(None)
 
 
-def _page(tenant: Tenant | None, scope: Scope) -> ResponseReturnValue:
+def _page(tenant: Tenant | None) -> ResponseReturnValue:
     form, before = _form(), request.args.get("before", type=UUID)
     is_valid = form.validate()
-    zone = tenant.time_zone if tenant else SYSTEM_ZONE
-    with scope():
-        shown = trail.page(form.wanted(zone), before) if is_valid else trail.NOTHING
+    owner_id, zone = (tenant.id, tenant.time_zone) if tenant else (None, SYSTEM_ZONE)
+    shown = trail.page(owner_id, form.wanted(zone), before) if is_valid else trail.NOTHING
     here, csv = ("audit.of_tenant", "audit.tenant_csv") if tenant else ("audit.of_system", "audit.system_csv")
     owner: dict[str, Any] = {"domain": tenant.domain} if tenant else {}
     filters: dict[str, Any] = {name: value for name, value in request.args.items() if value and name in form}
@@ -76,12 +72,13 @@ def _page(tenant: Tenant | None, scope: Scope) -> ResponseReturnValue:
     return respond("audit/page.html", "audit/_trail.html", 200 if is_valid else 422, **context)
 
 
-def _csv(tenant: Tenant | None, scope: Scope) -> ResponseReturnValue:
+def _csv(tenant: Tenant | None) -> ResponseReturnValue:
     form = _form()
     if not form.validate():
         raise BadRequest
-    wanted = form.wanted(tenant.time_zone if tenant else SYSTEM_ZONE)
-    response = Response(stream_with_context(download.content(wanted, scope, directory.domains)), mimetype="text/csv")
+    owner_id, zone = (tenant.id, tenant.time_zone) if tenant else (None, SYSTEM_ZONE)
+    content = download.content(owner_id, form.wanted(zone), directory.domains)
+    response = Response(stream_with_context(content), mimetype="text/csv")
     name = f"audit-trail-{tenant.domain}.csv" if tenant else "audit-trail.csv"
     response.headers.set("Content-Disposition", "attachment", filename=name)
     response.cache_control.no_store = True

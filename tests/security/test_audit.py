@@ -13,7 +13,6 @@ from sqlalchemy.exc import ProgrammingError
 from portal import statements
 from portal.audit.download import as_text, lines
 from portal.audit.entries import note
-from portal.audit.models import AuditEntry
 from portal.audit.who import Actor, act_as
 from portal.database import ROLE, enter_scope, every_tenant
 from portal.extensions import db
@@ -50,7 +49,6 @@ def tenant(context: Flask, acme: str) -> Tenant:
         "DROP POLICY tenant_in_scope ON audit_entries",
         "CREATE RULE hide AS ON INSERT TO audit_entries DO INSTEAD NOTHING",
         "CREATE TRIGGER hide BEFORE INSERT ON audit_entries EXECUTE FUNCTION suppress_redundant_updates_trigger()",
-        "GRANT DELETE ON audit_entries TO pbx_portal",
         "INSERT INTO audit_entries SELECT * FROM audit_entries ON CONFLICT (id) DO UPDATE SET actor = 'somebody else'",
         "MERGE INTO audit_entries USING tenants ON true WHEN MATCHED THEN DELETE",
         "SELECT * FROM audit_entries FOR UPDATE",
@@ -65,6 +63,9 @@ def test_the_application_cannot_take_back_what_it_wrote(tenant: Tenant, statemen
 
 
 def test_its_role_may_add_and_read_and_nothing_else(tenant: Tenant) -> None:
+    with every_tenant():
+        db.session.execute(text(f"GRANT ALL ON audit_entries TO {ROLE}, PUBLIC"))  # of which it has nothing to give
+        db.session.commit()
     granted = "SELECT privilege_type FROM information_schema.role_table_grants WHERE table_name = 'audit_entries'"
     assert {each for (each,) in sql(f"{granted} AND grantee = :role", role=ROLE)} == {"SELECT", "INSERT"}
     assert sql(f"{granted} AND grantee = 'PUBLIC'") == []
@@ -108,11 +109,10 @@ def test_a_tenants_administrator_sees_neither_another_tenants_nor_the_systems(
         assert theirs is not None
         directory.suspend(theirs)
     for path in ("audit", "audit.csv", "audit?person=root%40pbx.example", "audit.csv?person=root%40pbx.example"):
-        seen = admin.get(f"/tenants/{acme}/{path}").get_data(as_text=True)
-        for foreign in ("globex", "mail.of.the.system", "signed in</", "suspended the tenant"):
-            assert foreign not in seen.lower(), path
-        assert "root@pbx.example" not in seen.replace('value="root@pbx.example"', "")
-        assert "root%40pbx.example" not in seen or "?" in path
+        seen = admin.get(f"/tenants/{acme}/{path}").get_data(as_text=True).rpartition("</datalist>")[2]
+        assert "?" in path or "added the tenant" in seen or "tenant.added" in seen
+        for foreign in ("globex", "mail.of.the.system", "root@pbx.example", "suspended", "signed in", "signed_in"):
+            assert foreign not in seen, path
 
 
 def test_pages_of_others_do_not_exist(admin: FlaskClient, client: FlaskClient, globex: str) -> None:
@@ -208,9 +208,5 @@ def test_the_actor_ends_with_the_request(app: Flask, admin: FlaskClient, acme: s
     post(admin, f"/tenants/{acme}/keys", f"/tenants/{acme}/keys")
     with app.app_context():
         keys.issue(None)
-        with every_tenant():
-            actors = {
-                each.tenant_id: each.actor for each in db.session.query(AuditEntry).filter_by(action="key.issued")
-            }
-    assert actors[None] == "portal"
-    assert "admin@acme.example" in actors.values()
+        actors = sql("SELECT actor FROM audit_entries WHERE action = 'key.issued' ORDER BY id")
+    assert [each for (each,) in actors] == ["admin@acme.example", "portal"]
