@@ -126,11 +126,12 @@ def test_what_was_refused_was_not_done(tenant: Tenant, globex: str) -> None:
 
 def test_saving_without_a_change_is_not_told(tenant: Tenant) -> None:
     directory.edit(tenant, tenant.name, tenant.domain, tenant.time_zone)
-    settings.save(tenant.id, entered(587))
+    signing_in = {"auth_mode": AuthMode.AUTO, "username": "ann"}
+    settings.save(tenant.id, entered(587, **signing_in, password="secret"))
     recipients.replace(tenant, ["a@acme.example", "b@acme.example"])
     switches.turn(tenant, ["queue.call_lost"], on=True)
     before = len(entries())
-    settings.save(tenant.id, entered(587))
+    settings.save(tenant.id, entered(587, **signing_in))
     recipients.replace(tenant, ["b@acme.example", "a@acme.example"])
     switches.turn(tenant, ["queue.call_lost"], on=True)
     assert len(entries()) == before
