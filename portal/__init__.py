@@ -12,6 +12,7 @@ from portal.accounts import door, sessions
 from portal.accounts import security as accounts_security
 from portal.accounts import views as accounts_views
 from portal.application import Portal
+from portal.audit import views as audit_views
 from portal.config import ROOT, Settings
 from portal.deliveries import mending
 from portal.deliveries import views as deliveries_views
@@ -35,6 +36,7 @@ BLUEPRINTS = (
     deliveries_views.blueprint,
     *pbx_views.BLUEPRINTS,
     provisioning_views.blueprint,
+    audit_views.blueprint,
 )
 ENGINE_OPTIONS = {
     "pool_size": 16,

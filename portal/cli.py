@@ -1,15 +1,18 @@
 """The commands for set-up by an operator or a script. They call what the pages call, and check with the same forms."""
 
+import getpass
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NoReturn, TypeVar
 
 import click
 from flask import Flask, current_app
-from flask.cli import AppGroup, with_appcontext
+from flask.cli import AppGroup, ScriptInfo, with_appcontext
 
 from portal import config, rotation
 from portal.accounts import registration, two_factor
+from portal.audit.who import Actor, act_as
 from portal.database import DATABASE_FAULTS, enter_scope
 from portal.deliveries import jobs
 from portal.errors import Refusal
@@ -35,7 +38,9 @@ class OneLine(AppGroup):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
-            return super().invoke(ctx)
+            with ctx.ensure_object(ScriptInfo).load_app().app_context():
+                act_as(_operator)
+                return super().invoke(ctx)
         except click.UsageError as error:
             raise click.ClickException(error.format_message()) from None
         except DATABASE_FAULTS:
@@ -285,3 +290,10 @@ def _checked(form: FormType) -> FormType:
 
 def _fail(sentence: str) -> NoReturn:
     raise click.ClickException(sentence)
+
+
+def _operator() -> Actor:
+    user = str(os.getuid())
+    with suppress(KeyError, OSError):  # in a container the user may have no name
+        user = getpass.getuser()
+    return Actor(f"command line ({user})")

@@ -9,9 +9,11 @@ import os
 import select
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from uuid import UUID
 
 import psutil
 import psycopg
@@ -211,3 +213,8 @@ def embedded_runs(settings: Settings) -> bool:
 def url(settings: Settings) -> str:
     """Return the database's address: the one that is set, else the embedded one's."""
     return settings.database_url or embedded_url(settings.var_dir)
+
+
+def first_key(moment: datetime) -> UUID:
+    """Return what all keys made since the moment are larger than: they begin with ms (RFC 9562, section 5.7)."""
+    return UUID(int=max(int(moment.timestamp() * 1000), 0) << 80)

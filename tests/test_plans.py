@@ -79,7 +79,12 @@ def test_an_event(post: Post, ready: str, statements: Statements, find_by_index:
     find_by_index()
 
 
-@pytest.mark.parametrize("page", ["deliveries", "deliveries?before={0:032x}", "mail-server", "notifications", "keys"])
+TRAIL = ("audit", "audit?person=admin%40acme.example&action=account.signed_in&since=2026-01-01T00:00", "audit.csv")
+
+
+@pytest.mark.parametrize(
+    "page", ["deliveries", "deliveries?before={0:032x}", "mail-server", "notifications", "keys", *TRAIL]
+)
 def test_a_tenants_pages(
     admin: FlaskClient, post: Post, ready: str, page: str, statements: Statements, find_by_index: Check
 ) -> None:
@@ -99,6 +104,15 @@ def test_the_systems_keys(system: FlaskClient, statements: Statements, find_by_i
 def test_the_tenants(system: FlaskClient, acme: str, query: str, statements: Statements, find_by_index: Check) -> None:
     statements.clear()
     assert acme in system.get(f"/system/tenants{query}").get_data(as_text=True)
+    find_by_index()
+
+
+@pytest.mark.parametrize("page", TRAIL)
+def test_the_audit_trail_of_the_system(
+    system: FlaskClient, acme: str, page: str, statements: Statements, find_by_index: Check
+) -> None:
+    statements.clear()
+    assert system.get(f"/system/{page}").status_code == 200
     find_by_index()
 
 

@@ -1,6 +1,7 @@
 """The door: what stands before every page. Who is it, may they knock this often, and is there more to do first."""
 
 import time
+from http import HTTPStatus
 from typing import Final
 
 from flask import Flask, Response, current_app, redirect, request, session, url_for
@@ -9,9 +10,10 @@ from flask_login import user_logged_in, user_logged_out
 from flask_security import current_user, password_changed, password_reset
 from werkzeug.exceptions import NotFound, TooManyRequests, UnsupportedMediaType
 
-from portal.accounts import policy, sessions, throttle
+from portal.accounts import doings, policy, sessions, throttle
 from portal.accounts.access import is_closed, is_public, signed_in
 from portal.accounts.models import Account
+from portal.audit.who import Actor, act_as
 
 KEY: Final = "key"  # in the session: the key of its row
 SIGNED_IN: Final = ("_user_id", "_fresh", "_id")  # in the session: what Flask-Login notes
@@ -31,12 +33,15 @@ BEFORE_TWO_FACTOR: Final = {"account.set_up_two_factor", "security.verify", "sec
 
 def init_app(app: Flask) -> None:
     """Close every endpoint that is not public, and tie who is signed in to a session that can be ended."""
+    doings.init_app(app)
+    app.before_request(lambda: act_as(_person))
     manager = app.login_manager  # type: ignore[attr-defined]
     find_account = manager.user_callback
     manager.user_loader(lambda user_id: _of_session(find_account(user_id)))
     app.before_request(_open)
     app.before_request(_forget_first_factor)
     app.after_request(_look_after)
+    app.after_request(_note_failed_sign_in)
     user_logged_in.connect(_begin_session, app)
     user_logged_out.connect(_end_session, app)
     password_changed.connect(_end_other_sessions, app)
@@ -136,4 +141,20 @@ def _look_after(response: Response) -> Response:
         session[FIRST_FACTOR_AT] = time.time()
     if request.endpoint and not request.endpoint.endswith("static"):
         response.cache_control.no_store = True
+    return response
+
+
+def _person() -> Actor:
+    """Return who acts in this request, for the audit trail."""
+    if current_user.is_authenticated:
+        return Actor(current_user.email, current_user.id, request.remote_addr)
+    return Actor("somebody", None, request.remote_addr)
+
+
+def _note_failed_sign_in(response: Response) -> Response:
+    """Note it here and not where it fails: the answer must take as long for an address without an account."""
+    tried = request.method == "POST" and request.endpoint == "security.login" and response.status_code == HTTPStatus.OK
+    account = doings.failed()
+    if tried or account:
+        doings.note_failed_sign_in(account)
     return response

@@ -1,6 +1,7 @@
 """Accounts, their roles, the tenants that they administer, and what signing in leaves behind."""
 
 from datetime import datetime
+from typing import ClassVar
 
 from flask_security import RoleMixin, UserMixin
 from sqlalchemy import BigInteger, CheckConstraint, Column, ForeignKey, LargeBinary, Table, func, text
@@ -8,7 +9,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from portal import crypto
-from portal.extensions import Base
+from portal.audit.audited import Audited
+from portal.extensions import Base, db
 
 SYSTEM_ADMINISTRATOR = "system_administrator"
 
@@ -34,7 +36,7 @@ def totp_place(account_id: int) -> str:
     return f"accounts.totp_secret:{account_id}"
 
 
-class Account(Base, UserMixin):
+class Account(Audited, Base, UserMixin):
     """A person who signs in with an e-mail address and a password, and a code where the second factor is set up.
 
     The names that begin with `tf_` and `mf_` are Flask-Security's.
@@ -42,6 +44,9 @@ class Account(Base, UserMixin):
 
     __tablename__ = "accounts"
     __table_args__ = (CheckConstraint("email = lower(email)", name="email_lower_case"),)
+    audited_as = "account"
+    audited_fields = ("email", "active")
+    audited_secrets = ("totp_secret_encrypted",)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     email: Mapped[str] = mapped_column(unique=True)
@@ -56,12 +61,17 @@ class Account(Base, UserMixin):
         "recovery_code_hashes", ARRAY(LargeBinary), server_default=text("'{}'")
     )
     roles: Mapped[list[Role]] = relationship(secondary=account_roles)  # type: ignore[assignment]
-    memberships: Mapped[list["Membership"]] = relationship(cascade="all, delete-orphan")
+    memberships: Mapped[list["Membership"]] = relationship(back_populates="account", cascade="all, delete-orphan")
 
     @property
     def is_system_administrator(self) -> bool:
         """Whether the account runs the PBX for all tenants."""
         return bool(self.has_role(SYSTEM_ADMINISTRATOR))
+
+    @property
+    def audited_subject(self) -> str:
+        """The e-mail address."""
+        return self.email
 
     def may_enter(self, tenant_id: int) -> bool:
         """Return whether the account may work in the tenant's workspace."""
@@ -89,13 +99,21 @@ class Account(Base, UserMixin):
         self.totp_secret_encrypted = crypto.keyring().encrypt(value, totp_place(self.id)) if value else None
 
 
-class Membership(Base):
+class Membership(Audited, Base):
     """An account administers a tenant."""
 
     __tablename__ = "memberships"
+    audited_as = "membership"
 
     account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True)
     tenant_id: Mapped[int] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"), primary_key=True, index=True)
+    account: Mapped[Account] = relationship(back_populates="memberships")
+
+    @property
+    def audited_subject(self) -> str:
+        """Who administers."""
+        account = self.account or db.session.get_one(Account, self.account_id)  # an ended one has lost its account
+        return account.email
 
 
 class AccountSession(Base):
@@ -124,11 +142,14 @@ class Attempts(Base):
     empty_at: Mapped[datetime] = mapped_column(index=True)
 
 
-class SignInPolicy(Base):
+class SignInPolicy(Audited, Base):
     """What the system administrator asks of everybody who signs in: one row, or none as long as nothing is asked."""
 
     __tablename__ = "sign_in_policy"
     __table_args__ = (CheckConstraint("id = 1", name="one_row"),)
+    audited_as = "sign_in_policy"
+    audited_fields = ("two_factor_required",)
+    audited_verbs: ClassVar = {"added": "changed"}
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     two_factor_required: Mapped[bool]

@@ -7,6 +7,7 @@ from flask_security import hash_password
 from sqlalchemy import select
 
 from portal.accounts.models import SYSTEM_ADMINISTRATOR, Account, Membership, Role
+from portal.audit.entries import note
 from portal.errors import Refusal
 from portal.extensions import db
 from portal.forms import address
@@ -32,6 +33,7 @@ def add(
         db.session.add(account)
     if system_administrator and not account.is_system_administrator:
         account.roles = [*account.roles, _role(SYSTEM_ADMINISTRATOR)]
+        note("account.made_system_administrator", email)
     if tenant_id is not None and not any(each.tenant_id == tenant_id for each in account.memberships):
         account.memberships.append(Membership(tenant_id=tenant_id))
     db.session.commit()

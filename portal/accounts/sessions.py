@@ -10,6 +10,7 @@ from sqlalchemy import delete, select
 
 from portal import statements
 from portal.accounts.models import Account, AccountSession
+from portal.audit.entries import note as note_done
 from portal.crypto import hash_token, new_token
 from portal.extensions import db
 
@@ -112,6 +113,7 @@ def end(account: Account, session_id: int) -> None:
     for each in of_account(account):
         if each.id == session_id:
             db.session.delete(each)
+            note_done("account.session_ended", account.email)
     db.session.commit()
 
 

@@ -9,6 +9,7 @@ from sqlalchemy.orm import joinedload
 
 from portal.deliveries.endings import end
 from portal.deliveries.mail import NewMail
+from portal.deliveries.mending import note_decision
 from portal.deliveries.models import STILL_OPEN, Delivery
 from portal.deliveries.states import Status
 from portal.errors import Refusal
@@ -22,6 +23,7 @@ def discard(delivery_ids: Collection[UUID]) -> int:
     open_ones = db.session.scalars(query.with_for_update(skip_locked=True)).all()
     for delivery in open_ones:
         end(delivery, Status.DISCARDED)
+    note_decision("discarded", [(each.tenant_id, each.message_id) for each in open_ones])
     db.session.commit()
     return len(open_ones)
 
@@ -42,5 +44,6 @@ def send_again(delivery_id: UUID) -> Delivery | Refusal:
     once_more = Delivery.of(NewMail.about(first.event_id, kind, first.audience, addresses), first.tenant_id)
     once_more.wait_until(datetime.now(UTC))
     db.session.add(once_more)
+    note_decision("sent_again", [(first.tenant_id, first.message_id)])
     db.session.commit()
     return once_more

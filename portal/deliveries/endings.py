@@ -7,7 +7,7 @@ from sqlalchemy import Select, delete, func, select, text
 
 from portal import config
 from portal.accounts import sessions, throttle
-from portal.database import every_tenant
+from portal.database import every_tenant, first_key
 from portal.deliveries.attempt import erase_secrets
 from portal.deliveries.models import STILL_OPEN, Delivery, RecordedEvent
 from portal.deliveries.states import OPEN, Status, sum_up
@@ -54,12 +54,12 @@ def purge() -> int:
     oldest = datetime.now(UTC) - timedelta(days=config.current().retention_days)
     deleted, last = 0, UUID(int=0)
     with every_tenant():
-        while batch := db.session.scalars(_oldest_events(last, _first_key(oldest))).all():
+        while batch := db.session.scalars(_oldest_events(last, first_key(oldest))).all():
             db.session.execute(delete(RecordedEvent).where(RecordedEvent.id.in_(batch)))
             db.session.commit()
             deleted, last = deleted + len(batch), batch[-1]
     tokens.erase_expired()
-    tokens.delete(before=_first_key(oldest))
+    tokens.delete(before=first_key(oldest))
     purging.send()
     sessions.purge()
     throttle.purge()
@@ -69,8 +69,3 @@ def purge() -> int:
 def _oldest_events(after: UUID, before: UUID) -> Select[UUID]:
     query = select(RecordedEvent.id).where(RecordedEvent.id > after, RecordedEvent.id < before)
     return query.order_by(RecordedEvent.id).limit(BATCH)
-
-
-def _first_key(moment: datetime) -> UUID:
-    """Return what all keys made since the moment are larger than: they begin with ms (RFC 9562, section 5.7)."""
-    return UUID(int=int(moment.timestamp() * 1000) << 80)

@@ -1,11 +1,12 @@
 """Letting mail go on that is held or waits, oldest first and at a measured pace."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, and_, func, or_, select, update
 
+from portal.audit.entries import note
 from portal.database import every_tenant
 from portal.deliveries.models import Delivery, DeliveryRecipient
 from portal.deliveries.states import Reason, Status
@@ -34,12 +35,21 @@ def release(tenant_id: int | None, server_changed: bool = False) -> None:
 
 def send_now(delivery_ids: Collection[UUID]) -> int:
     """Make these mails of the tenant in scope due, whatever they wait for, and return how many it were."""
-    count = _make_due(and_(Delivery.id.in_(delivery_ids), or_(Delivery.reason.is_not(None), _waits)))
+    mails = _make_due(and_(Delivery.id.in_(delivery_ids), or_(Delivery.reason.is_not(None), _waits)))
+    note_decision("sent_now", mails)
     db.session.commit()
-    return count
+    return len(mails)
 
 
-def _make_due(chosen: ColumnElement[bool]) -> int:
+def note_decision(decision: str, mails: Sequence[tuple[int, str]]) -> None:
+    """Tell the audit trail what a person decided about mails of a tenant: its id, and theirs (Message-IDs)."""
+    if mails:
+        ids = [message_id for _, message_id in mails]
+        subject = f"{len(ids)} mail{'s' * (len(ids) > 1)}"
+        note(f"mail.{decision}", subject, tenant_id=mails[0][0], changes={"message_ids": [None, ids]})
+
+
+def _make_due(chosen: ColumnElement[bool]) -> Sequence[tuple[int, str]]:
     nth = func.row_number().over(partition_by=Delivery.tenant_id, order_by=Delivery.id) - 1
     waiting = select(Delivery.id, (func.now() + nth * PACE).label("at")).where(chosen, Delivery.lease_until.is_(None))
     due = waiting.cte("due")
@@ -55,8 +65,8 @@ def _make_due(chosen: ColumnElement[bool]) -> int:
         .values(
             status=func.replace(Delivery.status, Status.HELD, Status.DEFERRED), reason=None, next_attempt_at=due.c.at
         )
-        .returning(Delivery.id)
+        .returning(Delivery.tenant_id, Delivery.message_id)
         .execution_options(synchronize_session=False)
     )
     db.session.execute(go_on)
-    return len(db.session.execute(made_due).all())
+    return [(tenant_id, message_id) for tenant_id, message_id in db.session.execute(made_due)]

@@ -7,6 +7,7 @@ from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from portal import crypto
+from portal.audit.audited import Audited
 from portal.database import TenantOrSystemOwned, TenantOwned
 from portal.extensions import Base
 from portal.mail_servers.connection import AuthMode, Encryption, SmtpSettings
@@ -17,7 +18,7 @@ def _password_place(row: Any) -> str:
     return f"mail_servers.password:{row.tenant_id or 'system'}"
 
 
-class MailServer(TenantOrSystemOwned, Base):
+class MailServer(Audited, TenantOrSystemOwned, Base):
     """The SMTP settings of a tenant, or of the system where `tenant_id` is NULL."""
 
     __tablename__ = "mail_servers"
@@ -30,6 +31,9 @@ class MailServer(TenantOrSystemOwned, Base):
         CheckConstraint("auth_mode = 'none' OR username IS NOT NULL", name="auth_has_username"),
         CheckConstraint("NOT shared OR tenant_id IS NULL", name="only_the_system_shares"),
     )
+    audited_as = "mail_server"
+    audited_fields = ("provider", "host", "port", "encryption", "auth_mode", "username", "sender_email", "shared")
+    audited_secrets = ("password_encrypted",)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     provider: Mapped[str] = mapped_column(default="smtp")

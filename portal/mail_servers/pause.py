@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import update
 
+from portal.audit.entries import note
 from portal.database import every_tenant
 from portal.extensions import db
 from portal.mail_servers.models import MailServer
@@ -40,6 +41,7 @@ def lift(owner: int | None) -> None:
         if server is not None and server.rejected_at is None:
             server.paused_until = server.pause_text = None
             mend(owner, server_changed=True)
+            note("mail_server.tried_now", tenant_id=owner)
         db.session.commit()
 
 

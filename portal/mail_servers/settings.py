@@ -69,7 +69,9 @@ def save(owner: int | None, entered: Entered) -> MailServer | Refusal:
         server = of_owner(owner, to_change=True) or MailServer(tenant_id=owner, shared=False)
         server.provider, server.host, server.port = entered.provider, settings.host, settings.port
         server.encryption, server.auth_mode = settings.encryption, settings.auth_mode
-        server.username, server.password = settings.username, settings.password
+        server.username = settings.username
+        if entered.password or not entered.needs_password:  # else the saved one stays as it is
+            server.password = settings.password
         server.sender_email = entered.sender_email
         server.paused_until = server.pause_text = server.rejected_at = None
         server.saved_at = datetime.now(UTC)

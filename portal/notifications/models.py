@@ -3,6 +3,7 @@
 from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
+from portal.audit.audited import Audited
 from portal.database import TenantOwned
 from portal.extensions import Base
 
@@ -20,13 +21,20 @@ class Recipient(TenantOwned, Base):
     address: Mapped[str]
 
 
-class NotificationSwitch(TenantOwned, Base):
+class NotificationSwitch(Audited, TenantOwned, Base):
     """Whether an event kind sends mail for a tenant, and to whom. No row: it does not."""
 
     __tablename__ = "notification_switches"
     __table_args__ = (CheckConstraint("audience IN ('both', 'recipients', 'user')", name="audience_known"),)
+    audited_as = "notification"
+    audited_fields = ("enabled", "audience")
 
     tenant_id: Mapped[int] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"), primary_key=True)
     event_type: Mapped[str] = mapped_column(primary_key=True)
     enabled: Mapped[bool] = mapped_column(default=False)
     audience: Mapped[str] = mapped_column(default="both")
+
+    @property
+    def audited_subject(self) -> str:
+        """The type of its event."""
+        return self.event_type

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import delete, select
 
+from portal.audit.entries import note
 from portal.errors import Refusal
 from portal.extensions import db
 from portal.forms import address
@@ -40,8 +41,8 @@ def parse(text: str) -> list[str] | Refusal:
 
 def replace(tenant: Tenant, new: Sequence[str]) -> None:
     """Make `new` the recipients of the tenant in scope."""
+    note("recipients.changed", tenant_id=tenant.id, changes={"recipients": [sorted(addresses()), sorted(new)]})
     db.session.execute(delete(Recipient))
-    db.session.flush()
     db.session.add_all(Recipient(tenant_id=tenant.id, address=each) for each in new)
     mend(tenant.id)
     db.session.commit()

@@ -55,10 +55,15 @@ def choose_audience(tenant: Tenant, event_type: str, audience: Audience) -> None
 
 def _set(tenant: Tenant, event_types: Iterable[str], **values: object) -> None:
     for event_type in event_types:
-        row = {"tenant_id": tenant.id, "event_type": event_type, "enabled": False, "audience": Audience.BOTH, **values}
-        db.session.execute(
-            insert(NotificationSwitch)
-            .values(row)
-            .on_conflict_do_update(constraint="pk_notification_switches", set_=values)
-        )
+        row = _to_change(tenant, event_type)
+        for name, value in values.items():
+            setattr(row, name, value)
     db.session.commit()
+
+
+def _to_change(tenant: Tenant, event_type: str) -> NotificationSwitch:
+    """Return the row, locked: it is made where there is none, as a new tenant's."""
+    new = {"tenant_id": tenant.id, "event_type": event_type, "enabled": False, "audience": Audience.BOTH}
+    db.session.execute(insert(NotificationSwitch).values(new).on_conflict_do_nothing())
+    wanted = select(NotificationSwitch).where(NotificationSwitch.event_type == event_type).with_for_update()
+    return db.session.scalars(wanted.execution_options(populate_existing=True)).one()

@@ -2,11 +2,13 @@
 
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from typing import ClassVar
 
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from portal import crypto
+from portal.audit.audited import Audited
 from portal.database import TenantOrSystemOwned
 from portal.extensions import Base
 from portal.pbx.reasons import Reason
@@ -32,7 +34,7 @@ def secret_place(tenant_id: int | None) -> str:
 SEALED = crypto.encrypted(lambda key: secret_place(key.tenant_id))
 
 
-class PbxKey(TenantOrSystemOwned, Base):
+class PbxKey(Audited, TenantOrSystemOwned, Base):
     """A key that reports events of one tenant, or of every tenant where `tenant_id` is NULL. Only its hash is kept.
 
     One with a signing secret accepts signed calls only; the secret before it counts too until its end.
@@ -46,6 +48,11 @@ class PbxKey(TenantOrSystemOwned, Base):
             "(previous_secret_encrypted IS NULL) = (previous_secret_until IS NULL)", name="previous_secret_ends"
         ),
     )
+    audited_as = "key"
+    audited_fields = ("name", "expires_at")
+    audited_secrets = ("signing_secret_encrypted",)
+    audited_states: ClassVar = {"revoked_at": ("revoked", "changed")}
+    audited_verbs: ClassVar = {"added": "issued"}
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(server_default="PBX")
@@ -59,6 +66,11 @@ class PbxKey(TenantOrSystemOwned, Base):
     last_used_at: Mapped[datetime | None]
     last_used_from: Mapped[str | None]
     revoked_at: Mapped[datetime | None]
+
+    @property
+    def audited_subject(self) -> str:
+        """How people tell keys apart."""
+        return f"{self.name} ({self.prefix}…)"
 
     @property
     def state(self) -> KeyState:

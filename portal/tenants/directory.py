@@ -1,6 +1,6 @@
 """The tenants of the PBX: finding, adding, editing, suspending."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from zoneinfo import available_timezones
 
@@ -27,6 +27,12 @@ def find(domain: str) -> Tenant | None:
     if has_control_characters(domain):
         return None
     return db.session.scalar(select(Tenant).where(Tenant.domain == domain.lower()))
+
+
+def domains(tenant_ids: Collection[int]) -> Mapping[int, str]:
+    """Return the SIP domains of these tenants, by id; of a tenant that is gone there is none."""
+    tenants = db.session.scalars(select(Tenant).where(Tenant.id.in_(tenant_ids)))
+    return {each.id: each.domain for each in tenants}
 
 
 def search(text: str = "", after: str = "") -> tuple[Sequence[Tenant], bool]:

@@ -1,15 +1,17 @@
 """Tenants."""
 
 from datetime import datetime
+from typing import ClassVar
 
 from sqlalchemy import CheckConstraint, Computed, Index, Text, func
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
+from portal.audit.audited import Audited
 from portal.extensions import Base
 
 
-class Tenant(Base):
+class Tenant(Audited, Base):
     """A customer of the PBX, known to it by a SIP domain."""
 
     __tablename__ = "tenants"
@@ -20,6 +22,18 @@ class Tenant(Base):
         CheckConstraint("storm_minutes BETWEEN 1 AND 60", name="storm_minutes_in_range"),
         CheckConstraint("domain <> '' AND domain = lower(domain)", name="domain_lower_case"),
     )
+    audited_as = "tenant"
+    audited_fields = (
+        "name",
+        "domain",
+        "time_zone",
+        "locale",
+        "sender_name",
+        "reply_to",
+        "storm_limit",
+        "storm_minutes",
+    )
+    audited_states: ClassVar = {"suspended_at": ("suspended", "resumed")}
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str]
@@ -46,3 +60,13 @@ class Tenant(Base):
     def status(self) -> str:
         """`active` or `suspended`."""
         return "suspended" if self.is_suspended else "active"
+
+    @property
+    def audited_subject(self) -> str:
+        """The SIP domain."""
+        return self.domain
+
+    @property
+    def audited_tenant_id(self) -> int:
+        """The tenant itself."""
+        return self.id

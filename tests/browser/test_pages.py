@@ -26,6 +26,8 @@ SYSTEM = (
     "/system/sign-in",
     "/account",
     "/account/confirm",
+    "/system/audit",
+    "/system/audit?person=nobody&since=nonsense",
     "/account/password",
     "/account/two-factor",
 )
@@ -34,9 +36,12 @@ TENANT = (
     "/tenants/acme.example/mail-server",
     "/tenants/acme.example/notifications",
     "/tenants/acme.example/keys",
+    "/tenants/acme.example/audit",
 )
 # Checked above in other words, or no page of ours.
 ELSEWHERE = {
+    "audit.system_csv",
+    "audit.tenant_csv",
     "demo.html",
     "demo.inbox",
     "demo.mail",

@@ -44,6 +44,7 @@ def test_no_page_of_a_journey_breaks_the_policy(sign_in: OpenPage, ready: str, p
         page.wait_for_load_state("networkidle")
         assert page.evaluate("window.broken") == [], name
     page.goto(f"/tenants/{ready}/keys")
+    page.locator("summary", has_text="New key").click()
     page.get_by_label("Name").fill("Main PBX")
     page.get_by_role("button", name="Issue a key").click()
     page.locator("#new-key").wait_for()

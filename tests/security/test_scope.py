@@ -26,6 +26,7 @@ from tests.ready import Post, key, peer, post, ready
 __all__ = ["key", "peer", "post", "ready", "statements"]
 
 OWNED = sorted(str(each.local_table) for each in Base.registry.mappers if issubclass(each.class_, TenantOwned))
+MOVING = [each for each in OWNED if each != "audit_entries"]  # which is looked at in test_audit.py
 WELCOME = {"name": "Ann", "extension_number": "101", "extension_password": "s3cret", "sip_domain": "acme.example"}
 
 
@@ -98,7 +99,7 @@ def test_web_statements_and_worker_run_as_that_role(context: Flask) -> None:
     assert asyncio.run(of_the_worker()) == {"who": ROLE}
 
 
-@pytest.mark.parametrize("table", OWNED)
+@pytest.mark.parametrize("table", MOVING)
 def test_rows_are_seen_in_their_own_scope_only(filled: tuple[int, int], context: Flask, table: str) -> None:
     acme, globex = filled
     assert count(table) == 0
@@ -115,7 +116,7 @@ def test_rows_are_seen_in_their_own_scope_only(filled: tuple[int, int], context:
     assert count(table) == 0
 
 
-@pytest.mark.parametrize("table", OWNED)
+@pytest.mark.parametrize("table", MOVING)
 def test_rows_of_others_are_neither_changed_nor_deleted(filled: tuple[int, int], context: Flask, table: str) -> None:
     enter_scope(filled[1])
     for statement in (f"UPDATE {table} SET tenant_id = {filled[1]}", f"DELETE FROM {table}"):
@@ -165,7 +166,7 @@ def test_no_statement_of_the_portal_finds_anything_with_the_scope_forgotten(
 ) -> None:
     statements.clear()
     for browser in (admin, system):
-        for page in ("deliveries", "mail-server", "notifications", "keys"):
+        for page in ("deliveries", "mail-server", "notifications", "keys", "audit"):
             assert browser.get(f"/tenants/{ready}/{page}").status_code == 200
         assert browser.get(f"/tenants/{ready}/notifications/queue.call_lost").status_code in {200, 404, 405}
     post("user.created", {**WELCOME, "email": "ann@acme.example"})
