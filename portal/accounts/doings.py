@@ -35,8 +35,8 @@ def note_failed_sign_in(account: Account | None) -> None:
 # Flask-Security commits after these.
 
 
-def _signed_in(_app: Flask, authn_via: list[str], **_: object) -> None:
-    if "change" not in authn_via:  # a new session with a new password is no sign-in
+def _signed_in(_app: Flask, authn_via: list[str] | None, **_: object) -> None:
+    if "change" not in (authn_via or ()):  # a new session with a new password is no sign-in
         note("account.signed_in")
 
 

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import psycopg
 from flask import Flask
-from procrastinate import App, Blueprint, JobContext, PsycopgConnector, exceptions, jobs
+from procrastinate import App, JobContext, PsycopgConnector, exceptions, jobs
 from procrastinate.tasks import Task
 from procrastinate.types import JSONValue
 
@@ -35,7 +35,7 @@ OPENS_WITHIN = 10.0  # seconds
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 LAST_JOBS_TAKE = 80  # seconds: a worker that is to end first finishes the mail that it is sending
 
-tasks = Blueprint()
+queue = App(connector=PsycopgConnector())  # `connector` takes the place of this one, which leads nowhere
 
 
 def run(portal: Flask, *, concurrency: int, wait: bool = True) -> None:
@@ -68,45 +68,43 @@ async def _run(portal: Flask, concurrency: int, wait: bool) -> None:
             await asyncio.wait_for(stop.wait(), AGAIN_AFTER)
 
 
-def queue(portal: Flask) -> App:
-    """Return the portal's job queue, not opened yet."""
+def connector(portal: Flask) -> PsycopgConnector:
+    """Return a way to the portal's jobs, not opened yet."""
     url = portal.config["SQLALCHEMY_DATABASE_URI"].replace("+psycopg", "", 1)
     role = {"options": f"-c role={ROLE}"}
-    connector = PsycopgConnector(conninfo=url, kwargs=role, min_size=1, max_size=CONNECTIONS, timeout=OPENS_WITHIN)
-    made = App(connector=connector)
-    made.add_tasks_from(tasks, namespace="portal")
-    return made
+    return PsycopgConnector(conninfo=url, kwargs=role, min_size=1, max_size=CONNECTIONS, timeout=OPENS_WITHIN)
 
 
 async def _work(portal: Flask, concurrency: int, wait: bool) -> None:
     """Do the jobs until none is left or the database goes away."""
-    async with queue(portal).open_async() as opened:
-        await opened.run_worker_async(
-            concurrency=concurrency,
-            wait=wait,
-            install_signal_handlers=False,
-            delete_jobs=jobs.DeleteJobCondition.ALWAYS,
-            shutdown_graceful_timeout=LAST_JOBS_TAKE,
-            additional_context={"portal": portal},
-        )
+    with queue.replace_connector(connector(portal)):
+        async with queue.open_async():
+            await queue.run_worker_async(
+                concurrency=concurrency,
+                wait=wait,
+                install_signal_handlers=False,
+                delete_jobs=jobs.DeleteJobCondition.ALWAYS,
+                shutdown_graceful_timeout=LAST_JOBS_TAKE,
+                additional_context={"portal": portal},
+            )
 
 
-@tasks.task(name="attempt", pass_context=True)
+@queue.task(name="portal:attempt", pass_context=True)
 def attempt(job: JobContext, tenant_id: int, delivery_id: str) -> None:
     """Try one mail again."""
     with _portal(job):
         retry(tenant_id, UUID(delivery_id))
 
 
-@tasks.task(name="write_digest", pass_context=True)
+@queue.task(name="portal:write_digest", pass_context=True)
 def write_digest(job: JobContext, tenant_id: int, event_type: str, queue: str) -> None:
     """Tell of a storm that is over."""
     with _portal(job):
         storms.write_digest(tenant_id, event_type, queue)
 
 
-@tasks.periodic(cron=EVERY_FEW_SECONDS)
-@tasks.task(name="take_up", queueing_lock="take_up", priority=FIRST, pass_context=True)
+@queue.periodic(cron=EVERY_FEW_SECONDS)
+@queue.task(name="portal:take_up", queueing_lock="take_up", priority=FIRST, pass_context=True)
 def take_up(job: JobContext, timestamp: int) -> None:  # noqa: ARG001 (Procrastinate's signature)
     """Make a job of each mail that is due and of each storm that is over, so that all workers share them."""
     with _portal(job):
@@ -118,8 +116,8 @@ def take_up(job: JobContext, timestamp: int) -> None:  # noqa: ARG001 (Procrasti
         _once(write_digest, lock, tenant_id=tenant_id, event_type=event_type, queue=queue)
 
 
-@tasks.periodic(cron=EVERY_MINUTE)
-@tasks.task(name="expire", queueing_lock="expire", priority=FIRST, pass_context=True)
+@queue.periodic(cron=EVERY_MINUTE)
+@queue.task(name="portal:expire", queueing_lock="expire", priority=FIRST, pass_context=True)
 def expire(job: JobContext, timestamp: int) -> None:  # noqa: ARG001
     """Give up the mails whose time is over."""
     with _portal(job):
@@ -127,8 +125,8 @@ def expire(job: JobContext, timestamp: int) -> None:  # noqa: ARG001
             pass
 
 
-@tasks.periodic(cron=EVERY_HOUR)
-@tasks.task(name="purge", queueing_lock="purge", priority=FIRST, pass_context=True)
+@queue.periodic(cron=EVERY_HOUR)
+@queue.task(name="portal:purge", queueing_lock="purge", priority=FIRST, pass_context=True)
 def purge(job: JobContext, timestamp: int) -> None:  # noqa: ARG001
     """Delete what is older than the retention allows."""
     with _portal(job):
@@ -136,8 +134,8 @@ def purge(job: JobContext, timestamp: int) -> None:  # noqa: ARG001
     logger.info("Deleted %d events that are older than the retention allows.", deleted)
 
 
-@tasks.periodic(cron=EVERY_MINUTE)
-@tasks.task(name="forget_stalled", queueing_lock="forget_stalled", priority=FIRST, pass_context=True)
+@queue.periodic(cron=EVERY_MINUTE)
+@queue.task(name="portal:forget_stalled", queueing_lock="forget_stalled", priority=FIRST, pass_context=True)
 async def forget_stalled(job: JobContext, timestamp: int) -> None:  # noqa: ARG001
     """Delete the jobs of workers that died. Their mails' leases run out, and others take them up."""
     manager = job.app.job_manager

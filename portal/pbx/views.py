@@ -27,7 +27,7 @@ webhook = Blueprint("webhook", __name__)
 BLUEPRINTS = (tenant_keys, system_keys, webhook)
 
 
-@webhook.post("/api/v1/events")
+@webhook.post("/api/v1/events", strict_slashes=False)
 @for_programs
 def receive_event() -> ResponseReturnValue:
     """Record the event, send its mails, and answer with what became of them."""

@@ -12,6 +12,7 @@ from flask import Flask
 
 from portal.config import ROOT
 from portal.database import enter_scope
+from portal.deliveries import jobs
 from portal.extensions import db
 from portal.mail_servers import settings as mail_server_settings
 from portal.notifications import recipients, switches
@@ -79,6 +80,13 @@ def test_a_worker_goes_on_after_its_database_was_away(lonely: Lonely) -> None:
         assert len(peer.mails) == 1
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
+
+
+def test_tasks_have_the_same_names_each_time_that_a_worker_connects(app: Flask) -> None:
+    for _ in range(2):
+        jobs.run(app, concurrency=1, wait=False)
+        names = {each.rpartition(":")[0] for each in jobs.queue.tasks if "builtin" not in each}
+        assert names == {"portal"}, "jobs that wait would not be found"
 
 
 def until(app: Flask, count: str) -> None:

@@ -359,3 +359,9 @@ def test_a_body_in_chunks_is_bounded_too(client: FlaskClient, key: str, ready: s
             environ_overrides={"wsgi.input_terminated": True, "CONTENT_LENGTH": ""},
         )
         assert answer.status_code == 413
+
+
+def test_a_slash_at_the_end_of_the_address_does_no_harm(client: FlaskClient, key: str, ready: str) -> None:
+    body = {"type": "queue.call_lost", "data": CALL_LOST}
+    answer = client.post("/api/v1/events/", json=body, headers={"Authorization": f"Bearer {key}"})
+    assert read(answer).json["status"] == "sent"

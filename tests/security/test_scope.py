@@ -90,11 +90,13 @@ def test_web_statements_and_worker_run_as_that_role(context: Flask) -> None:
     who = "SELECT current_user AS who"
     assert db.session.scalar(text(who)) == ROLE
     assert portal_statements.run(who, {}) == {"who": ROLE}
-    queue = jobs.queue(context)
+    connector = jobs.connector(context)
 
     async def of_the_worker() -> Any:
-        async with queue.open_async():
-            return await queue.connector.execute_query_one_async(who)
+        await connector.open_async()
+        found = await connector.execute_query_one_async(who)
+        await connector.close_async()
+        return found
 
     assert asyncio.run(of_the_worker()) == {"who": ROLE}
 
