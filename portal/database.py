@@ -53,6 +53,7 @@ class Connection(psycopg.Connection[Any]):
     """A connection that gives up on a Postgres that does not answer, so that nobody waits for one that is frozen."""
 
     answers_within: float | None = ANSWERS_WITHIN
+    scope: str | None = None  # that it was told of beyond the transaction; None is not known
 
     def wait(self, gen: PQGen[Result], interval: float = 0.1, timeout: float | None = None) -> Result:
         """Return what the database answers.

@@ -1,41 +1,54 @@
 """Statements of which each is a transaction of its own, and one round trip to Postgres: for the way of an event.
 
 What SQLAlchemy does around a statement takes ten times as long as the statement itself, which is no matter for a page
-and all the difference for an event. Postgres is told of the scope in force in the same round trip.
+and all the difference for an event. Each runs in the scope in force: its connection is in that scope already, or is
+told of it in the same round trip.
 """
 
 from collections import deque
 from collections.abc import Mapping
-from contextlib import suppress
+from threading import Lock
 from typing import Any
 
 from flask import Flask, current_app
 from psycopg.rows import dict_row
 
-from portal.database import CONNECT_ARGS, TELL_SCOPE, Connection, is_open, scope_in_force
+from portal.database import CONNECT_ARGS, Connection, is_open, scope_in_force
 from portal.extensions import db
+
+KEPT = 32  # idle connections: two for each of 16 threads, in the scope of every tenant and in that of an event's
+TELL = "SELECT set_config('portal.tenant', %(scope)s, false)"
 
 
 class Connections:
-    """Connections that no statement uses. There are never more than threads that ran one at the same time."""
+    """Connections that no statement uses, the one that was used last behind. Each remembers the scope that it is in."""
 
     def __init__(self, address: str) -> None:
         self._address = address
         self._idle: deque[Connection] = deque()
+        self._lock = Lock()
 
-    def take(self) -> Connection:
-        """Return one that Postgres has not closed."""
-        while self._idle:
-            with suppress(IndexError):  # another thread was faster
-                connection = self._idle.pop()
-                if is_open(connection):
-                    return connection
-                connection.close()
+    def take(self, scope: str) -> Connection:
+        """Return one that Postgres has not closed, and that is in this scope if there is such a one."""
+        while connection := self._idle_one(scope):
+            if is_open(connection):
+                return connection
+            connection.close()
         return Connection.connect(self._address, autocommit=True, row_factory=dict_row, **CONNECT_ARGS)
+
+    def _idle_one(self, scope: str) -> Connection | None:
+        with self._lock:
+            found = next((each for each in reversed(self._idle) if each.scope == scope), None)
+            if found is not None:
+                self._idle.remove(found)
+            elif len(self._idle) >= KEPT:
+                found = self._idle.popleft()
+            return found
 
     def give_back(self, connection: Connection) -> None:
         """Keep it for the next statement."""
-        self._idle.append(connection)
+        with self._lock:
+            self._idle.append(connection)
 
     def close(self) -> None:
         """Close them all."""
@@ -59,13 +72,18 @@ def run(statement: str, values: Mapping[str, Any]) -> Mapping[str, Any] | None:
     Raises:
         DATABASE_FAULTS: the database does not answer.
     """
-    connections = _connections()
-    connection = connections.take()
+    connections, scope = _connections(), scope_in_force()
+    connection = connections.take(scope)
+    was, connection.scope = connection.scope, None  # unknown, should the statement fail
     try:
-        with connection.pipeline():  # which is one transaction
-            connection.execute(TELL_SCOPE, {"scope": scope_in_force()})
+        if was == scope:
             cursor = connection.execute(statement, values)
+        else:
+            with connection.pipeline():  # which is one transaction
+                connection.execute(TELL, {"scope": scope})
+                cursor = connection.execute(statement, values)
         row: Mapping[str, Any] | None = cursor.fetchone() if cursor.rownumber is not None else None
+        connection.scope = scope
         return row
     finally:
         connections.give_back(connection)

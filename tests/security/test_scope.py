@@ -14,7 +14,7 @@ from sqlalchemy.exc import ProgrammingError
 from portal import statements as portal_statements
 from portal.accounts import registration
 from portal.accounts.models import Account
-from portal.database import CONNECT_ARGS, ROLE, TenantOwned, enter_scope, every_tenant, owner_connection
+from portal.database import CONNECT_ARGS, NOBODY, ROLE, TenantOwned, enter_scope, every_tenant, owner_connection
 from portal.deliveries import jobs
 from portal.extensions import Base, db
 from portal.mail_servers import reminder
@@ -146,15 +146,36 @@ def test_the_scope_ends_with_the_transaction(filled: tuple[int, int], context: F
     connection.rollback()
 
 
-def test_statements_keep_no_scope_on_their_connections(filled: tuple[int, int], context: Flask) -> None:
+def test_each_statement_is_in_the_scope_in_force_whatever_its_connection_was_used_for(
+    filled: tuple[int, int], context: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(portal_statements, "KEPT", 1)
+    portal_statements.dispose()
     events = "SELECT count(*) AS events, pg_backend_pid() AS pid FROM events"
+    pids = set()
+    for scope, expected in ((filled[0], 2), (filled[1], 0), (filled[0], 2), (NOBODY, 0), (filled[0], 2)):
+        enter_scope(scope)
+        for _ in range(2):
+            row = portal_statements.run(events, {})
+            assert row
+            assert row["events"] == expected
+            pids.add(row["pid"])
+    assert len(pids) == 1
+
+
+def test_a_scope_that_failed_to_be_told_is_told_again(
+    filled: tuple[int, int], context: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(portal_statements, "KEPT", 1)
+    portal_statements.dispose()
     enter_scope(filled[0])
-    first = portal_statements.run(events, {})
+    assert portal_statements.run("SELECT count(*) AS events FROM events", {}) == {"events": 2}
     enter_scope(filled[1])
-    second = portal_statements.run(events, {})
-    assert first
-    assert first["events"] == 2
-    assert second == {"events": 0, "pid": first["pid"]}
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        portal_statements.run("SELECT 1 / 0", {})
+    assert portal_statements.run("SELECT count(*) AS events FROM events", {}) == {"events": 0}
+    enter_scope(filled[0])
+    assert portal_statements.run("SELECT count(*) AS events FROM events", {}) == {"events": 2}
 
 
 def test_no_statement_of_the_portal_finds_anything_with_the_scope_forgotten(
