@@ -13,9 +13,9 @@ from typing import Final, TypeAlias
 import psycopg
 from flask import Flask
 from flask.testing import FlaskClient
-from flask_login import FlaskLoginClient
 from sqlalchemy import text
 
+from bench.browsing import TOKEN
 from bench.filling import Size, fill
 from bench.measuring import say
 from bench.product import PATH, Portal, prepared
@@ -100,12 +100,15 @@ def works(app: Flask, key: str) -> Mapping[str, Work]:
 
 
 def _signed_in(app: Flask) -> FlaskClient:
-    app.test_client_class = FlaskLoginClient
+    form = {"email": "root@pbx.example", "password": "a long enough password"}
     with app.app_context():
-        account = registration.add("root@pbx.example", "a long enough password", system_administrator=True)
+        account = registration.add(*form.values(), system_administrator=True)
         assert isinstance(account, Account)
-        browser = app.test_client(user=account)
-    app.test_client_class = None
+    browser = app.test_client()
+    token = TOKEN.search(browser.get("/sign-in").get_data(as_text=True))
+    assert token
+    answer = browser.post("/sign-in", data={token[1]: token[2], **form})
+    assert answer.status_code == HTTPStatus.FOUND
     return browser
 
 

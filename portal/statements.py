@@ -16,7 +16,7 @@ from psycopg.rows import dict_row
 from portal.database import CONNECT_ARGS, Connection, is_open, scope_in_force
 from portal.extensions import db
 
-KEPT = 32  # idle connections: two for each of 16 threads, in the scope of every tenant and in that of an event's
+ENOUGH = 20  # connections; beyond, one in another scope is used rather than a new one
 TELL = "SELECT set_config('portal.tenant', %(scope)s, false)"
 
 
@@ -26,6 +26,7 @@ class Connections:
     def __init__(self, address: str) -> None:
         self._address = address
         self._idle: deque[Connection] = deque()
+        self._open = 0
         self._lock = Lock()
 
     def take(self, scope: str) -> Connection:
@@ -33,17 +34,25 @@ class Connections:
         while connection := self._idle_one(scope):
             if is_open(connection):
                 return connection
-            connection.close()
-        return Connection.connect(self._address, autocommit=True, row_factory=dict_row, **CONNECT_ARGS)
+            self._close(connection)
+        connection = Connection.connect(self._address, autocommit=True, row_factory=dict_row, **CONNECT_ARGS)
+        with self._lock:
+            self._open += 1
+        return connection
 
     def _idle_one(self, scope: str) -> Connection | None:
         with self._lock:
             found = next((each for each in reversed(self._idle) if each.scope == scope), None)
             if found is not None:
                 self._idle.remove(found)
-            elif len(self._idle) >= KEPT:
+            elif self._idle and self._open >= ENOUGH:
                 found = self._idle.popleft()
             return found
+
+    def _close(self, connection: Connection) -> None:
+        connection.close()
+        with self._lock:
+            self._open -= 1
 
     def give_back(self, connection: Connection) -> None:
         """Keep it for the next statement."""
@@ -53,7 +62,7 @@ class Connections:
     def close(self) -> None:
         """Close them all."""
         while self._idle:
-            self._idle.pop().close()
+            self._close(self._idle.pop())
 
 
 def init_app(app: Flask) -> None:

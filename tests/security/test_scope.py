@@ -149,7 +149,7 @@ def test_the_scope_ends_with_the_transaction(filled: tuple[int, int], context: F
 def test_each_statement_is_in_the_scope_in_force_whatever_its_connection_was_used_for(
     filled: tuple[int, int], context: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(portal_statements, "KEPT", 1)
+    monkeypatch.setattr(portal_statements, "ENOUGH", 1)
     portal_statements.dispose()
     events = "SELECT count(*) AS events, pg_backend_pid() AS pid FROM events"
     pids = set()
@@ -166,7 +166,7 @@ def test_each_statement_is_in_the_scope_in_force_whatever_its_connection_was_use
 def test_a_scope_that_failed_to_be_told_is_told_again(
     filled: tuple[int, int], context: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(portal_statements, "KEPT", 1)
+    monkeypatch.setattr(portal_statements, "ENOUGH", 1)
     portal_statements.dispose()
     enter_scope(filled[0])
     assert portal_statements.run("SELECT count(*) AS events FROM events", {}) == {"events": 2}
