@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.unitofwork import UOWTransaction
 
 from portal.audit.entries import Change, note
+from portal.extensions import Base
 
 
 class Audited:
@@ -35,7 +36,9 @@ class Audited:
 
 @event.listens_for(Session, "after_flush")
 def _tell(session: Session, context: UOWTransaction) -> None:
-    for state, (is_removed, is_only_listed) in list(context.states.items()):  # unlike the session's, with orphans
+    rank = {table: number for number, table in enumerate(Base.metadata.sorted_tables)}  # an account, then what it may
+    states = sorted(context.states.items(), key=lambda item: rank[item[0].mapper.local_table])
+    for state, (is_removed, is_only_listed) in states:  # unlike the session's, with orphans
         row = state.obj()
         if isinstance(row, Audited) and not is_only_listed:
             _tell_of(row, "removed" if is_removed else "added" if row in session.new else "changed")

@@ -36,7 +36,7 @@ AUDITED = sorted(
 )
 # What changes by itself, says who or what it is about, or has an entry of its own.
 UNTOLD: dict[type, set[str]] = {
-    Account: {"id", "password", "fs_uniquifier", "totp_counter", "mf_recovery_codes"},
+    Account: {"id", "password", "fs_uniquifier", "totp_counter", "recovery_code_hashes"},
     MailServer: {"id", "tenant_id", "paused_until", "pause_text", "rejected_at", "saved_at"},
     Membership: {"account_id", "tenant_id"},
     NotificationSwitch: {"tenant_id", "event_type"},

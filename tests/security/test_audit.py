@@ -205,7 +205,7 @@ def test_the_address_is_the_connections_and_not_a_headers(app: Flask, client: Fl
 
 
 def test_the_actor_ends_with_the_request(app: Flask, admin: FlaskClient, acme: str) -> None:
-    post(admin, f"/tenants/{acme}/keys", f"/tenants/{acme}/keys")
+    post(admin, f"/tenants/{acme}/keys", f"/tenants/{acme}/keys", name="Main PBX")
     with app.app_context():
         keys.issue(None)
         actors = sql("SELECT actor FROM audit_entries WHERE action = 'key.issued' ORDER BY id")
