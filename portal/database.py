@@ -8,7 +8,7 @@ whatever else is asked: row level security on a role that owns nothing.
 import os
 import select
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
@@ -126,6 +126,11 @@ def every_tenant() -> Iterator[None]:
         yield
     finally:
         _change(session, before)
+
+
+def scope_of(owner: object) -> AbstractContextManager[None]:
+    """Return the scope in which an owner's rows are seen: the one in force for a tenant, every tenant's for None."""
+    return every_tenant() if owner is None else nullcontext()
 
 
 def scope_in_force(session: Session | None = None) -> str:

@@ -1,7 +1,7 @@
 """Reading the audit trail, newest first, in pages by key."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import Select, select
 
 from portal.audit.models import AuditEntry
-from portal.database import enter_scope, every_tenant, first_key
+from portal.database import enter_scope, first_key, scope_of
 from portal.extensions import db
 
 PAGE: Final = 50
@@ -58,7 +58,7 @@ def _scope(owner: int | None) -> Iterator[None]:
     """Enter the scope here: what is streamed is read when the view's session, and its scope, have ended."""
     if owner is not None:
         enter_scope(owner)
-    with every_tenant() if owner is None else nullcontext():
+    with scope_of(owner):
         yield
 
 

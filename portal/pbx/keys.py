@@ -1,7 +1,6 @@
 """The keys of PBXs: issuing, finding, rotating, revoking. A key is shown once, then only its hash is known."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -10,7 +9,7 @@ from sqlalchemy import select
 
 from portal import statements
 from portal.crypto import hash_token, new_token
-from portal.database import every_tenant
+from portal.database import every_tenant, scope_of
 from portal.deliveries import circumstances
 from portal.deliveries.circumstances import Circumstances
 from portal.errors import Refusal
@@ -164,7 +163,7 @@ def note_use(caller: Caller, address: str | None) -> None:
 def of_owner(owner: Tenant | None) -> Sequence[PbxKey]:
     """Return the newest keys of the tenant in scope, or of the system for None, those that are revoked last."""
     query = select(PbxKey).where(PbxKey.tenant_id == (owner.id if owner else None))
-    with nullcontext() if owner else every_tenant():
+    with scope_of(owner):
         order = (PbxKey.revoked_at.is_not(None), PbxKey.id.desc())
         return db.session.scalars(query.order_by(*order).limit(MOST_LISTED)).all()
 
@@ -172,7 +171,7 @@ def of_owner(owner: Tenant | None) -> Sequence[PbxKey]:
 def one_of_owner(owner: Tenant | None, key_id: int) -> PbxKey | None:
     """Return a key of the tenant in scope, or of the system for None."""
     query = select(PbxKey).where(PbxKey.tenant_id == (owner.id if owner else None), PbxKey.id == key_id)
-    with nullcontext() if owner else every_tenant():
+    with scope_of(owner):
         return db.session.scalar(query) if key_id <= LARGEST_ID else None
 
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from threading import Lock
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from typing import NamedTuple
 from sqlalchemy import delete, select
 
 from portal import statements
-from portal.database import DATABASE_FAULTS, every_tenant
+from portal.database import DATABASE_FAULTS, every_tenant, scope_of
 from portal.extensions import db
 from portal.pbx.models import RejectedCall
 from portal.pbx.rate import Rate
@@ -79,7 +79,7 @@ def recent(owner: Tenant | None) -> Sequence[RejectedCall]:
     query = select(RejectedCall).where(
         RejectedCall.tenant_id == (owner.id if owner else None), RejectedCall.last_at > datetime.now(UTC) - KEPT
     )
-    with nullcontext() if owner else every_tenant():
+    with scope_of(owner):
         return db.session.scalars(query.order_by(RejectedCall.last_at.desc()).limit(MOST_LISTED)).all()
 
 
