@@ -96,7 +96,7 @@ def _compress(response: Response) -> Response:
     if not is_whole or not request.accept_encodings["gzip"] or (response.content_length or 0) < WORTH_IT:
         return response
     response.direct_passthrough = False  # a static file is read here, and not by the web server
-    response.set_data(gzip.compress(response.get_data(), LEVEL))
+    response.set_data(gzip.compress(response.get_data(), LEVEL, mtime=0))
     response.content_encoding = "gzip"
     etag, _ = response.get_etag()
     if etag:

@@ -14,7 +14,6 @@ from sqlalchemy import inspect, select
 from portal import create_app, statements
 from portal.config import Settings
 from portal.database import every_tenant, is_ours, owner_connection
-from portal.deliveries import retry
 from portal.deliveries.models import Delivery
 from portal.extensions import Base, db
 from portal.provisioning.models import ProvisioningToken
@@ -79,10 +78,11 @@ FIRST_DATA = """
                (gen_random_uuid(), 1, sha256('lost'), 'sealed', now() + interval '1 day');
 """
 SECOND_DATA = "UPDATE provisioning_tokens SET made_for = (SELECT id FROM deliveries) WHERE token_hash = sha256('token')"
+LATER_DATA = "UPDATE deliveries SET next_attempt_at = expires_at + interval '1 hour'"
 
 
 def test_what_was_stored_by_older_versions_is_kept(empty: Flask) -> None:
-    for revision, data in (("0001", FIRST_DATA), ("0002", SECOND_DATA)):
+    for revision, data in (("0001", FIRST_DATA), ("0002", SECOND_DATA), ("0011", LATER_DATA)):
         upgrade(MIGRATIONS, revision)
         with owner_connection() as connection:
             connection.exec_driver_sql(data)
@@ -90,13 +90,13 @@ def test_what_was_stored_by_older_versions_is_kept(empty: Flask) -> None:
     with every_tenant():
         delivery = db.session.scalars(select(Delivery)).one()
         assert (delivery.status, delivery.to_try[0].address) == ("deferred", "ann@acme.example")
+        assert delivery.next_attempt_at == delivery.expires_at
         assert delivery.event.data == {"extension_number": "101"}
         token = db.session.scalars(select(ProvisioningToken)).one()
         assert (token.address_of_record, token.event_id) == ("101@acme.example", delivery.event_id)
     tenant = directory.find("acme.example")
     assert tenant is not None
     assert (tenant.storm_limit, tenant.storm_minutes) == (10, 5)
-    assert retry.due(10) == [(tenant.id, delivery.id)]
 
 
 def test_they_are_one_line_of_numbers() -> None:

@@ -88,7 +88,7 @@ def _judge(letter: Letter, outcomes: Mapping[str, Outcome]) -> DeliveryReport:
         message_id=letter.message_id,
         status=sum_up(each.status for each in recipients),
         reason=_why_held(tried, outcomes) or letter.reason,
-        next_attempt_at=again_at if waiting else None,
+        next_attempt_at=min(again_at, letter.expires_at) if waiting else None,
         recipients=recipients,
     )
 

@@ -55,6 +55,7 @@ class Letter:
     settled: tuple[RecipientReport, ...]
     reason: Reason | None  # why one of those settled is held
     attempts: int
+    expires_at: datetime
     holds_secrets: bool
     route: Route
     message: MimeMessage

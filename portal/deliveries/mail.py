@@ -51,9 +51,9 @@ class Mail:
         self.reason, self.next_attempt_at = reason, None
 
     def wait_until(self, moment: datetime) -> None:
-        """Have the mail tried again from then on."""
+        """Have the mail tried again from then on, or expire before."""
         self._stop(Status.DEFERRED)
-        self.next_attempt_at = moment
+        self.next_attempt_at = min(moment, self.expires_at)
 
     def _stop(self, status: Status) -> None:
         for each in self.to_try:

@@ -51,7 +51,8 @@ def note_decision(decision: str, mails: Sequence[tuple[int, str]]) -> None:
 
 def _make_due(chosen: ColumnElement[bool]) -> Sequence[tuple[int, str]]:
     nth = func.row_number().over(partition_by=Delivery.tenant_id, order_by=Delivery.id) - 1
-    waiting = select(Delivery.id, (func.now() + nth * PACE).label("at")).where(chosen, Delivery.lease_until.is_(None))
+    at = func.least(func.now() + nth * PACE, Delivery.expires_at).label("at")
+    waiting = select(Delivery.id, at).where(chosen, Delivery.lease_until.is_(None))
     due = waiting.cte("due")
     go_on = (
         update(DeliveryRecipient)

@@ -8,10 +8,12 @@ from uuid import UUID
 
 from sqlalchemy import (
     CheckConstraint,
+    ColumnElement,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
     UniqueConstraint,
+    and_,
     func,
     text,
 )
@@ -85,11 +87,11 @@ class Delivery(Mail, TenantOwned, Base):
         UniqueConstraint("tenant_id", "id"),
         Index("ix_deliveries_event_id", "event_id"),
         Index("ix_deliveries_due", text(DUE_AT), postgresql_where=text(WAITS)),
-        Index("ix_deliveries_open", "expires_at", postgresql_where=text(STILL_OPEN)),
         Index(
             "ix_deliveries_attempted", "tenant_id", "attempted_at", postgresql_where=text("attempted_at IS NOT NULL")
         ),
         Index("ix_deliveries_held", "tenant_id", "id", postgresql_where=text("reason IS NOT NULL")),
+        Index("ix_deliveries_held_until", "expires_at", postgresql_where=text("reason IS NOT NULL")),
         CheckConstraint("audience IN ('recipients', 'user')", name="audience_known"),
         CheckConstraint(
             "status IN ('pending', 'sent', 'partial', 'deferred', 'failed', 'held', 'expired', 'discarded')",
@@ -102,6 +104,7 @@ class Delivery(Mail, TenantOwned, Base):
         ),
         CheckConstraint("(status = 'pending') = (lease_until IS NOT NULL)", name="pending_is_leased"),
         CheckConstraint("status <> 'deferred' OR next_attempt_at IS NOT NULL", name="deferred_has_a_time"),
+        CheckConstraint("next_attempt_at <= expires_at", name="waits_no_longer_than_it_lives"),
         CheckConstraint("status <> 'held' OR reason IS NOT NULL", name="held_has_a_reason"),
         CheckConstraint(
             f"status NOT IN ('sent', 'failed', 'expired', 'discarded') OR NOT {STILL_OPEN}",
@@ -184,3 +187,8 @@ class Storm(TenantOwned, Base):
     ends_at: Mapped[datetime]
     events: Mapped[int]
     held: Mapped[int]
+
+
+def is_due() -> ColumnElement[bool]:
+    """Return the condition that a mail's time has come, or its lease ran out: in the words of the index of both."""
+    return and_(text(WAITS), text(f"{DUE_AT} <= now()"))

@@ -43,6 +43,7 @@ def prepare(circumstances: Circumstances, event: Event, delivery: Mail) -> Lette
         settled=tuple(reports.of_recipient(each) for each in delivery.recipients if each not in to_try),
         reason=Reason(delivery.reason) if delivery.reason else None,
         attempts=delivery.attempts,
+        expires_at=delivery.expires_at,
         holds_secrets=bool(event.data.secret_names()),
         route=route,
         message=letters.write(tenant, event, delivery, route.sender),

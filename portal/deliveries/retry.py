@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, func, select, text
+from sqlalchemy import func, select
 from sqlalchemy.orm import joinedload, selectinload
 
 from portal.database import enter_scope, every_tenant
 from portal.deliveries import circumstances
 from portal.deliveries.attempt import attempt
 from portal.deliveries.circumstances import Circumstances
-from portal.deliveries.models import DUE_AT, WAITS, Delivery, DeliveryRecipient, RecordedEvent
+from portal.deliveries.models import Delivery, DeliveryRecipient, RecordedEvent, is_due
 from portal.deliveries.prepare import prepare
 from portal.deliveries.reports import DeliveryReport
 from portal.deliveries.states import Status
@@ -21,6 +21,8 @@ from portal.notifications.switches import Audience
 
 OF_A_TENANT = 10  # mails at a time
 
+_lives = Delivery.expires_at > func.now()
+
 
 def due(most: int) -> Sequence[tuple[int, UUID]]:
     """Return tenant and id of mails whose time has come, or whose lease ran out because a process died.
@@ -28,7 +30,7 @@ def due(most: int) -> Sequence[tuple[int, UUID]]:
     A tenant with many of them gets a few at a time, and the first of each tenant come before the second of any.
     """
     nth = func.row_number().over(partition_by=Delivery.tenant_id, order_by=Delivery.id)
-    each = select(Delivery.tenant_id, Delivery.id, nth.label("nth")).where(_is_due()).subquery()
+    each = select(Delivery.tenant_id, Delivery.id, nth.label("nth")).where(is_due(), _lives).subquery()
     in_turn = select(each.c.tenant_id, each.c.id).where(each.c.nth <= OF_A_TENANT).order_by(each.c.nth, each.c.id)
     with every_tenant():
         return [(tenant_id, delivery_id) for tenant_id, delivery_id in db.session.execute(in_turn.limit(most))]
@@ -49,13 +51,13 @@ def retry(tenant_id: int, delivery_id: UUID) -> DeliveryReport | None:
     return attempt(letter) if letter else None
 
 
-def _is_due() -> ColumnElement[bool]:
-    return and_(text(WAITS), text(f"{DUE_AT} <= now()"), Delivery.expires_at > func.now())
-
-
 def _claim(delivery_id: UUID) -> Delivery | None:
     """Return the mail, locked until the next commit."""
-    query = select(Delivery).where(Delivery.id == delivery_id, _is_due()).with_for_update(skip_locked=True, of=Delivery)
+    query = (
+        select(Delivery)
+        .where(Delivery.id == delivery_id, is_due(), _lives)
+        .with_for_update(skip_locked=True, of=Delivery)
+    )
     with_all = (joinedload(Delivery.event), selectinload(Delivery.recipients))
     return db.session.scalar(query.options(*with_all).execution_options(populate_existing=True))
 

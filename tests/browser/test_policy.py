@@ -6,13 +6,17 @@ from playwright.sync_api import Browser
 from tests.browser.conftest import OpenPage
 from tests.ready import Post
 
-WATCH = (
-    "window.broken = []; document.addEventListener('securitypolicyviolation', (e) => broken.push(e.effectiveDirective))"
-)
+WATCH = """
+window.broken = []
+document.addEventListener("securitypolicyviolation", (event) => {
+    broken.push(event.effectiveDirective)
+    console.info(`stopped: ${event.effectiveDirective}`)
+})
+"""
 SMUGGLED = {
     "script-src-elem": "const made = document.createElement('script');"
-    "made.textContent = 'window.taken = 1'; document.body.append(made)",
-    "script-src-attr": "document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.taken = 1\">')",
+    "made.textContent = 'console.info(`taken`)'; document.body.append(made)",
+    "script-src-attr": "document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"console.info(`taken`)\">')",
     "style-src-attr": "document.body.insertAdjacentHTML('beforeend', '<p style=\"color: red\">x</p>')",
     "img-src": "document.body.insertAdjacentHTML('beforeend', '<img src=\"https://evil.example/x.png\">')",
     "form-action": "document.body.insertAdjacentHTML('beforeend', '<form action=\"https://evil.example/\"></form>');"
@@ -28,9 +32,11 @@ def test_what_was_smuggled_into_a_page_is_stopped(chromium: Browser, portal_url:
         page = context.new_page()
         page.goto("/sign-in")
         page.evaluate(WATCH)
-        page.evaluate(f"() => {{ {SMUGGLED[directive]} }}")
-        page.wait_for_function(f"window.broken.includes('{directive}')")
-        assert page.evaluate("window.taken") is None
+        said: list[str] = []
+        page.on("console", lambda message: said.append(message.text))
+        with page.expect_console_message(lambda message: message.text == f"stopped: {directive}"):
+            page.evaluate(f"() => {{ {SMUGGLED[directive]} }}")
+        assert "taken" not in said
 
 
 def test_no_page_of_a_journey_breaks_the_policy(sign_in: OpenPage, ready: str, post: Post) -> None:

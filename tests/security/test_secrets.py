@@ -97,8 +97,8 @@ class Run:
             if state == "expired":
                 with self.app.app_context():
                     sql(
-                        "UPDATE deliveries SET expires_at = now() FROM events WHERE events.id = deliveries.event_id "
-                        "AND events.event_id = 'expired'"
+                        "UPDATE deliveries SET next_attempt_at = now(), expires_at = now() "
+                        "FROM events WHERE events.id = deliveries.event_id AND events.event_id = 'expired'"
                     )
                     assert endings.expire() == 2
         assert said == {"delivered": "sent", "deferred": "deferred", "expired": "deferred", "held": "held"}
@@ -278,7 +278,7 @@ def test_what_is_over_has_no_secrets_left_at_all(
     peer.script = {} if state == "delivered" else {"dot": "451 later"} if state == "expired" else {"dot": "550 no"}
     post("user.created", WELCOME)
     with app.app_context(), every_tenant():
-        sql("UPDATE deliveries SET expires_at = now() WHERE next_attempt_at IS NOT NULL")
+        sql("UPDATE deliveries SET next_attempt_at = now(), expires_at = now() WHERE next_attempt_at IS NOT NULL")
         endings.expire()
         db.session.remove()
         assert sql("SELECT count(*) FROM events WHERE secrets_encrypted IS NOT NULL") == [(0,)]
