@@ -21,6 +21,7 @@ from portal.demo.mailbox import Mailbox
 from portal.extensions import db
 from portal.tenants import directory
 from tests.browser.chromium import MISSING, launch, program
+from tests.browser.keyboard import assert_reached_by_tab
 from tests.pages import PASSWORD
 from tests.ready import key, peer, post, ready
 
@@ -28,6 +29,14 @@ __all__ = ["key", "peer", "post", "ready"]
 
 WIDTHS = (360, 768, 1440)  # a phone, a tablet, a desktop
 HEIGHT = 900
+# What moves by itself is an error in the console; what moves within half a second of a click or a key is not.
+SHIFTS = """
+new PerformanceObserver((list) => {
+    for (const shift of list.getEntries())
+        if (!shift.hadRecentInput && shift.value > 0.01)
+            console.error("layout shift", shift.value, ...shift.sources.map(({node}) => node?.outerHTML?.slice(0, 99)));
+}).observe({type: "layout-shift", buffered: true});
+"""
 PIECES = {"script", "stylesheet", "image", "font"}
 
 OpenPage = Callable[..., Page]
@@ -103,6 +112,7 @@ def open_page(chromium: Browser, portal_url: str) -> Iterator[OpenPage]:
                 reduced_motion="reduce",  # so that nothing is looked at half-way from one colour to another
             )
             contexts.callback(context.close)
+            context.add_init_script(SHIFTS)
             page = context.new_page()
             _watch(page, faults)
             page.goto(path)
@@ -131,7 +141,7 @@ def sign_in(open_page: OpenPage, app: Flask) -> OpenPage:
 
 
 def assert_usable(page: Page) -> None:
-    """Assert that axe-core finds no fault in the page, light or dark, and that it fits from a phone to a desktop."""
+    """Assert that the page fits from a phone to a desktop, that axe-core finds no fault, and that Tab goes through."""
     schemes: tuple[Literal["light", "dark"], ...] = ("light", "dark")
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": HEIGHT})
@@ -141,6 +151,7 @@ def assert_usable(page: Page) -> None:
             page.emulate_media(color_scheme=scheme)
             found = Axe().run(page)
             assert not found.violations_count, f"{page.url}, {scheme}, {width}px: {found.generate_report()}"
+        assert_reached_by_tab(page)
 
 
 def _watch(page: Page, faults: list[str]) -> None:
