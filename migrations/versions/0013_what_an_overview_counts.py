@@ -46,6 +46,7 @@ def upgrade() -> None:
             [moment, "tenant_id"],
             postgresql_where=sa.text(f"status = '{status}'"),
         )
+    op.create_index("ix_notification_switches_enabled_tenant_id", "notification_switches", ["enabled", "tenant_id"])
     op.create_index("ix_mail_servers_rejected_at", "mail_servers", ["rejected_at"])
     op.create_index("ix_mail_servers_paused_until", "mail_servers", ["paused_until"])
     op.create_index(
@@ -60,6 +61,7 @@ def downgrade() -> None:
     op.drop_index("ix_pbx_keys_quiet_since", "pbx_keys")
     op.drop_index("ix_mail_servers_paused_until", "mail_servers")
     op.drop_index("ix_mail_servers_rejected_at", "mail_servers")
+    op.drop_index("ix_notification_switches_enabled_tenant_id", "notification_switches")
     for status in UNDELIVERED:
         op.drop_index(f"ix_deliveries_{status}", "deliveries")
     op.drop_table("tallied_days")

@@ -147,7 +147,7 @@ def _by_status(counts: Mapping[str, int]) -> Counts:
 def _counted_at(since: date) -> dict[date, datetime]:
     """Return when days of UTC were counted."""
     query = select(TalliedDay.day, TalliedDay.counted_at).where(TalliedDay.day >= since)
-    return dict(db.session.execute(query).tuples().all())
+    return dict(db.session.execute(query).all())
 
 
 def _is_complete(day: date, zone: tzinfo, counted_at: Mapping[date, datetime]) -> bool:
