@@ -21,6 +21,7 @@ from portal.mail_servers import sending
 from portal.mail_servers import views as mail_servers_views
 from portal.mail_servers.account_mail import AccountMail
 from portal.notifications import views as notifications_views
+from portal.overview import views as overview_views
 from portal.pbx import rejections
 from portal.pbx import views as pbx_views
 from portal.provisioning import qr
@@ -31,6 +32,7 @@ BLUEPRINTS = (
     health.blueprint,
     *accounts_views.BLUEPRINTS,
     tenants_views.blueprint,
+    overview_views.blueprint,
     *mail_servers_views.BLUEPRINTS,
     *notifications_views.BLUEPRINTS,
     deliveries_views.blueprint,

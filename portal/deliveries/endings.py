@@ -8,6 +8,7 @@ from sqlalchemy import Select, delete, func, or_, select
 from portal import config
 from portal.accounts import sessions, throttle
 from portal.database import every_tenant, first_key
+from portal.deliveries import tally
 from portal.deliveries.attempt import erase_secrets
 from portal.deliveries.models import Delivery, RecordedEvent, is_due
 from portal.deliveries.states import OPEN, Status, sum_up
@@ -61,6 +62,7 @@ def purge() -> int:
             db.session.execute(delete(RecordedEvent).where(RecordedEvent.id.in_(batch)))
             db.session.commit()
             deleted, last = deleted + len(batch), batch[-1]
+    tally.forget(before=oldest)
     tokens.erase_expired()
     tokens.delete(before=first_key(oldest))
     purging.send()

@@ -18,13 +18,14 @@ from procrastinate.tasks import Task
 from procrastinate.types import JSONValue
 
 from portal.database import ROLE
-from portal.deliveries import endings, storms
+from portal.deliveries import endings, storms, tally
 from portal.deliveries.retry import due, retry
 
 logger = logging.getLogger(__name__)
 
 EVERY_FEW_SECONDS = "* * * * * */5"  # the seconds stand last
 EVERY_MINUTE = "* * * * *"
+EVERY_FEW_MINUTES = "*/5 * * * *"
 EVERY_HOUR = "7 * * * *"
 MOST_AT_ONCE = 500
 DEAD_AFTER = 60.0  # seconds without a heartbeat
@@ -123,6 +124,14 @@ def expire(job: JobContext, timestamp: int) -> None:  # noqa: ARG001
     with _portal(job):
         while endings.expire():
             pass
+
+
+@queue.periodic(cron=EVERY_FEW_MINUTES)
+@queue.task(name="portal:count", queueing_lock="count", priority=FIRST, pass_context=True)
+def count(job: JobContext, timestamp: int) -> None:  # noqa: ARG001
+    """Count the mails of the last days."""
+    with _portal(job):
+        tally.count()
 
 
 @queue.periodic(cron=EVERY_HOUR)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Self
 from uuid import UUID
 
@@ -92,6 +92,8 @@ class Delivery(Mail, TenantOwned, Base):
         ),
         Index("ix_deliveries_held", "tenant_id", "id", postgresql_where=text("reason IS NOT NULL")),
         Index("ix_deliveries_held_until", "expires_at", postgresql_where=text("reason IS NOT NULL")),
+        Index("ix_deliveries_failed", "attempted_at", "tenant_id", postgresql_where=text("status = 'failed'")),
+        Index("ix_deliveries_expired", "expires_at", "tenant_id", postgresql_where=text("status = 'expired'")),
         CheckConstraint("audience IN ('recipients', 'user')", name="audience_known"),
         CheckConstraint(
             "status IN ('pending', 'sent', 'partial', 'deferred', 'failed', 'held', 'expired', 'discarded')",
@@ -187,6 +189,32 @@ class Storm(TenantOwned, Base):
     ends_at: Mapped[datetime]
     events: Mapped[int]
     held: Mapped[int]
+
+
+class Tally(TenantOwned, Base):
+    """How many of a tenant's mails with one status came on a day of its time zone, and within which day of UTC."""
+
+    __tablename__ = "tallies"
+    __table_args__ = (
+        Index(None, "tallied_day", "status"),
+        CheckConstraint("count > 0", name="count_is_positive"),
+    )
+
+    tenant_id: Mapped[int] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"), primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)
+    tallied_day: Mapped[date] = mapped_column(primary_key=True)
+    status: Mapped[str] = mapped_column(primary_key=True)
+    count: Mapped[int]
+
+
+class TalliedDay(Base):
+    """A day of UTC whose mails were counted, when that was, and how many there were of all tenants, by status."""
+
+    __tablename__ = "tallied_days"
+
+    day: Mapped[date] = mapped_column(primary_key=True)
+    counted_at: Mapped[datetime]
+    counts: Mapped[dict[str, int]] = mapped_column(JSONB)
 
 
 def is_due() -> ColumnElement[bool]:

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from portal.accounts import registration
 from portal.accounts.models import Account
 from portal.database import enter_scope
-from portal.demo import catcher
+from portal.demo import catcher, tenants
 from portal.errors import Refusal
 from portal.extensions import db
 from portal.mail_servers import selection, settings
@@ -76,6 +76,7 @@ def _fill(password: str, smtp_port: int) -> None:
     _done(settings.share(True))
     recipients.replace(tenant, RECIPIENTS)
     switches.turn(tenant, KINDS, on=True)
+    tenants.fill(tenant)
     _done(registration.add(SYSTEM_ADMINISTRATOR, password, system_administrator=True))
     _done(registration.add(TENANT_ADMINISTRATOR, password, tenant_id=tenant.id))
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint, func
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from portal import crypto
@@ -24,6 +24,8 @@ class MailServer(Audited, TenantOrSystemOwned, Base):
     __tablename__ = "mail_servers"
     __table_args__ = (
         UniqueConstraint("tenant_id", postgresql_nulls_not_distinct=True),
+        Index(None, "rejected_at"),
+        Index(None, "paused_until"),
         CheckConstraint("port BETWEEN 1 AND 65535", name="port_in_range"),
         CheckConstraint("encryption IN ('none', 'starttls', 'tls')", name="encryption_known"),
         CheckConstraint("auth_mode IN ('none', 'auto', 'login', 'plain')", name="auth_mode_known"),

@@ -1,6 +1,6 @@
 """Who gets a tenant's notifications, and which events send any."""
 
-from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from portal.audit.audited import Audited
@@ -25,7 +25,10 @@ class NotificationSwitch(Audited, TenantOwned, Base):
     """Whether an event kind sends mail for a tenant, and to whom. No row: it does not."""
 
     __tablename__ = "notification_switches"
-    __table_args__ = (CheckConstraint("audience IN ('both', 'recipients', 'user')", name="audience_known"),)
+    __table_args__ = (
+        Index(None, "enabled", "tenant_id"),
+        CheckConstraint("audience IN ('both', 'recipients', 'user')", name="audience_known"),
+    )
     audited_as = "notification"
     audited_fields = ("enabled", "audience")
 

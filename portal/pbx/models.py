@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import ClassVar
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint, func
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from portal import crypto
@@ -14,6 +14,7 @@ from portal.extensions import Base
 from portal.pbx.reasons import Reason
 
 SOON = timedelta(days=7)
+QUIET_SINCE = "coalesce(last_used_at, created_at)"  # when a key was used last, or issued
 
 
 class KeyState(StrEnum):
@@ -43,6 +44,11 @@ class PbxKey(Audited, TenantOrSystemOwned, Base):
     __tablename__ = "pbx_keys"
     __table_args__ = (
         Index(None, "tenant_id"),
+        Index(
+            "ix_pbx_keys_quiet_since",
+            text(QUIET_SINCE),
+            postgresql_where=text("tenant_id IS NOT NULL AND revoked_at IS NULL"),
+        ),
         CheckConstraint("octet_length(key_hash) = 32", name="key_hash_is_sha256"),
         CheckConstraint(
             "(previous_secret_encrypted IS NULL) = (previous_secret_until IS NULL)", name="previous_secret_ends"

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from threading import Lock
 from typing import NamedTuple
 
-from sqlalchemy import delete, select
+from sqlalchemy import ColumnElement, delete, func, select
 
 from portal import statements
 from portal.database import DATABASE_FAULTS, every_tenant, scope_of
@@ -76,11 +76,21 @@ def note(fold: Fold, address: str | None, detail: str) -> None:
 
 def recent(owner: Tenant | None) -> Sequence[RejectedCall]:
     """Return the last rejected calls of the tenant in scope; for None of the system's keys and of unknown ones."""
-    query = select(RejectedCall).where(
-        RejectedCall.tenant_id == (owner.id if owner else None), RejectedCall.last_at > datetime.now(UTC) - KEPT
-    )
+    query = select(RejectedCall).where(*_of_the_week(owner)).order_by(RejectedCall.last_at.desc()).limit(MOST_LISTED)
     with scope_of(owner):
-        return db.session.scalars(query.order_by(RejectedCall.last_at.desc()).limit(MOST_LISTED)).all()
+        return db.session.scalars(query).all()
+
+
+def total(owner: Tenant | None) -> int:
+    """Return how many calls were rejected in the last week, as `recent` lists them."""
+    query = select(func.sum(RejectedCall.count)).where(*_of_the_week(owner))
+    with scope_of(owner):
+        return int(db.session.scalar(query) or 0)
+
+
+def _of_the_week(owner: Tenant | None) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    owned = RejectedCall.tenant_id == (owner.id if owner else None)
+    return owned, RejectedCall.last_at > datetime.now(UTC) - KEPT
 
 
 def purge(_sender: object = None) -> None:

@@ -30,7 +30,7 @@ def home() -> ResponseReturnValue:
     """Lead an account to where its work is."""
     account = signed_in()
     if account.is_system_administrator:
-        return redirect(url_for("tenants.index"))
+        return redirect(url_for("overview.of_system"))
     tenants = directory.administered_by(account)
     if len(tenants) == 1:
         return redirect(url_for("tenants.enter", domain=tenants[0].domain))
@@ -41,7 +41,7 @@ def home() -> ResponseReturnValue:
 def enter(domain: str) -> ResponseReturnValue:
     """Open a tenant's workspace at its first page."""
     session.pop(WORKSPACE, None)
-    return redirect(url_for("deliveries.log", domain=domain))
+    return redirect(url_for("overview.of_tenant", domain=domain))
 
 
 @blueprint.get("/system/tenants")

@@ -1,0 +1,85 @@
+"""How a tenant's mail went lately: the last one that a mail server accepted, and the last one that went wrong."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import select
+from sqlalchemy.orm import aliased, selectinload
+
+from portal.deliveries.models import Delivery, DeliveryRecipient, RecordedEvent
+from portal.deliveries.states import Reason, Status
+from portal.extensions import db
+from portal.mail_servers.outcome import Kind, Outcome, Stage, advice
+
+LOOKED_AT: Final = 500  # attempts: a tenant whose last success is further back has none to speak of
+SUCCESS: Final = (Status.SENT, Status.PARTIAL)
+FAILURE: Final = (Status.PARTIAL, Status.DEFERRED, Status.HELD, Status.FAILED, Status.EXPIRED)
+KINDS: Final = {Status.DEFERRED: Kind.TEMPORARY, Status.HELD: Kind.SETTINGS, Status.FAILED: Kind.REFUSED}
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """A mail that was accepted, and for whom."""
+
+    at: datetime
+    addresses: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A mail that went wrong: for whom, what the mail server said, and what to make of it."""
+
+    at: datetime
+    status: Status
+    address: str
+    reply: str
+    advice: str
+
+
+def last_success() -> Success | None:
+    """Return the last success among the newest attempts of the tenant in scope, or None."""
+    mail = _newest(SUCCESS)
+    if mail is None or mail.attempted_at is None:
+        return None
+    return Success(mail.attempted_at, [each.address for each in mail.recipients if each.status == Status.SENT])
+
+
+def last_failure(port: int | None = None) -> Failure | None:
+    """Return the last failure among the newest attempts of the tenant in scope, or None.
+
+    Args:
+        port: the mail server's port where it is known: some advice depends on it.
+    """
+    mail = _newest(FAILURE)
+    if mail is None or mail.attempted_at is None:
+        return None
+    worst = next((each for each in mail.recipients if each.status in FAILURE), None)
+    if worst is None:
+        return None
+    reply = " ".join(str(each) for each in (worst.code, worst.enhanced_code, worst.text) if each)
+    return Failure(mail.attempted_at, Status(worst.status), worst.address, reply, _advice(mail, worst, port))
+
+
+def newest_events(count: int) -> Sequence[RecordedEvent]:
+    """Return the newest events of the tenant in scope with their mails, the newest first."""
+    query = select(RecordedEvent).order_by(RecordedEvent.id.desc()).limit(count)
+    return db.session.scalars(query.options(selectinload(RecordedEvent.deliveries))).all()
+
+
+def _newest(wanted: Sequence[Status]) -> Delivery | None:
+    attempts = select(Delivery).where(Delivery.attempted_at.is_not(None)).order_by(Delivery.attempted_at.desc())
+    newest = aliased(Delivery, attempts.limit(LOOKED_AT).subquery())
+    query = select(newest).where(newest.status.in_(wanted)).order_by(newest.attempted_at.desc()).limit(1)
+    return db.session.scalar(query.options(selectinload(newest.recipients)))
+
+
+def _advice(mail: Delivery, recipient: DeliveryRecipient, port: int | None) -> str:
+    if recipient.status == Status.EXPIRED:
+        return "It could not be delivered in time."
+    if recipient.stage is None:
+        return ""
+    kind = Kind.UNKNOWN if mail.reason == Reason.MAY_HAVE_BEEN_SENT else KINDS[Status(recipient.status)]
+    outcome = Outcome(kind, Stage(recipient.stage), recipient.code, recipient.enhanced_code, recipient.text or "")
+    return advice(outcome, port)

@@ -1,0 +1,150 @@
+"""Mails by day and outcome as bars: what a page draws as SVG, and tells in words and in a table."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Final, NamedTuple
+
+from babel.dates import format_date
+from babel.numbers import format_decimal
+
+from portal.deliveries.states import Status
+from portal.deliveries.tally import Day, Tallied
+from portal.ui import LOCALE
+
+HEIGHT: Final = 160  # px of the highest bar
+LEAST: Final = 2  # px, so that one failure among thousands of mails is seen
+FILLED: Final = 0.72  # of a day's width
+MONDAY: Final = 0
+NEAR_THE_END: Final = 3  # days, whose labels would touch the last one's
+
+
+class Outcome(NamedTuple):
+    """Statuses that a reader need not tell apart: `name` is its class in the stylesheet."""
+
+    name: str
+    label: str
+    statuses: tuple[Status, ...]
+
+
+OUTCOMES: Final = (  # from the bottom of a bar to its top
+    Outcome("sent", "Sent", (Status.SENT,)),
+    Outcome("partial", "Partly sent", (Status.PARTIAL,)),
+    Outcome("waiting", "Waiting", (Status.PENDING, Status.DEFERRED)),
+    Outcome("held", "Held", (Status.HELD,)),
+    Outcome("discarded", "Discarded", (Status.DISCARDED,)),
+    Outcome("failed", "Failed or expired", (Status.FAILED, Status.EXPIRED)),
+)
+
+
+class Segment(NamedTuple):
+    """A part of a bar, in px from the top."""
+
+    name: str
+    y: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A day. `x` and `width` are per cent of the chart's; `counts` has a number for each outcome of the chart."""
+
+    label: str
+    words: str
+    x: float
+    width: float
+    segments: Sequence[Segment]
+    counts: Sequence[int]
+    is_counted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """The bars, the outcomes that occur with their totals, the number at the top line, and what else is said.
+
+    `ticks` are labels below the bars, each at so many per cent of the width; `uncounted` days are not known yet.
+    """
+
+    bars: Sequence[Bar]
+    outcomes: Sequence[Outcome]
+    totals: Sequence[int]
+    top: int
+    ticks: Sequence[tuple[float, str]]
+    summary: str
+    uncounted: int
+
+    @property
+    def total(self) -> int:
+        """How many mails there were."""
+        return sum(self.totals)
+
+
+def of(tallied: Tallied) -> Chart:
+    """Return the chart of these days."""
+    days = tallied.days
+    numbers = {outcome: [_number(day, outcome) for day in days] for outcome in OUTCOMES}
+    outcomes = [outcome for outcome in OUTCOMES if any(numbers[outcome])]
+    totals = [sum(numbers[outcome]) for outcome in outcomes]
+    top = _round_up(max(sum(day.counts.values()) for day in days))
+    slot = 100 / len(days)
+    bars = [
+        _bar(day, outcomes, [numbers[outcome][nth] for outcome in outcomes], top, nth * slot, slot)
+        for nth, day in enumerate(days)
+    ]
+    uncounted = sum(not day.is_counted for day in days)
+    return Chart(bars, outcomes, totals, top, _ticks(days, slot), _summary(days, outcomes, totals), uncounted)
+
+
+def _number(day: Day, outcome: Outcome) -> int:
+    return sum(day.counts.get(status, 0) for status in outcome.statuses)
+
+
+def _bar(day: Day, outcomes: Sequence[Outcome], counts: Sequence[int], top: int, x: float, slot: float) -> Bar:
+    segments, y = [], float(HEIGHT)
+    for outcome, count in zip(outcomes, counts, strict=True):
+        if count:
+            height = max(LEAST, round(count * HEIGHT / top, 2))
+            y = max(0.0, y - height)
+            segments.append(Segment(outcome.name, round(y, 2), height))
+    told = [
+        f"{format_decimal(count, locale=LOCALE)} {outcome.label.lower()}"
+        for outcome, count in zip(outcomes, counts, strict=True)
+        if count
+    ]
+    label = format_date(day.day, "EEE d MMM", locale=LOCALE)
+    words = (", ".join(told) or "no mail") if day.is_counted else "not counted yet"
+    width = slot * FILLED
+    return Bar(
+        label, words, round(x + (slot - width) / 2, 3), round(width, 3), segments, counts, is_counted=day.is_counted
+    )
+
+
+def _ticks(days: Sequence[Day], slot: float) -> Sequence[tuple[float, str]]:
+    """Return a label for each Monday, and for today."""
+    labelled = [nth for nth, day in enumerate(days[:-NEAR_THE_END]) if day.day.weekday() == MONDAY]
+    return [(round((nth + 0.5) * slot, 2), _short(days[nth].day)) for nth in labelled]
+
+
+def _short(day: date) -> str:
+    return format_date(day, "d MMM", locale=LOCALE)
+
+
+def _summary(days: Sequence[Day], outcomes: Sequence[Outcome], totals: Sequence[int]) -> str:
+    period = f"Mails per day from {_short(days[0].day)} to {_short(days[-1].day)}"
+    if not outcomes:
+        return f"{period}: none."
+    told = [
+        f"{format_decimal(total, locale=LOCALE)} {outcome.label.lower()}"
+        for outcome, total in zip(outcomes, totals, strict=True)
+    ]
+    return f"{period}: {', '.join(told)}."
+
+
+def _round_up(number: int) -> int:
+    """Return the next number that is easy to read and to halve."""
+    step = 1
+    while True:
+        for factor in (2, 4, 6, 8, 10):
+            if number <= factor * step:
+                return factor * step
+        step *= 10

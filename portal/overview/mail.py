@@ -1,0 +1,63 @@
+"""Is mail working: one line that is read from across the room, and what it rests on."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from portal.deliveries import lately
+from portal.deliveries.lately import Failure, Success
+from portal.mail_servers import selection, status
+from portal.mail_servers.models import MailServer
+from portal.mail_servers.pause import paused_until
+from portal.tenants.models import Tenant
+
+
+@dataclass(frozen=True, slots=True)
+class MailState:
+    """Whether mail goes out, and through which server. `tone` and `symbol` are the page's; `reason` is the server's."""
+
+    tone: str
+    symbol: str
+    headline: str
+    server: str = ""
+    is_system: bool = False
+    state: str = "none"
+    reason: str = ""
+    paused_until: datetime | None = None
+    success: Success | None = None
+    failure: Failure | None = None
+
+
+def of_tenant(tenant: Tenant) -> MailState:
+    """Return the state of the mail of the tenant in scope."""
+    used = status.of_tenant(tenant)
+    success, failure = lately.last_success(), lately.last_failure()
+    tone, symbol, headline = _headline(used.state, success, failure)
+    if tenant.is_suspended and used.state != "none":
+        tone, symbol, headline = "warn", "held", "No mail goes out: suspended"
+    return MailState(
+        tone, symbol, headline, used.host, used.is_system, used.state, used.reason, used.paused_until, success, failure
+    )
+
+
+def of_system() -> tuple[MailState, MailServer | None]:
+    """Return the state of the system's mail server, and the server itself."""
+    server = selection.of_owner(None)
+    if server is None:
+        return MailState("warn", "warning", "No system mail server"), None
+    until = paused_until(server)
+    state = "rejected" if server.rejected_at else "paused" if until else "working"
+    tone, symbol, headline = _headline(state, None, None) if state != "working" else ("good", "sent", "Mail is working")
+    reason = (server.pause_text or "") if state != "working" else ""
+    return MailState(tone, symbol, headline, server.host, True, state, reason, until), server
+
+
+def _headline(state: str, success: Success | None, failure: Failure | None) -> tuple[str, str, str]:
+    if state != "working":
+        return {
+            "none": ("warn", "warning", "No mail can be sent"),
+            "rejected": ("bad", "failed", "Mail does not go out"),
+            "paused": ("warn", "held", "Mail waits"),
+        }[state]
+    if failure and (success is None or failure.at > success.at):
+        return "warn", "warning", "The last mail failed"
+    return ("good", "sent", "Mail is working") if success else ("info", "info", "Ready: no mail sent yet")

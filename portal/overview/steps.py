@@ -1,0 +1,64 @@
+"""The first steps of a new tenant: what it takes until its first mail arrives."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from portal.deliveries.models import RecordedEvent
+from portal.extensions import db
+from portal.overview.setup import Setup
+
+DONE, WAITING, TO_DO = "done", "waiting", "to_do"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step: `state` is done, waiting for somebody else, or to do. `endpoint` is the page on which it is taken."""
+
+    name: str
+    title: str
+    text: str
+    state: str
+    endpoint: str
+    anchor: str | None = None
+
+
+def of_tenant(setup: Setup, *, has_sent: bool) -> Sequence[Step]:
+    """Return the four steps, none where all are done or a mail has gone out before: then it is no beginning."""
+    steps = [_mail_server(setup), _recipients(setup), _events(setup), _key(setup)]
+    return [] if has_sent or all(each.state == DONE for each in steps) else steps
+
+
+def _mail_server(setup: Setup) -> Step:
+    if setup.server is None:
+        text = "Which server sends your mail."
+    elif setup.server.is_system:
+        text = "The system administrator's mail server is used."
+    else:
+        text = f"Your own: {setup.server.host}."
+    return Step("mail-server", "Mail server", text, DONE if setup.server else TO_DO, "mail_servers.edit")
+
+
+def _recipients(setup: Setup) -> Step:
+    text, state = "Who gets the notifications.", TO_DO
+    if setup.addresses:
+        others = len(setup.addresses) - 1
+        text, state = f"{setup.addresses[0]}{f' and {others} more' if others else ''}.", DONE
+    return Step("recipients", "Recipients", text, state, "mail_servers.edit", "recipients-form")
+
+
+def _events(setup: Setup) -> Step:
+    text, state = "Which events send mail.", TO_DO
+    if setup.events_on:
+        text, state = f"{setup.events_on} of {setup.events} are switched on.", DONE
+    return Step("events", "Events", text, state, "notifications.edit")
+
+
+def _key(setup: Setup) -> Step:
+    text, state = "A key with which your PBX reports its events.", TO_DO
+    if any(key.last_used_at for key in setup.keys) or db.session.scalar(select(RecordedEvent.id).limit(1)):
+        text, state = "The first event has arrived.", DONE
+    elif setup.keys:
+        text, state = f"Key “{setup.keys[0].name}” is issued. Waiting for the first event.", WAITING
+    return Step("key", "PBX key", text, state, "pbx.keys")
