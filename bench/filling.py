@@ -12,7 +12,7 @@ from bench.measuring import say
 
 DAYS = 91  # one more than the retention, so that there is something to delete
 BATCH = 1_000_000  # rows of a statement: as often one hears how far it is
-GROWING = ("events", "deliveries", "delivery_recipients")
+GROWING = ("events", "deliveries", "delivery_recipients", "delivery_attempts")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,12 @@
 """What all pages share: page or fragment, error pages, problem documents, times for people."""
 
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
 
 from babel.dates import format_datetime, format_timedelta, get_timezone
-from flask import Flask, Response, current_app, flash, jsonify, make_response, render_template
+from flask import Flask, Response, current_app, flash, jsonify, make_response, render_template, stream_with_context
 from flask_wtf.csrf import CSRFError
 from htmx_flask import request
 from markupsafe import Markup
@@ -52,6 +53,7 @@ def init_app(app: Flask) -> None:
     app.jinja_env.globals["product"] = PRODUCT
     app.add_template_filter(local_time)
     app.add_template_filter(ago)
+    app.add_template_filter(lasting)
     app.after_request(_move_whole_page)
 
 
@@ -67,6 +69,14 @@ def respond(page: str, fragment: str | None = None, status: int = 200, **context
         html = render_template(page, **context)
     response = make_response(html, status)
     response.vary.add("HX-Request")
+    return response
+
+
+def download(content: Iterator[str], name: str) -> Response:
+    """Return a CSV file that is sent while it is made, and kept nowhere on its way."""
+    response = Response(stream_with_context(content), mimetype="text/csv")
+    response.headers.set("Content-Disposition", "attachment", filename=name)
+    response.cache_control.no_store = True
     return response
 
 
@@ -112,6 +122,11 @@ def ago(moment: datetime, zone: str) -> Markup:
     """Return how long ago the moment was ("3 minutes ago", or "in 3 minutes"); its title tells the time in the zone."""
     text = format_timedelta(moment - datetime.now(UTC), add_direction=True, locale=LOCALE)
     return _time_element(moment, text, title=format_datetime(moment, TIME_FORMAT, get_timezone(zone), LOCALE))
+
+
+def lasting(time: timedelta) -> str:
+    """Return how much later something happened: "2 minutes later", or "at once" within a second."""
+    return "at once" if time < timedelta(seconds=1) else f"{format_timedelta(time, threshold=1.5, locale=LOCALE)} later"
 
 
 def _time_element(moment: datetime, text: str, title: str) -> Markup:

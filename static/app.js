@@ -18,6 +18,14 @@ document.addEventListener("click", ({ target }) => {
   if (copy) navigator.clipboard.writeText(document.getElementById(copy.dataset.copy).textContent.trim()).then(() => (copy.textContent = "Copied"));
 });
 
+// What looks anew by itself does so while it is seen, and nobody has selected anything or is about to press something.
+const look = () => {
+  if (document.hidden || document.querySelector(".pick:checked, .log button:focus-visible")) return;
+  for (const it of document.querySelectorAll("[data-look]")) htmx.trigger(it, "look");
+};
+setInterval(look, 3000);
+document.addEventListener("visibilitychange", look);
+
 document.addEventListener("keydown", ({ key, target }) => {
   const menu = key === "Escape" && target.closest("details.menu[open]");
   if (menu) {
@@ -29,6 +37,7 @@ document.addEventListener("keydown", ({ key, target }) => {
 // A switch shows what is saved: where saving failed it goes back.
 for (const event of ["htmx:responseError", "htmx:sendError", "htmx:timeout"])
   document.addEventListener(event, ({ detail }) => {
+    if (detail.elt.matches("[data-look]")) return; // it looks again in a moment
     const source = detail.requestConfig.triggeringEvent?.target;
     if (source?.matches("[role=switch]")) source.checked = !source.checked;
     if (event === "htmx:responseError") return; // the answer brings its own message

@@ -34,6 +34,17 @@ def for_programs(view: View) -> View:
     return public(view)
 
 
+def without_anybody(view: View) -> View:
+    """Declare that a page asks for a view by itself: that keeps no session alive that nobody uses any more."""
+    view.is_without_anybody = True  # type: ignore[attr-defined]
+    return view
+
+
+def is_without_anybody(app: Flask, endpoint: str | None) -> bool:
+    """Return whether a page asks for the endpoint by itself."""
+    return getattr(app.view_functions.get(endpoint or ""), "is_without_anybody", False)
+
+
 def is_public(app: Flask, endpoint: str | None) -> bool:
     """Return whether the endpoint answers strangers. No endpoint (404, 405) has nothing to protect."""
     if endpoint is None or endpoint == "static" or endpoint.endswith(".static"):

@@ -11,7 +11,7 @@ from flask_security import current_user, password_changed, password_reset
 from werkzeug.exceptions import NotFound, TooManyRequests, UnsupportedMediaType
 
 from portal.accounts import doings, policy, sessions, throttle
-from portal.accounts.access import is_closed, is_public, signed_in
+from portal.accounts.access import is_closed, is_public, is_without_anybody, signed_in
 from portal.accounts.models import Account
 from portal.audit.who import Actor, act_as
 
@@ -105,7 +105,8 @@ def _of_session(account: Account | None) -> Account | None:
     found = sessions.find(session.get(KEY))
     if account is None or found is None or found.account_id != account.id:
         return None
-    sessions.note(found, request.remote_addr or "")
+    if not is_without_anybody(current_app, request.endpoint):
+        sessions.note(found, request.remote_addr or "")
     return account
 
 

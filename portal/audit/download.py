@@ -1,20 +1,17 @@
 """The audit trail as CSV (RFC 4180)."""
 
-import csv
 import json
-import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC
-from io import StringIO
 from typing import Any, Final
 
 from portal.audit import trail
 from portal.audit.models import AuditEntry
 from portal.audit.trail import Wanted
+from portal.comma_separated import lines
 from portal.extensions import db
 
 COLUMNS: Final = ("at", "tenant", "actor", "actor_account_id", "from_address", "action", "subject", "changes", "id")
-FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def content(
@@ -36,13 +33,6 @@ def content(
         before = entries[-1].id
 
 
-def lines(rows: Iterable[Sequence[Any]]) -> str:
-    """Return rows as lines of CSV whose cells no spreadsheet takes for a formula."""
-    buffer = StringIO()
-    csv.writer(buffer).writerows([as_text(cell) for cell in row] for row in rows)
-    return buffer.getvalue()
-
-
 def rows(entries: Iterable[AuditEntry], tenants: Mapping[int, str]) -> Iterator[Sequence[Any]]:
     """Give the cells of each entry, in the order of `COLUMNS`; `tenants` holds domains by id."""
     for entry in entries:
@@ -51,13 +41,3 @@ def rows(entries: Iterable[AuditEntry], tenants: Mapping[int, str]) -> Iterator[
         told = json.dumps(entry.changes, ensure_ascii=False)
         who = (entry.actor, entry.actor_account_id, entry.from_address)
         yield (at, tenant, *who, entry.action, entry.subject, told, entry.id)
-
-
-def as_text(cell: Any) -> str:
-    """Return a cell with an apostrophe in front where a spreadsheet would take it for a formula.
-
-    That is OWASP's advice on CSV injection; some spreadsheets also take the wide forms of the signs, and skip blanks.
-    """
-    text = "" if cell is None else str(cell)
-    begins = text if text.startswith(FORMULA) else unicodedata.normalize("NFKC", text.lstrip())
-    return f"'{text}" if begins.startswith(FORMULA) else text

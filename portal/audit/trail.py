@@ -1,13 +1,13 @@
 """Reading the audit trail, newest first, in pages by key."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, and_, or_, select
 
 from portal.audit.models import AuditEntry
 from portal.database import enter_scope, first_key, scope_of
@@ -51,6 +51,15 @@ def batch(owner: int | None, wanted: Wanted, before: UUID) -> Sequence[AuditEntr
     """Return the next of all of a tenant's entries, or of everybody's for None."""
     with _scope(owner):
         return db.session.scalars(_query(wanted, before).limit(BATCH)).all()
+
+
+def within(
+    tenant_id: int, actions: Collection[str], spans: Iterable[tuple[datetime, datetime]]
+) -> Sequence[AuditEntry]:
+    """Return what was done in these ways in a tenant within any of these spans of time, oldest first."""
+    times = [and_(AuditEntry.id >= first_key(begin), AuditEntry.id < first_key(end)) for begin, end in spans]
+    query = select(AuditEntry).where(AuditEntry.tenant_id == tenant_id, or_(*times), AuditEntry.action.in_(actions))
+    return db.session.scalars(query.order_by(AuditEntry.id)).all()
 
 
 @contextmanager

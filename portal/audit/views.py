@@ -6,17 +6,17 @@ They stand above accounts and tenants, unlike the rest of the room.
 from typing import Any
 from uuid import UUID
 
-from flask import Blueprint, Response, request, stream_with_context, url_for
+from flask import Blueprint, request, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest
 
+from portal import ui
 from portal.accounts.access import system_administrator
 from portal.audit import download, trail, words
 from portal.audit.forms import TrailForm
 from portal.tenants import directory
 from portal.tenants.models import Tenant
 from portal.tenants.workspace import workspace
-from portal.ui import respond
 
 blueprint = Blueprint("audit", __name__)
 SYSTEM_ZONE = "UTC"
@@ -69,7 +69,7 @@ def _page(tenant: Tenant | None) -> ResponseReturnValue:
         "older": url_for(here, **owner, **filters, before=shown.older) if shown.older else None,
         **({"tenant": tenant} if tenant else {}),
     }
-    return respond("audit/page.html", "audit/_trail.html", 200 if is_valid else 422, **context)
+    return ui.respond("audit/page.html", "audit/_trail.html", 200 if is_valid else 422, **context)
 
 
 def _csv(tenant: Tenant | None) -> ResponseReturnValue:
@@ -78,11 +78,7 @@ def _csv(tenant: Tenant | None) -> ResponseReturnValue:
         raise BadRequest
     owner_id, zone = (tenant.id, tenant.time_zone) if tenant else (None, SYSTEM_ZONE)
     content = download.content(owner_id, form.wanted(zone), directory.domains)
-    response = Response(stream_with_context(content), mimetype="text/csv")
-    name = f"audit-trail-{tenant.domain}.csv" if tenant else "audit-trail.csv"
-    response.headers.set("Content-Disposition", "attachment", filename=name)
-    response.cache_control.no_store = True
-    return response
+    return ui.download(content, f"audit-trail-{tenant.domain}.csv" if tenant else "audit-trail.csv")
 
 
 def _form() -> TrailForm:

@@ -42,7 +42,7 @@ STORE = """
             lease_until = NULL, attempts = %(attempts)s, attempted_at = coalesce(%(attempted_at)s, attempted_at)
         WHERE id = %(id)s AND attempts = %(tried)s AND lease_until IS NOT NULL
             AND set_config('synchronous_commit', 'off', true) = 'off'
-        RETURNING id
+        RETURNING id, tenant_id, mail_server, attempts, attempted_at
     )
     UPDATE delivery_recipients AS recipient SET (status, stage, code, enhanced_code, text)
         = (told.status, told.stage, told.code, told.enhanced_code, told.text)
@@ -51,6 +51,16 @@ STORE = """
     WHERE recipient.delivery_id = mail.id AND recipient.address = told.address
     RETURNING mail.id
 """
+# The same, and the attempt is kept for the story of the mail. That of a first one which all accepted its rows tell.
+STORE_AND_KEEP = STORE.replace(
+    """
+    UPDATE delivery_recipients""",
+    """, attempt AS (
+        INSERT INTO delivery_attempts (delivery_id, number, tenant_id, at, mail_server, replies)
+        SELECT id, attempts, tenant_id, attempted_at, mail_server, %(recipients)s::jsonb FROM mail
+    )
+    UPDATE delivery_recipients""",
+)
 ERASE = """
     UPDATE events SET secrets_encrypted = NULL
     WHERE id = %(event_id)s AND NOT EXISTS (
@@ -139,10 +149,12 @@ def _write(letter: Letter, report: DeliveryReport, result: SendResult) -> None:
         "next_attempt_at": report.next_attempt_at,
         "recipients": json.dumps([_row(each) for each in report.recipients if each.address in letter.recipients]),
     }
+    plain = letter.attempts == 1 and all(each.kind is Kind.SENT for each in result.outcomes.values())
+    store = STORE if busy or plain else STORE_AND_KEEP
     if result.pause is Pause.NONE and not letter.holds_secrets:
-        statements.run(STORE, outcome)
+        statements.run(store, outcome)
         return
-    if statements.run_within_session(STORE, outcome) is None:
+    if statements.run_within_session(store, outcome) is None:
         db.session.rollback()
         return
     if result.pause is not Pause.NONE:

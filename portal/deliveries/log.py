@@ -1,6 +1,6 @@
 """Reading what was delivered: the log of a tenant, newest first, in pages by key."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
@@ -9,7 +9,9 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import selectinload
 
+from portal.deliveries import search
 from portal.deliveries.models import Delivery, DeliveryRecipient, RecordedEvent
+from portal.deliveries.search import EVERYTHING, Wanted
 from portal.deliveries.states import Status, sum_up
 from portal.extensions import db
 
@@ -37,9 +39,15 @@ class Mail:
         return self.is_open and at is not None and at <= datetime.now(UTC) + A_MOMENT
 
     @property
-    def is_moving(self) -> bool:
-        """Whether there will be something new to tell of it in a moment."""
-        return self.is_due or self.delivery.lease_until is not None
+    def has_next_try(self) -> bool:
+        """Whether it is tried again, and does not expire before."""
+        at = self.delivery.next_attempt_at
+        return at is not None and at < self.delivery.expires_at
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether there will be something new to tell of it."""
+        return self.is_open or self.delivery.lease_until is not None
 
     @property
     def can_go_again(self) -> bool:
@@ -71,25 +79,37 @@ class Entry:
     @property
     def mails(self) -> Sequence[Mail]:
         """The event's mails, oldest first."""
-        seen: set[str] = set()
-        mails = []
-        for delivery in self.event.deliveries:
-            mails.append(Mail(delivery, again=delivery.audience in seen))
-            seen.add(delivery.audience)
-        return mails
+        return mails(self.event.deliveries)
 
     @property
-    def is_moving(self) -> bool:
-        """Whether there will be something new to tell of a mail in a moment."""
-        return any(mail.is_moving for mail in self.mails)
+    def is_under_way(self) -> bool:
+        """Whether there will be something new to tell of one of its mails."""
+        return any(mail.is_under_way for mail in self.mails)
+
+
+def mails(deliveries: Iterable[Delivery]) -> Sequence[Mail]:
+    """Return the mails of one event, which are given oldest first."""
+    seen: set[str] = set()
+    found = []
+    for delivery in deliveries:
+        found.append(Mail(delivery, again=delivery.audience in seen))
+        seen.add(delivery.audience)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of the log. `older` is the key that the next page begins behind, None on the last one."""
+    """A page of the log. `older` is the key that the next page begins behind, None on the last one.
+
+    `looked_back_to` is when the oldest event was recorded that was looked at, where the page is not full for that.
+    """
 
     entries: Sequence[Entry]
-    older: UUID | None
+    older: UUID | None = None
+    looked_back_to: datetime | None = None
+
+
+NOTHING = Page(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +121,24 @@ class LastSend:
     text: str | None
 
 
-def page(before: UUID | None = None) -> Page:
-    """Return the newest events of the tenant in scope, or those before one of them."""
-    query = select(RecordedEvent).order_by(RecordedEvent.id.desc()).limit(PAGE + 1)
+def page(tenant_id: int, wanted: Wanted = EVERYTHING, before: UUID | None = None) -> Page:
+    """Return the newest events of the tenant in scope that are wanted, or those before one of them."""
+    found = search.find(tenant_id, wanted, before, most=PAGE)
+    return Page(entries(found.keys), found.rest, found.looked_back_to)
+
+
+def entries(keys: Collection[UUID]) -> Sequence[Entry]:
+    """Return these events of the tenant in scope, newest first."""
+    if not keys:
+        return []
+    query = select(RecordedEvent).where(RecordedEvent.id.in_(keys)).order_by(RecordedEvent.id.desc())
     query = query.options(selectinload(RecordedEvent.deliveries).selectinload(Delivery.recipients))
-    if before is not None:
-        query = query.where(RecordedEvent.id < before)
-    events = db.session.scalars(query).all()
-    older = events[PAGE - 1].id if len(events) > PAGE else None
-    return Page([Entry.of(event) for event in events[:PAGE]], older)
+    return [Entry.of(event) for event in db.session.scalars(query.execution_options(populate_existing=True))]
+
+
+def entries_of(delivery_ids: Collection[UUID]) -> Sequence[Entry]:
+    """Return the events of these mails of the tenant in scope, newest first."""
+    return entries(db.session.scalars(select(Delivery.event_id).where(Delivery.id.in_(delivery_ids)).distinct()).all())
 
 
 def last_send() -> LastSend | None:

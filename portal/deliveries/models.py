@@ -132,6 +132,7 @@ class Delivery(Mail, TenantOwned, Base):
     recipients: Mapped[list["DeliveryRecipient"]] = relationship(
         back_populates="delivery", order_by="DeliveryRecipient.position"
     )
+    kept_attempts: Mapped[list["DeliveryAttempt"]] = relationship(order_by="DeliveryAttempt.number", viewonly=True)
 
     @classmethod
     def of(cls, new: NewMail, tenant_id: int) -> Self:
@@ -170,6 +171,31 @@ class DeliveryRecipient(Recipient, TenantOwned, Base):
     enhanced_code: Mapped[str | None]
     text: Mapped[str | None]
     delivery: Mapped[Delivery] = relationship(back_populates="recipients")
+
+
+class DeliveryAttempt(TenantOwned, Base):
+    """One attempt at a mail that was not accepted by all at its first: the rows of the others tell theirs.
+
+    `replies` holds for each recipient that was tried the fields of its `DeliveryRecipient` as they were then.
+    """
+
+    __tablename__ = "delivery_attempts"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["tenant_id", "delivery_id"],
+            ["deliveries.tenant_id", "deliveries.id"],
+            name="fk_delivery_attempts_delivery",
+            ondelete="CASCADE",
+        ),
+        CheckConstraint("number > 0", name="number_counts"),
+    )
+
+    delivery_id: Mapped[UUID] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    tenant_id: Mapped[int] = mapped_column()  # the mail's
+    at: Mapped[datetime]
+    mail_server: Mapped[str | None]
+    replies: Mapped[list[dict[str, Any]]] = mapped_column(JSONB)
 
 
 class Storm(TenantOwned, Base):

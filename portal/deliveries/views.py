@@ -1,29 +1,79 @@
-"""The delivery log of a tenant, and what a person decides about its mails."""
+"""The delivery log of a tenant, the story of one event, and what a person decides about mails."""
 
 from collections.abc import Collection
+from typing import Any
 from uuid import UUID
 
 from flask import Blueprint, flash, redirect, url_for
 from flask.typing import ResponseReturnValue
 from htmx_flask import request
-from werkzeug.exceptions import BadRequest
+from werkzeug.exceptions import BadRequest, NotFound
 
-from portal.deliveries import again, mending
+from portal import ui
+from portal.accounts.access import without_anybody
+from portal.deliveries import again, download, live, mending, story
 from portal.deliveries import log as delivery_log
+from portal.deliveries.forms import LogForm
 from portal.deliveries.log import LastSend
 from portal.errors import Refusal
 from portal.notifications.digest import EVERY_KIND
 from portal.tenants.models import Tenant
 from portal.tenants.workspace import workspace
-from portal.ui import respond
 
 blueprint = Blueprint("deliveries", __name__)
+MOST_SEEN = 100  # events that a page is asked about at once
+SHOW_NEWS = "show-news"  # the button that says how many events came
 
 
 @blueprint.get("/tenants/<domain>/deliveries")
 def log(domain: str) -> ResponseReturnValue:
-    """Show what was sent to whom, newest first."""
-    return _log(workspace(domain))
+    """Show what was sent to whom, newest first, narrowed by what the address says."""
+    tenant, form, before = workspace(domain), _form(), request.args.get("before", type=UUID)
+    is_valid = form.validate()
+    shown = delivery_log.page(tenant.id, form.wanted(tenant.time_zone), before) if is_valid else delivery_log.NOTHING
+    context = {"form": form, "shown": shown, "newest": live.newest(shown.entries), "before": before}
+    if request.headers.get("HX-Trigger") == SHOW_NEWS and shown.entries:
+        context["focus"] = shown.entries[0].event.id
+    page, rows = "deliveries/log.html", "deliveries/_list.html"
+    filters = {"filters": _filters()}
+    response = ui.respond(page, rows, 200 if is_valid else 422, **_of_rows(tenant) | filters | context)
+    response.headers["HX-Replace-Url"] = url_for("deliveries.log", **_here(tenant))
+    return response
+
+
+@blueprint.get("/tenants/<domain>/deliveries.csv")
+def csv(domain: str) -> ResponseReturnValue:
+    """Download what the log's filter lets through, all of it."""
+    tenant, form = workspace(domain), _form()
+    if not form.validate():
+        raise BadRequest
+    content = download.content(tenant.id, form.wanted(tenant.time_zone))
+    return ui.download(content, f"delivery-log-{tenant.domain}.csv")
+
+
+@blueprint.get("/tenants/<domain>/deliveries/news")
+@without_anybody
+def news(domain: str) -> ResponseReturnValue:
+    """Show what is new since a page was made, or nothing."""
+    tenant, form, on = workspace(domain), _form(), request.args.get("on", type=UUID)
+    newest, told = request.args.get("newest", type=UUID), request.args.get("told", 0, int)
+    if on is not None:
+        return _event(tenant, on) if live.changed(_seen()) else ("", 204)
+    if newest is None or not form.validate():
+        raise BadRequest
+    changed = live.changed(_seen())
+    count = live.count_newer(tenant.id, form.wanted(tenant.time_zone), newest)
+    if not changed and count == told:
+        return "", 204
+    entries, newest_page = delivery_log.entries(changed), url_for("deliveries.log", **_here(tenant))
+    more: dict[str, Any] = {"count": count, "most": live.MOST, "newest_page": newest_page}
+    return ui.respond("deliveries/_news.html", **_of_rows(tenant), entries=entries, **more)
+
+
+@blueprint.get("/tenants/<domain>/deliveries/<uuid:event_id>")
+def event(domain: str, event_id: UUID) -> ResponseReturnValue:
+    """Show all that is known of one event and its mails."""
+    return _event(workspace(domain), event_id)
 
 
 @blueprint.post("/tenants/<domain>/deliveries/send-now")
@@ -58,6 +108,59 @@ def send_again(domain: str) -> ResponseReturnValue:
     return _decided(tenant, chosen)
 
 
+def _decided(tenant: Tenant, chosen: Collection[UUID]) -> ResponseReturnValue:
+    """Answer where the decision was made: on an event's own page, or in the log."""
+    event_id = request.args.get("on", type=UUID)
+    if event_id is not None and request.htmx:
+        return _event(tenant, event_id, decided=True)
+    if event_id is not None:
+        return redirect(url_for("deliveries.event", domain=tenant.domain, event_id=event_id), 303)
+    if not request.htmx:
+        return redirect(url_for("deliveries.log", **_here(tenant)), 303)
+    entries = delivery_log.entries_of(chosen)
+    focus = entries[0].event.id if entries else None
+    rows = "deliveries/_news.html"
+    return ui.respond(rows, rows, entries=entries, **_of_rows(tenant) | {"focus": focus})
+
+
+def _event(tenant: Tenant, event_id: UUID, *, decided: bool = False) -> ResponseReturnValue:
+    told = story.of_event(event_id)
+    if told is None:
+        raise NotFound
+    context = {"story": told, "facts": story.facts(told.entry.event, tenant), "decided": decided}
+    here = {"here": {"domain": tenant.domain, "on": event_id}}
+    fragment = "deliveries/_story.html" if decided or request.endpoint == "deliveries.news" else None
+    return ui.respond("deliveries/event.html", fragment, **_of_rows(tenant) | here | context)
+
+
+def _of_rows(tenant: Tenant) -> dict[str, Any]:
+    """Return what a row of the log, or an event's page, needs to know beside its event."""
+    return {"tenant": tenant, "here": _here(tenant), "kinds": EVERY_KIND, "version": live.version, "focus": None}
+
+
+def _here(tenant: Tenant) -> dict[str, Any]:
+    return {"domain": tenant.domain, **_filters(), "before": request.args.get("before", type=UUID)}
+
+
+def _form() -> LogForm:
+    return LogForm(formdata=request.args, meta={"csrf": False})
+
+
+def _filters() -> dict[str, Any]:
+    """Return what of the address narrows the log."""
+    form = _form()
+    return {name: value for name, value in request.args.items() if value and name in form}
+
+
+def _seen() -> Collection[tuple[UUID, str]]:
+    """Return the events that a page shows and that may change, each with the version that is shown."""
+    pairs = (each.partition(".") for each in request.args.getlist("seen")[:MOST_SEEN])
+    try:
+        return [(UUID(event_id), version) for event_id, _, version in pairs]
+    except ValueError:
+        raise BadRequest from None
+
+
 def _chosen() -> Collection[UUID]:
     chosen: Collection[UUID] = request.form.getlist("delivery", type=UUID)
     return chosen
@@ -70,18 +173,6 @@ def _tell(count: int, chosen: Collection[UUID], one: str, several: str) -> None:
         flash("Nothing was changed: it no longer waits.", "warning")
     else:
         flash("Select the mails first.", "warning")
-
-
-def _decided(tenant: Tenant, chosen: Collection[UUID]) -> ResponseReturnValue:
-    if request.htmx:
-        return _log(tenant, chosen)
-    return redirect(url_for("deliveries.log", domain=tenant.domain, before=request.args.get("before", type=UUID)), 303)
-
-
-def _log(tenant: Tenant, chosen: Collection[UUID] = ()) -> ResponseReturnValue:
-    before = request.args.get("before", type=UUID)
-    context = {"tenant": tenant, "shown": delivery_log.page(before), "before": before, "kinds": EVERY_KIND}
-    return respond("deliveries/log.html", "deliveries/_list.html", **context, chosen=chosen)
 
 
 @blueprint.app_template_global("last_send")

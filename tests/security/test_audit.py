@@ -11,9 +11,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
 from portal import statements
-from portal.audit.download import as_text, lines
 from portal.audit.entries import note
 from portal.audit.who import Actor, act_as
+from portal.comma_separated import as_text, lines
 from portal.database import ROLE, enter_scope, every_tenant
 from portal.extensions import db
 from portal.mail_servers import settings

@@ -1,0 +1,74 @@
+"""What a mail server said about the recipients of one attempt, and what it means, in words for people."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Final
+
+from portal.deliveries.states import Status
+from portal.mail_servers.outcome import Kind, Outcome, Stage, advice
+
+STAGES: Final = {
+    Stage.NAME: "looking the mail server up",
+    Stage.CONNECT: "connecting",
+    Stage.TLS: "agreeing on encryption",
+    Stage.GREETING: "saying hello",
+    Stage.EHLO: "saying hello",
+    Stage.AUTH: "signing in",
+    Stage.MAIL: "naming the sender",
+    Stage.RCPT: "naming the recipient",
+    Stage.DATA: "handing the mail over",
+}
+_KINDS: Final = {
+    Status.SENT: Kind.SENT,
+    Status.FAILED: Kind.REFUSED,
+    Status.HELD: Kind.SETTINGS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What these recipients were told alike. `said` are the mail server's words, `means` says what to do about them."""
+
+    addresses: Sequence[str]
+    status: str
+    stage: str
+    said: str
+    means: str
+
+
+def replies(told: Sequence[Mapping[str, Any]], mail_server: str | None) -> Sequence[Reply]:
+    """Return the replies of an attempt, those together that are the same.
+
+    Args:
+        told: the fields of each recipient's row as they were after the attempt.
+        mail_server: its address and port, as the attempt has it.
+    """
+    return list(_replies(told, _port(mail_server)))
+
+
+def _replies(told: Sequence[Mapping[str, Any]], port: int | None) -> Iterator[Reply]:
+    for (status, stage, code, enhanced, text), same in groupby(told, _alike):
+        outcome = Outcome(_kind(status, stage, code), Stage(stage), code, enhanced, text or "")
+        yield Reply(
+            addresses=[each["address"] for each in same],
+            status=status,
+            stage=STAGES[outcome.stage],
+            said=" ".join(str(each) for each in (code, enhanced, text) if each),
+            means="" if outcome.kind is Kind.SENT else advice(outcome, port),
+        )
+
+
+def _alike(one: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(one[name] for name in ("status", "stage", "code", "enhanced_code", "text"))
+
+
+def _kind(status: str, stage: str, code: int | None) -> Kind:
+    if stage == Stage.DATA and code is None and status in {Status.DEFERRED, Status.HELD}:
+        return Kind.UNKNOWN  # no reply after the final dot
+    return _KINDS.get(Status(status), Kind.TEMPORARY)
+
+
+def _port(mail_server: str | None) -> int | None:
+    port = (mail_server or "").rpartition(":")[2]
+    return int(port) if port.isdecimal() else None
