@@ -7,6 +7,7 @@ htmx.onLoad((piece) => {
     dialog.showModal();
   }
   piece.querySelector("[aria-invalid=true]")?.focus();
+  for (const button of piece.querySelectorAll("[data-press]")) button.click();
 });
 
 document.addEventListener("click", ({ target }) => {
@@ -32,6 +33,16 @@ document.addEventListener("keydown", ({ key, target }) => {
     menu.open = false;
     menu.querySelector("summary").focus();
   }
+});
+
+// What is offered goes where the cursor was last, in a field that takes it.
+let taker;
+document.addEventListener("focusin", ({ target }) => (taker = target.closest("[data-takes]") ?? taker));
+document.addEventListener("click", ({ target }) => {
+  const offer = target.closest("[data-insert]");
+  if (!offer) return;
+  (taker?.isConnected ? taker : document.querySelector("[data-takes='at first']")).focus();
+  document.execCommand("insertText", false, offer.dataset.insert); // which can be undone, other than a new value
 });
 
 // A switch shows what is saved: where saving failed it goes back.

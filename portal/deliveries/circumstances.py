@@ -23,6 +23,7 @@ OF_TENANT, OF_SERVER = _names(Tenant, "tenant"), _names(MailServer, "server")
 COLUMNS = f"""
     {", ".join(f"tenant.{name} AS {alias}" for alias, name in OF_TENANT.items())},
     {", ".join(f"server.{name} AS {alias}" for alias, name in OF_SERVER.items())}, switch.enabled, switch.audience,
+    switch.template_id,
     ARRAY(SELECT address FROM recipients WHERE tenant_id = tenant.id ORDER BY id) AS addresses
 """  # noqa: S608 (nothing of it comes from outside)
 # The tenant's own mail server wins, else the system's where that is shared: two look-ups, as an OR would use no index.
@@ -62,10 +63,14 @@ def of_row(row: Mapping[str, Any]) -> Circumstances | None:
         return None
     return Circumstances(
         tenant=_made(Tenant, OF_TENANT, row),
-        switch=Switch() if row["audience"] is None else Switch(row["enabled"], Audience(row["audience"])),
+        switch=Switch() if row["audience"] is None else _switch(row),
         addresses=tuple(row["addresses"]),
         server=None if row["server_id"] is None else _made(MailServer, OF_SERVER, row),
     )
+
+
+def _switch(row: Mapping[str, Any]) -> Switch:
+    return Switch(row["enabled"], Audience(row["audience"]), row["template_id"])
 
 
 def _made(model: type[Row], names: Mapping[str, str], row: Mapping[str, Any]) -> Row:

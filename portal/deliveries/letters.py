@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from portal import config
 from portal.deliveries.mail import Mail
 from portal.deliveries.reports import RecipientReport
 from portal.deliveries.states import Reason
@@ -12,6 +11,7 @@ from portal.mail_servers.composing import InlineImage, MimeMessage, Sender, comp
 from portal.mail_servers.connection import SmtpSettings
 from portal.mail_servers.models import MailServer
 from portal.mail_servers.sender import sender
+from portal.notifications import wording
 from portal.notifications.events import Event
 from portal.notifications.kinds import UserCreated
 from portal.notifications.placeholders import Context
@@ -61,12 +61,14 @@ class Letter:
     message: MimeMessage
 
 
-def write(tenant: Tenant, event: Event, delivery: Mail, sender: Sender) -> MimeMessage:
+def write(tenant: Tenant, event: Event, delivery: Mail, sender: Sender, template: UUID | None) -> MimeMessage:
     """Return the mail, which names all of its recipients also where only some are still open.
+
+    `template` is the version in use of the tenant's own words, None the default.
 
     A welcome mail's provisioning token is added to the session, for the caller's commit.
     """
-    context = Context(tenant.name, tenant.domain, tenant.time_zone, tenant.locale, config.current().pbx_web_domain)
+    context = Context.of(tenant)
     picture, images = None, []
     if isinstance(event.data, UserCreated) and event.data.extension_password:
         token = tokens.issue(
@@ -75,7 +77,9 @@ def write(tenant: Tenant, event: Event, delivery: Mail, sender: Sender) -> MimeM
         address = qr.address(token)
         picture = qr_code(f"cid:{QR_CODE}", address)
         images = [InlineImage(QR_CODE, "qr-code.png", qr.png(address))]
-    words = render(event.kind, event.data, event.time, context, picture)
+    # A digest has the switch of the events that it is about, and words of its own.
+    own = None if event.data.switched_by else wording.in_use(template, event.kind, context.locale)
+    words = render(event.kind, event.data, event.time, context, picture, own)
     to = [each.address for each in delivery.recipients]
     return compose(words, sender, to, message_id=delivery.message_id, date=event.time, images=images)
 

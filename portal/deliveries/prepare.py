@@ -46,7 +46,7 @@ def prepare(circumstances: Circumstances, event: Event, delivery: Mail) -> Lette
         expires_at=delivery.expires_at,
         holds_secrets=bool(event.data.secret_names()),
         route=route,
-        message=letters.write(tenant, event, delivery, route.sender),
+        message=letters.write(tenant, event, delivery, route.sender, circumstances.switch.template),
     )
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from portal.errors import Refusal
 from portal.mail_servers import composing, sending
-from portal.mail_servers.composing import Sender, Words
+from portal.mail_servers.composing import InlineImage, Sender, Words
 from portal.mail_servers.connection import AuthMode, Budget, Encryption, SmtpSettings
 from portal.mail_servers.models import MailServer
 from portal.mail_servers.outcome import Kind, Outcome, Stage, advice
@@ -62,22 +62,40 @@ def send_entered(tenant: Tenant | None, entered: Entered, to: Sequence[str]) -> 
     return _send_alone(tenant, settings, sender(tenant, entered.sender_email), to)
 
 
-def send_saved(tenant: Tenant | None, server: MailServer, to: Sequence[str]) -> Result:
+def send_saved(
+    tenant: Tenant | None,
+    server: MailServer,
+    to: Sequence[str],
+    words: Words = WORDS,
+    images: Sequence[InlineImage] = (),
+) -> Result:
     """Try out a saved mail server with the tenant's mail, or with the portal's own for None."""
-    return _send_alone(tenant, server.smtp_settings, sender(tenant, server.sender_email), to)
+    return _send_alone(tenant, server.smtp_settings, sender(tenant, server.sender_email), to, words, images)
 
 
-def _send_alone(tenant: Tenant | None, settings: SmtpSettings, from_: Sender, to: Sequence[str]) -> Result:
+def _send_alone(
+    tenant: Tenant | None,
+    settings: SmtpSettings,
+    from_: Sender,
+    to: Sequence[str],
+    words: Words = WORDS,
+    images: Sequence[InlineImage] = (),
+) -> Result:
     # Each test holds a thread of the process, for as long as the mail server likes within the budget.
     with sending.the_only_one(("test", tenant.id if tenant else None)) as alone:
-        return send_test(settings, from_, to) if alone else UNDER_WAY
+        return send_test(settings, from_, to, words, images) if alone else UNDER_WAY
 
 
-def send_test(settings: SmtpSettings, from_: Sender, to: Sequence[str]) -> Result:
-    """Send the test e-mail with these settings and return how far it came, within `BUDGET`."""
-    message = composing.compose(
-        WORDS, from_, to, message_id=composing.new_message_id(from_.address), date=datetime.now(UTC)
-    )
+def send_test(
+    settings: SmtpSettings,
+    from_: Sender,
+    to: Sequence[str],
+    words: Words = WORDS,
+    images: Sequence[InlineImage] = (),
+) -> Result:
+    """Send the test e-mail, or other words, with these settings and return how far it came, within `BUDGET`."""
+    message_id, date = composing.new_message_id(from_.address), datetime.now(UTC)
+    message = composing.compose(words, from_, to, message_id=message_id, date=date, images=images)
     outcomes = sending.submit_apart(settings, message, from_.address, to, BUDGET).outcomes
     refused = {address: outcome for address, outcome in outcomes.items() if outcome.kind is not Kind.SENT}
     if not refused:

@@ -1,14 +1,18 @@
-"""The forms of a tenant's recipients, and of its limits to mails at once."""
+"""The forms of a tenant's recipients, of its limits to mails at once, and of a mail's template."""
 
 from collections.abc import Callable, Sequence
+from uuid import UUID
 
-from wtforms import TextAreaField, ValidationError
-from wtforms.validators import InputRequired
+from wtforms import HiddenField, RadioField, TextAreaField, ValidationError
+from wtforms.fields import SelectChoice
+from wtforms.validators import InputRequired, Length
 
 from portal.errors import Refusal
-from portal.forms import CheckedBy, PortalForm, TextField
+from portal.forms import CheckedBy, PortalForm, TextField, has_control_characters
 from portal.notifications import recipients
+from portal.notifications.models import LARGEST_BODY, LONGEST_SUBJECT
 from portal.notifications.storm_limits import MOST_MAILS, MOST_MINUTES
+from portal.notifications.wording import Format, Wording
 from portal.tenants.models import Tenant
 
 
@@ -62,3 +66,45 @@ class StormForm(PortalForm):
     def entered(self) -> tuple[int, int]:
         """Return the number of mails and the number of minutes, once the form is valid."""
         return int(self.limit.data), int(self.minutes.data)
+
+
+class TemplateForm(PortalForm):
+    """Subject and body of an event kind's mail. `based_on` is the version in use when the author began."""
+
+    subject = TextField(
+        "Subject",
+        [InputRequired("Enter a subject."), Length(max=LONGEST_SUBJECT, message="Use at most %(max)d characters.")],
+    )
+    format = RadioField(
+        "Format",
+        choices=[SelectChoice(Format.MARKDOWN.value, "Markdown"), SelectChoice(Format.HTML.value, "HTML")],
+        validate_choice=True,
+        default=Format.MARKDOWN,
+    )
+    body = TextAreaField("Text", [InputRequired("Enter a text.")])
+    based_on = HiddenField()
+
+    @classmethod
+    def showing(cls, wording: Wording, based_on: UUID | None) -> "TemplateForm":
+        """Return the form with these words."""
+        values = {"subject": wording.subject, "format": wording.format, "body": wording.body}
+        return cls(formdata=None, data=values | {"based_on": based_on or ""})
+
+    def validate_body(self, field: TextAreaField) -> None:
+        """Take the browser's line ends out, and say what is wrong with the rest."""
+        field.data = field.data.replace("\r\n", "\n")
+        if has_control_characters(field.data.replace("\n", "").replace("\t", "")):
+            raise ValidationError("Control characters are not allowed here.")
+        if len(field.data.encode()) > LARGEST_BODY:
+            raise ValidationError(f"This is too long: use at most {LARGEST_BODY // 1000} kB.")
+
+    def entered(self) -> Wording:
+        """Return the words, once the form is valid."""
+        return Wording(Format(self.format.data), self.subject.data, self.body.data)
+
+    def began_with(self) -> UUID | None:
+        """Return the version that the author began with, None for the default; a UUID of nobody for nonsense."""
+        try:
+            return UUID(self.based_on.data) if self.based_on.data else None
+        except ValueError:
+            return UUID(int=0)

@@ -18,6 +18,7 @@ OPEN, CLOSE = "\x02", "\x03"
 OPEN_COMMENT, CLOSE_COMMENT = "<!--(-->", "<!--)-->"  # the same in HTML, where a parser would move bare characters
 
 ADDRESS = "url:"  # before the name of a placeholder that stands in an address
+ATTRIBUTE = "attr:"  # before the name of one that stands in another attribute
 PLACEHOLDER = re.compile(r"%%(\w+)%%", re.ASCII)
 BOX_PLACEHOLDER = "%%QR_CODE%%"  # its value is made of blocks, which must not stand in a <p>
 
@@ -46,6 +47,12 @@ def first_paragraph(tokens: Sequence[Token]) -> str:
     """Return the first paragraph as one line of text, which a mail program shows beside the subject."""
     nodes = (node for node in SyntaxTreeNode(tokens).children if node.type == "paragraph")
     return " ".join(_line(node) for node in list(nodes)[:1]).replace("\n", " ")
+
+
+def addresses(tokens: Sequence[Token]) -> list[str]:
+    """Return the addresses of all links."""
+    within = (each for token in tokens for each in token.children or ())
+    return [str(each.attrs["href"]) for each in within if each.type == "link_open"]
 
 
 class _Markdown(MarkdownIt):

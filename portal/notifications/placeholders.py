@@ -12,7 +12,9 @@ from babel.dates import format_date, format_time, get_datetime_format, get_timez
 from babel.units import format_unit
 from pydantic import BaseModel
 
+from portal import config
 from portal.notifications.templates import Rich, exact
+from portal.tenants.models import Tenant
 
 UNITS = (("duration-day", 86_400), ("duration-hour", 3_600), ("duration-minute", 60), ("duration-second", 1))
 
@@ -26,6 +28,11 @@ class Context:
     time_zone: str
     locale: str = "en"
     pbx_web_domain: str = ""
+
+    @classmethod
+    def of(cls, tenant: Tenant) -> "Context":
+        """Return what a tenant's mails have in common."""
+        return cls(tenant.name, tenant.domain, tenant.time_zone, tenant.locale, config.current().pbx_web_domain)
 
 
 @dataclass(frozen=True, slots=True)

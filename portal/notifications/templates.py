@@ -22,12 +22,12 @@ from markupsafe import Markup
 from portal.config import ROOT
 from portal.mail_servers.composing import Words
 from portal.notifications import markup
-from portal.notifications.markup import ADDRESS
+from portal.notifications.markup import ADDRESS, ATTRIBUTE
 
 TEMPLATES = ROOT / "templates"
 LONGEST_IN_SUBJECT = 80  # characters of one value
 
-_MARK = re.compile(r"%%(?P<name>(?:url:)?\w+)%%(?: \(%%(?P<bracket>\w+)%%\))?|(?P<edge>[\x02\x03])", re.ASCII)
+_MARK = re.compile(r"%%(?P<name>(?:(?:url|attr):)?\w+)%%(?: \(%%(?P<bracket>\w+)%%\))?|(?P<edge>[\x02\x03])", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _CONTROL_BUT_LINES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 # What makes a mail program see an address in "Pay at evil.example".
@@ -87,14 +87,16 @@ class Template:
     subject: _Form
     text: _Form
     html: _Form
-    has_addresses: bool
+    has_places: bool  # whether some stand in addresses or other attributes
     placeholders: frozenset[str]
 
     def render(self, values: Values) -> Words:
         """Return the mail's words: a block whose placeholders are all empty is left out, an unknown one is empty."""
         used = {name: values[name] for name in self.placeholders if name in values}
         calm = {name: value if isinstance(value, Rich) else unlinked(value) for name, value in used.items()}
-        calm |= {ADDRESS + name: _in_address(value) for name, value in used.items()} if self.has_addresses else {}
+        if self.has_places:
+            calm |= {ADDRESS + name: _in_address(value) for name, value in used.items()}
+            calm |= {ATTRIBUTE + name: unlinked(_in_text(value)) for name, value in used.items()}
         return Words(
             subject=" ".join(self.subject.fill(used, _in_subject).split()),
             text=self.text.fill(calm, _in_text).strip() + "\n",
@@ -126,9 +128,9 @@ def compile_template(subject: str, body: str, look: Look, why: str, language: st
     page = _layouts().get_template("email/layout.html").render(parts, body=Markup(markup.to_html(tokens)))  # noqa: S704
     page = _INLINER.inline(page)
     page = page.replace(markup.OPEN_COMMENT, markup.OPEN).replace(markup.CLOSE_COMMENT, markup.CLOSE)
-    forms = _split(subject), _split(text), _split(page)
-    has_addresses = any(name.startswith(ADDRESS) for name in forms[2].names)
-    return Template(*forms, has_addresses, placeholders_in(subject, body, why) | {"TENANT_NAME"})
+    forms = split(subject), split(text), split(page)
+    has_places = any(name.startswith(ADDRESS) for name in forms[2].names)
+    return Template(*forms, has_places, placeholders_in(subject, body, why) | {"TENANT_NAME"})
 
 
 def placeholders_in(*texts: str) -> frozenset[str]:
@@ -170,7 +172,8 @@ def _partial(name: str, look: Look) -> CompiledPartial:
     return environment.from_string(_INLINER.inline_fragment(source, style).strip())
 
 
-def _split(text: str) -> _Form:
+def split(text: str) -> _Form:
+    """Return one of a template's forms, cut at its placeholders and where its blocks begin and end."""
     stack: list[list[str | _Slot | _Block]] = [[]]
     names: set[str] = set()
     start = 0

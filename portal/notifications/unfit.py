@@ -1,0 +1,42 @@
+"""Where no value may stand, because what an event brings along could then do more than be read."""
+
+import re
+
+from portal.notifications.markup import ADDRESS, PLACEHOLDER
+
+SCHEME = re.compile(r"(https?|mailto|tel|sips?):", re.IGNORECASE)
+# What is the operator's or sent by the PBX as its own, and was checked to be a host name or an IP address.
+HOSTS = ("DOMAIN", "PBX_WEB_DOMAIN", "SIP_PUBLIC_IP", "SIP_PRIVATE_IP")
+PICTURE = "QR_CODE"
+
+_HOST = re.compile(r"https?:[/\\]*([^/\\?#]*)", re.IGNORECASE)
+
+
+class Unfit(ValueError):
+    """A placeholder stands where it cannot be made safe. The text is a sentence for the author."""
+
+
+def check_subject(subject: str) -> None:
+    """Raise Unfit where the subject has the picture in it, whose address would be read by who is not to have it."""
+    if PICTURE in PLACEHOLDER.findall(subject):
+        raise Unfit(f"%%{PICTURE}%% is a picture, which no subject can show. Put it into the text.")
+
+
+def check_address(address: str) -> None:
+    """Look at an address with placeholders in it: its scheme and its host are the author's.
+
+    Raises:
+        Unfit: a value of an event would decide where the link leads.
+    """
+    names = PLACEHOLDER.findall(address.replace(f"%%{ADDRESS}", "%%"))
+    if names and SCHEME.match(address) is None:
+        raise Unfit(
+            f"A link cannot begin with %%{names[0]}%%. Write its beginning yourself, like https://acme.example/."
+        )
+    if PICTURE in names:
+        raise Unfit(f"%%{PICTURE}%% is a picture, which cannot stand in a link's address. Put it into the text.")
+    host = _HOST.match(address)
+    in_host = PLACEHOLDER.findall(host[1].replace(f"%%{ADDRESS}", "%%")) if host else []
+    for name in in_host:
+        if name not in HOSTS:
+            raise Unfit(f"%%{name}%% would decide which site a link opens. Write the site yourself, up to its slash.")

@@ -1,0 +1,79 @@
+"""The words of an event kind's mail, the default ones or a tenant's own, and what they are compiled to.
+
+On an event's way only the id of a version is known. A version is never changed, so what it was compiled to is kept by
+that id, and only the first event in a process costs a statement.
+"""
+
+import logging
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from uuid import UUID
+
+from jinja2 import TemplateError
+
+from portal import statements
+from portal.notifications import markup
+from portal.notifications.kinds import EventKind
+from portal.notifications.own_html import compile_html
+from portal.notifications.templates import Template, compile_template
+from portal.notifications.unfit import check_address, check_subject
+
+logger = logging.getLogger(__name__)
+
+KEPT = 512  # compiled versions in a process
+FIND = "SELECT format, subject, body FROM mail_templates WHERE id = %(id)s"
+
+# Whatever may be wrong with a template that was saved, and maybe by an older version of the portal.
+_FAULTS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TemplateError, TypeError, ValueError)
+
+
+class Format(StrEnum):
+    """What a body is written in."""
+
+    MARKDOWN = "markdown"
+    HTML = "html"
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """Subject and body of a mail, with placeholders."""
+
+    format: Format
+    subject: str
+    body: str
+
+
+def default(kind: EventKind) -> Wording:
+    """Return the kind's own words."""
+    return Wording(Format.MARKDOWN, kind.subject, kind.body)
+
+
+def compiled(kind: EventKind, wording: Wording, language: str = "en") -> Template:
+    """Return the words compiled.
+
+    Raises:
+        Unfit: a placeholder stands where no value can be made safe.
+    """
+    check_subject(wording.subject)
+    if wording.format is Format.HTML:
+        return compile_html(wording.subject, wording.body, language)
+    for address in markup.addresses(markup.parse(wording.body)):
+        check_address(address)
+    return compile_template(wording.subject, wording.body, kind.look, kind.why, language)
+
+
+def in_use(version: UUID | None, kind: EventKind, language: str = "en") -> Template | None:
+    """Return a version compiled, None for the default: for None, and for a version that cannot be compiled."""
+    return _compiled(version, kind, language) if version else None
+
+
+@lru_cache(maxsize=KEPT)
+def _compiled(version: UUID, kind: EventKind, language: str) -> Template | None:
+    row = statements.run(FIND, {"id": version})
+    assert row is not None  # a foreign key says so
+    try:
+        return compiled(kind, Wording(Format(row["format"]), row["subject"], row["body"]), language)
+    except _FAULTS:  # a mail in other words is better than none
+        logger.exception("Version %s of the template of %s does not compile: the default is sent", version, kind.type)
+        return None
