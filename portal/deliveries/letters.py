@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from portal import config
 from portal.deliveries.mail import Mail
 from portal.deliveries.reports import RecipientReport
 from portal.deliveries.states import Reason
@@ -66,14 +65,14 @@ def write(tenant: Tenant, event: Event, delivery: Mail, sender: Sender) -> MimeM
 
     A welcome mail's provisioning token is added to the session, for the caller's commit.
     """
-    context = Context(tenant.name, tenant.domain, tenant.time_zone, tenant.locale, config.current().pbx_web_domain)
+    context = Context.of(tenant)
     picture, images = None, []
     if isinstance(event.data, UserCreated) and event.data.extension_password:
         token = tokens.issue(
             tenant.id, _line(tenant, event.data), delivery.expires_at, delivery.event_id, delivery.audience
         )
         address = qr.address(token)
-        picture = qr_code(f"cid:{QR_CODE}", address)
+        picture = qr_code(f"cid:{QR_CODE}", address, context.locale, context.brand)
         images = [InlineImage(QR_CODE, "qr-code.png", qr.png(address))]
     words = render(event.kind, event.data, event.time, context, picture)
     to = [each.address for each in delivery.recipients]

@@ -21,6 +21,8 @@ ADDRESS = "url:"  # before the name of a placeholder that stands in an address
 PLACEHOLDER = re.compile(r"%%(\w+)%%", re.ASCII)
 BOX_PLACEHOLDER = "%%QR_CODE%%"  # its value is made of blocks, which must not stand in a <p>
 
+WIDE_COLON = "\uff1a"  # Chinese, which brings its own space
+_COLON = f" :\u00a0\u202f{WIDE_COLON}"  # as languages write it behind a label
 _SCHEME = re.compile(r"(https?://|mailto:|tel:)", re.IGNORECASE)
 _NOT_IN_AN_ADDRESS = re.compile(r"[^\w.~:/?#\[\]@!$&'()*+,;=%-]", re.ASCII)
 _FACT_LIST = {"list_item_open", "paragraph_open", "inline", "paragraph_close", "list_item_close"}
@@ -110,8 +112,11 @@ def _cells(children: list[Token]) -> list[Token]:
     opening, label, closing, *value = children
     opening.tag = closing.tag = "th"
     opening.attrSet("scope", "row")
-    label.content = label.content.rstrip(": ")
-    value[0].content = value[0].content.lstrip(": ")
+    bare = label.content.rstrip(_COLON)
+    colon = label.content.removeprefix(bare) or ":"
+    opening.meta["colon"] = colon if colon == WIDE_COLON else f"{colon} "
+    label.content = bare
+    value[0].content = value[0].content.lstrip(_COLON)
     return [opening, label, closing, Token("td_open", "td", 1), *value, Token("td_close", "td", -1)]
 
 
@@ -161,7 +166,7 @@ def _line(node: SyntaxTreeNode) -> str:
     if node.type == "link":
         address = str(node.attrs["href"])
         return words if address.replace(f"%%{ADDRESS}", "%%") == words else f"{words} ({address})"
-    return f"{words}: " if node.tag == "th" else words
+    return f"{words}{node.meta['colon']}" if node.tag == "th" else words
 
 
 _MARKDOWN = _Markdown("commonmark", {"html": False}, renderer_cls=_Html).disable("image")
