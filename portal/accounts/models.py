@@ -45,13 +45,14 @@ class Account(Audited, Base, UserMixin):
     __tablename__ = "accounts"
     __table_args__ = (CheckConstraint("email = lower(email)", name="email_lower_case"),)
     audited_as = "account"
-    audited_fields = ("email", "active")
+    audited_fields = ("email", "active", "locale")
     audited_secrets = ("totp_secret_encrypted",)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     email: Mapped[str] = mapped_column(unique=True)
     password: Mapped[str]
     active: Mapped[bool] = mapped_column(default=True)
+    locale: Mapped[str | None]  # the language of the pages; None is the browser's
     fs_uniquifier: Mapped[str] = mapped_column(unique=True)
     totp_secret_encrypted: Mapped[bytes | None] = mapped_column(info=crypto.encrypted(lambda row: totp_place(row.id)))
     totp_counter: Mapped[int | None] = mapped_column(

@@ -75,7 +75,7 @@ def write(tenant: Tenant, event: Event, delivery: Mail, sender: Sender, template
             tenant.id, _line(tenant, event.data), delivery.expires_at, delivery.event_id, delivery.audience
         )
         address = qr.address(token)
-        picture = qr_code(f"cid:{QR_CODE}", address)
+        picture = qr_code(f"cid:{QR_CODE}", address, context.locale, context.brand)
         images = [InlineImage(QR_CODE, "qr-code.png", qr.png(address))]
     # A digest has the switch of the events that it is about, and words of its own.
     own = None if event.data.switched_by else wording.in_use(template, event.kind, context.locale)

@@ -133,7 +133,6 @@ class MailServerForm(PortalForm):
 
 
 class SenderForm(PortalForm):
-    """How a tenant's mails are signed: the name beside the address they come from, and where answers go."""
+    """Where answers to a tenant's mails go. The name they come from belongs to its brand."""
 
-    sender_name = TextField("Sender name", [Length(max=100, message="Enter at most 100 characters.")])
     reply_to = TextField("Reply-To", [CheckedBy(address)])

@@ -10,10 +10,10 @@ def sender(tenant: Tenant | None, sender_email: str) -> Sender:
     """Return the sender of a tenant's mail, or of the portal's own for None, through a server with this address."""
     if tenant is None:
         return Sender(sender_email, PRODUCT)
-    return Sender(sender_email, tenant.sender_name or tenant.name, tenant.reply_to)
+    return Sender(sender_email, tenant.mail_name, tenant.reply_to)
 
 
-def save(tenant: Tenant, sender_name: str, reply_to: str) -> None:
-    """Keep the name beside the From address, and where answers go; empty: the tenant's name, and the From address."""
-    tenant.sender_name, tenant.reply_to = sender_name or None, reply_to or None
+def save(tenant: Tenant, reply_to: str) -> None:
+    """Keep where answers go; empty: to the From address."""
+    tenant.reply_to = reply_to or None
     db.session.commit()

@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated
 
+from babel.numbers import format_decimal
 from pydantic import BaseModel, ConfigDict
 
+from portal.languages import locale, translated
 from portal.notifications.fields import EventData, Line, Moment, Number
 from portal.notifications.kinds import KINDS, EventKind
 from portal.notifications.placeholders import Feeds, Scene, clock
@@ -32,17 +34,25 @@ def _lines(calls: Sequence[Call], scene: Scene) -> Rich:
     return Rich("<br>".join(map(html.escape, lines)), "\n".join(lines))
 
 
-def _and_more(count: int, _scene: Scene) -> str:
-    return f"… and {count:,} more" if count else ""
+def _number(count: int, scene: Scene) -> str:
+    return format_decimal(count, locale=locale(scene.context.locale))
+
+
+def _what(plural: str, scene: Scene) -> str:
+    return translated(scene.context.locale, plural)
+
+
+def _and_more(count: int, scene: Scene) -> str:
+    return translated(scene.context.locale, "… and %(count)s more", count=_number(count, scene)) if count else ""
 
 
 class StormDigest(EventData):
     """Data of a digest. `count` is all events of the storm, `held` those without a mail of their own."""
 
     event_type: Line
-    what: Annotated[Line, Feeds("WHAT")]
-    count: Annotated[int, Feeds("COUNT")]
-    held: Annotated[int, Feeds("HELD")]
+    what: Annotated[Line, Feeds("WHAT", _what)]
+    count: Annotated[int, Feeds("COUNT", _number)]
+    held: Annotated[int, Feeds("HELD", _number)]
     queue_number: Annotated[Number, Feeds("QUEUE_NUMBER")]
     queue_name: Annotated[Line | None, Feeds("QUEUE_NAME", otherwise=("QUEUE_NUMBER",))] = None
     first_at: Annotated[Moment, Feeds("FROM_TIME", clock)]

@@ -6,6 +6,7 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeAlias
 
+from portal.languages import to_translate
 from portal.notifications import placeholders
 from portal.notifications.fields import (
     SECRET,
@@ -123,12 +124,12 @@ class CallbackCompleted(QueueData):
 
 
 CALLBACK_REASONS = {
-    "busy": "the line was busy",
-    "no_answer": "nobody answered",
-    "agent_no_answer": "the agent did not answer",
-    "invalid_number": "the number does not exist",
-    "trunk_error": "the call could not be put through",
-    "other": "another reason",
+    "busy": to_translate("the line was busy"),
+    "no_answer": to_translate("nobody answered"),
+    "agent_no_answer": to_translate("the agent did not answer"),
+    "invalid_number": to_translate("the number does not exist"),
+    "trunk_error": to_translate("the call could not be put through"),
+    "other": to_translate("another reason"),
 }
 
 
@@ -147,10 +148,10 @@ class CallbackFailed(QueueData):
 
 
 LOST_REASONS = {
-    "hangup": "the caller hung up",
-    "timeout": "the longest waiting time was over",
-    "no_agents": "no agent was signed in",
-    "other": "another reason",
+    "hangup": to_translate("the caller hung up"),
+    "timeout": to_translate("the longest waiting time was over"),
+    "no_agents": to_translate("no agent was signed in"),
+    "other": to_translate("another reason"),
 }
 
 

@@ -22,6 +22,8 @@ ATTRIBUTE = "attr:"  # before the name of one that stands in another attribute
 PLACEHOLDER = re.compile(r"%%(\w+)%%", re.ASCII)
 BOX_PLACEHOLDER = "%%QR_CODE%%"  # its value is made of blocks, which must not stand in a <p>
 
+WIDE_COLON = "\uff1a"  # Chinese, which brings its own space
+_COLON = f" :\u00a0\u202f{WIDE_COLON}"  # as languages write it behind a label
 _SCHEME = re.compile(r"(https?://|mailto:|tel:)", re.IGNORECASE)
 _NOT_IN_AN_ADDRESS = re.compile(r"[^\w.~:/?#\[\]@!$&'()*+,;=%-]", re.ASCII)
 _FACT_LIST = {"list_item_open", "paragraph_open", "inline", "paragraph_close", "list_item_close"}
@@ -117,8 +119,11 @@ def _cells(children: list[Token]) -> list[Token]:
     opening, label, closing, *value = children
     opening.tag = closing.tag = "th"
     opening.attrSet("scope", "row")
-    label.content = label.content.rstrip(": ")
-    value[0].content = value[0].content.lstrip(": ")
+    bare = label.content.rstrip(_COLON)
+    colon = label.content.removeprefix(bare) or ":"
+    opening.meta["colon"] = colon if colon == WIDE_COLON else f"{colon} "
+    label.content = bare
+    value[0].content = value[0].content.lstrip(_COLON)
     return [opening, label, closing, Token("td_open", "td", 1), *value, Token("td_close", "td", -1)]
 
 
@@ -168,7 +173,7 @@ def _line(node: SyntaxTreeNode) -> str:
     if node.type == "link":
         address = str(node.attrs["href"])
         return words if address.replace(f"%%{ADDRESS}", "%%") == words else f"{words} ({address})"
-    return f"{words}: " if node.tag == "th" else words
+    return f"{words}{node.meta['colon']}" if node.tag == "th" else words
 
 
 _MARKDOWN = _Markdown("commonmark", {"html": False}, renderer_cls=_Html).disable("image")

@@ -13,6 +13,8 @@ from babel.units import format_unit
 from pydantic import BaseModel
 
 from portal import config
+from portal.languages import locale, translated
+from portal.notifications.brand import COMMON, PLAIN, Brand
 from portal.notifications.templates import Rich, exact
 from portal.tenants.models import Tenant
 
@@ -28,11 +30,13 @@ class Context:
     time_zone: str
     locale: str = "en"
     pbx_web_domain: str = ""
+    brand: Brand = PLAIN
 
     @classmethod
     def of(cls, tenant: Tenant) -> "Context":
-        """Return what a tenant's mails have in common."""
-        return cls(tenant.name, tenant.domain, tenant.time_zone, tenant.locale, config.current().pbx_web_domain)
+        """Return the context of a tenant's mails."""
+        brand, web_domain = Brand(tenant.mail_colour, tenant.mail_footer), config.current().pbx_web_domain
+        return cls(tenant.mail_name, tenant.domain, tenant.time_zone, tenant.locale, web_domain, brand)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,23 +71,23 @@ def since(value: datetime, scene: Scene) -> str:
 
 def moment(value: datetime, scene: Scene) -> str:
     """Return a time such as "23 November 2026, 10:05:00 CET"."""
-    locale, local = _locale(scene.context.locale), value.astimezone(ZoneInfo(scene.context.time_zone))
+    language, local = locale(scene.context.locale), value.astimezone(ZoneInfo(scene.context.time_zone))
     zone = local.tzname() or ""
     if not zone.isalpha():  # the time zone database gives many places a bare number
-        zone = get_timezone_gmt(local, width="long", locale=locale)
-    clock = format_time(local, "medium", locale=locale)
-    return f"{_on_day(local.date(), locale).replace('{0}', clock)} {zone}"
+        zone = get_timezone_gmt(local, width="long", locale=language)
+    clock = format_time(local, "medium", locale=language)
+    return f"{_on_day(local.date(), language).replace('{0}', clock)} {zone}"
 
 
 def clock(value: datetime, scene: Scene) -> str:
     """Return the time of day, such as "10:05"."""
     local = value.astimezone(ZoneInfo(scene.context.time_zone))
-    return format_time(local, "short", locale=_locale(scene.context.locale))
+    return format_time(local, "short", locale=locale(scene.context.locale))
 
 
 def one_of(words: Mapping[str, str]) -> Callable[[str, Scene], str]:
-    """Return how a choice is put into words."""
-    return lambda value, _scene: words[value]
+    """Return how a choice is put into words, which are marked `to_translate`."""
+    return lambda value, scene: translated(scene.context.locale, words[value])
 
 
 def out_of(field: str) -> Callable[[int, Scene], str]:
@@ -91,7 +95,9 @@ def out_of(field: str) -> Callable[[int, Scene], str]:
 
     def words(value: int, scene: Scene) -> str:
         whole = getattr(scene.data, field)
-        return f"{value} of {whole}" if whole else str(value)
+        if not whole:
+            return str(value)
+        return translated(scene.context.locale, "%(count)s of %(whole)s", count=value, whole=whole)
 
     return words
 
@@ -107,9 +113,6 @@ class Feeds:
     placeholder: str
     words: Callable[[Any, Scene], str | Rich] = plain
     otherwise: tuple[str, ...] = ()
-
-
-COMMON = ("TENANT_NAME", "DOMAIN", "PBX_WEB_DOMAIN", "DATE_TIME")
 
 
 @cache
@@ -145,22 +148,18 @@ def values(data: BaseModel, time: datetime, context: Context) -> dict[str, str |
     return found
 
 
-@cache
-def _locale(tag: str) -> Locale:
-    # English without a country is meant for everybody: day before month, 24 hours.
-    return Locale.parse("en_GB" if tag == "en" else tag.replace("-", "_"))
-
-
 @lru_cache(maxsize=1024)
-def _on_day(day: date, locale: Locale) -> str:
+def _on_day(day: date, language: Locale) -> str:
     """Return a moment of that day, with `{0}` for the time."""
-    pattern = str(get_datetime_format("long", locale=locale)).replace("'", "")
-    return pattern.replace("{1}", format_date(day, "long", locale=locale))
+    pattern = str(get_datetime_format("long", locale=language)).replace("'", "")
+    return pattern.replace("{1}", format_date(day, "long", locale=language))
 
 
 @cache
 def _unit(number: int, unit: str, tag: str) -> str:
-    return format_unit(number, unit, length="long", locale=_locale(tag))
+    # Babel has no long words in Chinese for most units, and gives the unit's name.
+    words = format_unit(number, unit, "long", locale=locale(tag))
+    return words if unit not in words else format_unit(number, unit, "short", locale=locale(tag))
 
 
 def _duration(seconds: int, tag: str) -> str:
@@ -169,4 +168,4 @@ def _duration(seconds: int, tag: str) -> str:
         number, seconds = divmod(seconds, size)
         if number or (unit == "duration-second" and not words):
             words.append(_unit(number, unit, tag))
-    return " ".join(words)
+    return ("" if tag.startswith("zh") else " ").join(words)

@@ -2,16 +2,19 @@
 
 from datetime import datetime
 
+from portal.languages import translated
 from portal.mail_servers.composing import Words
+from portal.notifications.brand import PLAIN, Brand
 from portal.notifications.fields import EventData
 from portal.notifications.kinds import EventKind
 from portal.notifications.placeholders import Context, values
-from portal.notifications.templates import Look, Rich, Template, compile_template, rich
+from portal.notifications.templates import Rich, Template, compile_template, rich
 
 
 def default_template(kind: EventKind, language: str = "en") -> Template:
-    """Return the kind's own template, compiled once."""
-    return compile_template(kind.subject, kind.body, kind.look, kind.why, language)
+    """Return the kind's own template in a language, compiled once."""
+    subject, body, why = (translated(language, text) for text in (kind.subject, kind.body, kind.why))
+    return compile_template(subject, body, kind.look, why, language)
 
 
 def render(
@@ -27,9 +30,10 @@ def render(
     Without `qr` everything about the QR code is left out.
     """
     filled = values(data, time, context)
+    filled |= context.brand.values(filled)
     if qr is not None:
         filled["QR_CODE"] = qr
-    return (template or default_template(kind)).render(filled)
+    return (template or default_template(kind, context.locale)).render(filled)
 
 
 def sample_words(
@@ -39,12 +43,14 @@ def sample_words(
     return render(kind, kind.fields.model_validate(kind.sample), time, context, qr, template)
 
 
-def qr_code(image: str, address: str) -> Rich:
+def qr_code(image: str, address: str, language: str = "en", brand: Brand = PLAIN) -> Rich:
     """Return the value of `%%QR_CODE%%`: the picture, and below it a button and a link with the same address.
 
     Args:
         image: where the picture is, such as `cid:…` for one that is attached.
         address: the one-time HTTPS address that the picture holds.
+        language: the language tag of the words around it.
+        brand: whose colour the button has.
     """
-    text = f"linphone-config:{address}\nor open {address}"
-    return rich("_qr_code.html", text, Look.WELCOME, image=image, address=address)
+    text = translated(language, "linphone-config:%(address)s\nor open %(address)s", address=address)
+    return rich("_qr_code.html", text, language, brand.palette, image=image, address=address)

@@ -15,7 +15,7 @@ from portal.mail_servers.composing import InlineImage, Words
 from portal.notifications.kinds import EventKind
 from portal.notifications.placeholders import Context, values
 from portal.notifications.rendering import qr_code
-from portal.notifications.templates import Rich, Template
+from portal.notifications.templates import BRAND, Rich, Template
 from portal.notifications.unfit import PICTURE
 from portal.tenants.models import Tenant
 
@@ -39,17 +39,20 @@ class Preview:
 
 def sample_values(kind: EventKind, tenant: Tenant, image: str = "") -> Mapping[str, str | Rich]:
     """Return the value of each placeholder; `image` is where the QR code's picture is. It signs nobody in."""
-    data = kind.fields.model_validate(kind.sample)
-    found = values(data, datetime.now(UTC), Context.of(tenant))
+    data, context = kind.fields.model_validate(kind.sample), Context.of(tenant)
+    found = values(data, datetime.now(UTC), context)
+    found |= context.brand.values(found)
     if kind.qr_code:
-        found[PICTURE] = qr_code(image, f"{config.current().portal_url}/provision/sample")
+        address = f"{config.current().portal_url}/provision/sample"
+        found[PICTURE] = qr_code(image, address, context.locale, context.brand)
     return found
 
 
 def preview(kind: EventKind, template: Template, tenant: Tenant) -> Preview:
     """Return the template filled in with the kind's sample."""
     filled = sample_values(kind, tenant, f"data:image/png;base64,{b64encode(_png()).decode()}")
-    words = template.render({name: value if name == PICTURE else _marked(value) for name, value in filled.items()})
+    as_it_is = {name for name in filled if name == PICTURE or name.startswith(BRAND)}
+    words = template.render({name: value if name in as_it_is else _marked(value) for name, value in filled.items()})
     page = words.html.replace("<head>", f"<head>{_IN_A_TAB}", 1)
     return Preview(_as_markup(words.subject), _as_markup(_plain_addresses(words.text)), _without_marks(page))
 

@@ -124,7 +124,7 @@ def _back(domain: str, kind: EventKind) -> ResponseReturnValue:
 
 def _subject(mail: InUse, tenant: Tenant) -> str:
     template = wording.in_use(mail.version.id if mail.version else None, mail.kind, tenant.locale)
-    template = template or wording.compiled(mail.kind, wording.default(mail.kind), tenant.locale)
+    template = template or wording.compiled(mail.kind, wording.default(mail.kind, tenant.locale), tenant.locale)
     return template.render(samples.sample_values(mail.kind, tenant)).subject
 
 

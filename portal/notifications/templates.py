@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from itertools import groupby
 from typing import NamedTuple
 from urllib.parse import quote
@@ -20,19 +20,25 @@ from jinja2 import Template as CompiledPartial
 from markupsafe import Markup
 
 from portal.config import ROOT
+from portal.languages import translated
 from portal.mail_servers.composing import Words
 from portal.notifications import markup
+from portal.notifications.colours import Palette
 from portal.notifications.markup import ADDRESS, ATTRIBUTE
 
 TEMPLATES = ROOT / "templates"
 LONGEST_IN_SUBJECT = 80  # characters of one value
+BRAND = "brand:"  # before the name of a value that only the layout uses: nobody can write it as a placeholder
 
-_MARK = re.compile(r"%%(?P<name>(?:(?:url|attr):)?\w+)%%(?: \(%%(?P<bracket>\w+)%%\))?|(?P<edge>[\x02\x03])", re.ASCII)
+_MARK = re.compile(
+    r"%%(?P<name>(?:(?:url|attr|brand):)?\w+)%%(?: \(%%(?P<bracket>\w+)%%\))?|(?P<edge>[\x02\x03])", re.ASCII
+)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _CONTROL_BUT_LINES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 # What makes a mail program see an address in "Pay at evil.example".
 _LINKING = re.compile(r"(?<=[.@/\\:\u3002\uff0e\uff61])(?<!\d:)(?=\S)")
 _INLINER = css_inline.CSSInliner(keep_style_tags=False, load_remote_stylesheets=False)
+_OF_LAYOUT = frozenset({"TENANT_NAME", f"{BRAND}footer", *(BRAND + part for part in Palette._fields)})
 # Keeps a mail program from showing more than the first paragraph beside the subject.
 _FILLER = "\u034f\u200c\u00a0" * 60
 _NON_JOINER = "\u200c"
@@ -96,10 +102,10 @@ class Template:
         calm = {name: value if isinstance(value, Rich) else unlinked(value) for name, value in used.items()}
         if self.has_places:
             calm |= {ADDRESS + name: _in_address(value) for name, value in used.items()}
-            calm |= {ATTRIBUTE + name: unlinked(_in_text(value)) for name, value in used.items()}
+            calm |= {ATTRIBUTE + name: unlinked(in_text(value)) for name, value in used.items()}
         return Words(
             subject=" ".join(self.subject.fill(used, _in_subject).split()),
-            text=self.text.fill(calm, _in_text).strip() + "\n",
+            text=self.text.fill(calm, in_text).strip() + "\n",
             html=self.html.fill(calm, _in_html),
         )
 
@@ -111,7 +117,7 @@ def compile_template(subject: str, body: str, look: Look, why: str, language: st
     Args:
         subject: one line with placeholders.
         body: Markdown (CommonMark without HTML and pictures) with placeholders.
-        look: the accent of the layout.
+        look: how urgent the layout makes it look.
         why: the line at the foot that tells why the reader gets this mail, with placeholders.
         language: the language tag of the words (RFC 5646).
     """
@@ -123,14 +129,19 @@ def compile_template(subject: str, body: str, look: Look, why: str, language: st
         "look": look.value,
         "why": why,
         "language": language,
+        "_": partial(translated, language),
+        "brand": {part: f"%%{BRAND}{part}%%" for part in (*Palette._fields, "footer")},
+        "open": markup.OPEN_COMMENT,
+        "close": markup.CLOSE_COMMENT,
     }
-    text = _layouts().get_template("email/layout.txt").render(parts, body=markup.to_text(tokens))
+    in_text = {"open": markup.OPEN, "close": markup.CLOSE, "body": markup.to_text(tokens)}
+    text = _layouts().get_template("email/layout.txt").render(parts | in_text)
     page = _layouts().get_template("email/layout.html").render(parts, body=Markup(markup.to_html(tokens)))  # noqa: S704
     page = _INLINER.inline(page)
     page = page.replace(markup.OPEN_COMMENT, markup.OPEN).replace(markup.CLOSE_COMMENT, markup.CLOSE)
     forms = split(subject), split(text), split(page)
     has_places = any(name.startswith(ADDRESS) for name in forms[2].names)
-    return Template(*forms, has_places, placeholders_in(subject, body, why) | {"TENANT_NAME"})
+    return Template(*forms, has_places, placeholders_in(subject, body, why) | _OF_LAYOUT)
 
 
 def placeholders_in(*texts: str) -> frozenset[str]:
@@ -143,9 +154,9 @@ def unknown_placeholders(subject: str, body: str, known: Iterable[str]) -> list[
     return sorted(placeholders_in(subject, body) - frozenset(known))
 
 
-def rich(partial: str, text: str, look: Look, **values: str) -> Rich:
-    """Return a value whose HTML is a partial of `templates/email/`, filled in with `values`."""
-    return Rich(_partial(partial, look).render(values), text)
+def rich(name: str, text: str, language: str, palette: Palette, **values: str) -> Rich:
+    """Return a value whose HTML is a partial of `templates/email/` in a language, filled in with `values`."""
+    return Rich(_partial(name).render(values, brand=palette, _=partial(translated, language)), text)
 
 
 def exact(value: str) -> Rich:
@@ -165,9 +176,10 @@ def _layouts() -> Environment:
 
 
 @cache
-def _partial(name: str, look: Look) -> CompiledPartial:
+def _partial(name: str) -> CompiledPartial:
     environment = _layouts()
-    style = environment.get_template("email/style.css").render(look=look.value)
+    colours = {part: f"{{{{ brand.{part} }}}}" for part in Palette._fields}
+    style = environment.get_template("email/style.css").render(brand=colours, language="en")
     source = (TEMPLATES / "email" / name).read_text()
     return environment.from_string(_INLINER.inline_fragment(source, style).strip())
 
@@ -237,14 +249,15 @@ def _in_html(value: str | Rich) -> str:
     return value.html if isinstance(value, Rich) else html.escape(value)
 
 
-def _in_text(value: str | Rich) -> str:
+def in_text(value: str | Rich) -> str:
+    """Return the value's form for plain text."""
     return value.text if isinstance(value, Rich) else value
 
 
 def _in_address(value: str | Rich) -> str:
-    return quote(_in_text(value), safe=":")
+    return quote(in_text(value), safe=":")
 
 
 def _in_subject(value: str | Rich) -> str:
-    line = _CONTROL.sub(" ", _in_text(value))
+    line = _CONTROL.sub(" ", in_text(value))
     return line if len(line) <= LONGEST_IN_SUBJECT else line[: LONGEST_IN_SUBJECT - 1] + "…"

@@ -109,11 +109,11 @@ def save_recipients(domain: str) -> ResponseReturnValue:
 
 @mail_server.post("/sender")
 def save_sender(domain: str) -> ResponseReturnValue:
-    """Save the sender's name and the Reply-To of the tenant's mails."""
+    """Save the Reply-To of the tenant's mails."""
     tenant = workspace(domain)
     form = SenderForm()
     if form.validate():
-        sender.save(tenant, form.sender_name.data, form.reply_to.data)
+        sender.save(tenant, form.reply_to.data)
         flash("The sender is saved.", "success")
         return _back(domain)
     return _mail_server_page(tenant, "mail_servers/_sender.html", 422, sender_form=form)

@@ -13,6 +13,7 @@ from uuid import UUID
 from jinja2 import TemplateError
 
 from portal import statements
+from portal.languages import translated
 from portal.notifications import markup
 from portal.notifications.kinds import EventKind
 from portal.notifications.own_html import compile_html
@@ -44,9 +45,9 @@ class Wording:
     body: str
 
 
-def default(kind: EventKind) -> Wording:
-    """Return the kind's own words."""
-    return Wording(Format.MARKDOWN, kind.subject, kind.body)
+def default(kind: EventKind, language: str = "en") -> Wording:
+    """Return the kind's own words in a language."""
+    return Wording(Format.MARKDOWN, translated(language, kind.subject), translated(language, kind.body))
 
 
 def compiled(kind: EventKind, wording: Wording, language: str = "en") -> Template:
@@ -60,7 +61,7 @@ def compiled(kind: EventKind, wording: Wording, language: str = "en") -> Templat
         return compile_html(wording.subject, wording.body, language)
     for address in markup.addresses(markup.parse(wording.body)):
         check_address(address)
-    return compile_template(wording.subject, wording.body, kind.look, kind.why, language)
+    return compile_template(wording.subject, wording.body, kind.look, translated(language, kind.why), language)
 
 
 def in_use(version: UUID | None, kind: EventKind, language: str = "en") -> Template | None:

@@ -20,6 +20,7 @@ class Tenant(Audited, Base):
         CheckConstraint("name <> ''", name="name_not_empty"),
         CheckConstraint("storm_limit BETWEEN 1 AND 1000", name="storm_limit_in_range"),
         CheckConstraint("storm_minutes BETWEEN 1 AND 60", name="storm_minutes_in_range"),
+        CheckConstraint("mail_colour ~ '^#[0-9a-f]{6}$'", name="mail_colour_hexadecimal"),
         CheckConstraint("domain <> '' AND domain = lower(domain)", name="domain_lower_case"),
     )
     audited_as = "tenant"
@@ -29,6 +30,8 @@ class Tenant(Audited, Base):
         "time_zone",
         "locale",
         "sender_name",
+        "mail_colour",
+        "mail_footer",
         "reply_to",
         "storm_limit",
         "storm_minutes",
@@ -42,6 +45,8 @@ class Tenant(Audited, Base):
     locale: Mapped[str] = mapped_column(default="en")
     sender_name: Mapped[str | None]
     reply_to: Mapped[str | None]
+    mail_colour: Mapped[str | None]
+    mail_footer: Mapped[str | None]
     storm_limit: Mapped[int] = mapped_column(default=10, server_default="10")
     storm_minutes: Mapped[int] = mapped_column(default=5, server_default="5")
     suspended_at: Mapped[datetime | None]
@@ -50,6 +55,11 @@ class Tenant(Audited, Base):
     grams: Mapped[list[str] | None] = mapped_column(
         ARRAY(Text), Computed("grams(name, domain)", persisted=True), deferred=True
     )
+
+    @property
+    def mail_name(self) -> str:
+        """The name that its mails come from and speak of."""
+        return self.sender_name or self.name
 
     @property
     def is_suspended(self) -> bool:

@@ -100,7 +100,7 @@ def test_a_tenant(tenant: Tenant) -> None:
     defaults = {"locale": [None, "en"], "storm_limit": [None, 10], "storm_minutes": [None, 5]}
     assert told() == [("tenant.added", "acme.example", new | defaults)]
     directory.edit(tenant, "Acme", "acme.test", "UTC")
-    sender.save(tenant, "Acme's PBX", "")
+    sender.save(tenant, "help@acme.example")
     storm_limits.save(tenant, 3, 5)
     directory.suspend(tenant)
     directory.suspend(tenant)
@@ -111,7 +111,7 @@ def test_a_tenant(tenant: Tenant) -> None:
             "acme.test",
             {"domain": ["acme.example", "acme.test"], "time_zone": ["Europe/Berlin", "UTC"]},
         ),
-        ("tenant.changed", "acme.test", {"sender_name": [None, "Acme's PBX"]}),
+        ("tenant.changed", "acme.test", {"reply_to": [None, "help@acme.example"]}),
         ("tenant.changed", "acme.test", {"storm_limit": [10, 3]}),
         ("tenant.suspended", "acme.test", {}),
         ("tenant.resumed", "acme.test", {}),

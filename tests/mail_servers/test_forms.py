@@ -122,7 +122,7 @@ def test_a_sender_may_be_left_to_its_defaults() -> None:
 
 @pytest.mark.parametrize(
     ("field", "given"),
-    [("sender_name", "Acme\r\nBcc: x@y.example"), ("sender_name", "n" * 101), ("reply_to", "nobody")],
+    [("reply_to", "a@b.example\r\nBcc: x@y.example"), ("reply_to", "nobody")],
 )
 def test_a_bad_sender_is_refused(field: str, given: str) -> None:
     form = SenderForm.from_values({field: given})

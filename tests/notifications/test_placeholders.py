@@ -121,9 +121,25 @@ def test_times_in_the_tenants_zone_and_language(time: datetime, zone: str, local
     assert _values("queue.call_lost", LOST, time, time_zone=zone, locale=locale)["DATE_TIME"] == words
 
 
-def test_durations_in_another_language() -> None:
-    found = _values("queue.call_lost", LOST | {"waited_seconds": 90}, locale="de")
-    assert found["WAITED_TIME"] == "1 Minute 30 Sekunden"
+@pytest.mark.parametrize(
+    ("locale", "words"),
+    [
+        ("de", "1 Tag 1 Stunde 1 Minute 30 Sekunden"),
+        ("es", "1 día 1 hora 1 minuto 30 segundos"),
+        ("fr", "1\u00a0jour 1\u00a0heure 1 minute 30\u00a0secondes"),
+        ("zh", "1天1小时1分钟30秒钟"),
+    ],
+)
+def test_durations_in_another_language(locale: str, words: str) -> None:
+    found = _values("queue.call_lost", LOST | {"waited_seconds": 90_090}, locale=locale)
+    assert found["WAITED_TIME"] == words
+
+
+def test_a_choice_and_a_count_in_another_language() -> None:
+    found = _values(
+        "queue.callback_failed", CALLBACK | {"attempt": 2, "max_attempts": 3, "reason": "busy"}, locale="fr"
+    )
+    assert (found["ATTEMPT"], found["REASON"]) == ("2 sur 3", "la ligne était occupée")
 
 
 def test_what_is_copied_is_left_exactly_as_it_is() -> None:

@@ -1,20 +1,23 @@
 """The mails, compared with those in `tests/emails/`, character for character.
 
 `<type>.txt` holds the subject and the text, `<type>.html` the HTML, both of the kind's sample; `<type>.least.txt` is
-the mail of an event with its required fields alone. After a change that is meant, write them anew and read the
-difference:
+the mail of an event with its required fields alone. `<type>.<language>.txt` is the sample in another language. After a
+change that is meant, write them anew and read the difference:
 
     REWRITE_EMAILS=1 pytest tests/notifications/test_rendering.py
 """
 
 import os
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from portal.languages import LANGUAGES
 from portal.mail_servers.composing import Words
+from portal.notifications.brand import Brand
 from portal.notifications.digest import EVERY_KIND
 from portal.notifications.kinds import KINDS, EventKind
 from portal.notifications.placeholders import Context
@@ -26,6 +29,8 @@ NOW = datetime(2026, 11, 23, 9, 5, tzinfo=UTC)
 ACME = Context("Acme GmbH", "acme.example", "Europe/Berlin", pbx_web_domain="pbx.acme.example")
 ADDRESS = "https://portal.example/provision/9mXkq2vT7pLr4ZcWnB8yHs"
 QR_CODE = qr_code("cid:qr-code", ADDRESS)
+OTHERS = sorted(LANGUAGES.keys() - {"en"})
+every_language = pytest.mark.parametrize("language", OTHERS)
 every_kind = pytest.mark.parametrize("kind", EVERY_KIND.values(), ids=EVERY_KIND)
 
 
@@ -41,8 +46,9 @@ def _plain(words: Words) -> str:
     return f"Subject: {words.subject}\n\n{words.text}"
 
 
-def _sample(kind: EventKind) -> Words:
-    return sample_words(kind, NOW, ACME, QR_CODE if kind.qr_code else None)
+def _sample(kind: EventKind, context: Context = ACME) -> Words:
+    picture = qr_code("cid:qr-code", ADDRESS, context.locale, context.brand)
+    return sample_words(kind, NOW, context, picture if kind.qr_code else None)
 
 
 @every_kind
@@ -60,8 +66,44 @@ def test_the_mail_of_the_required_fields_alone(kind: EventKind) -> None:
 
 
 def test_no_expected_mail_is_left_over() -> None:
-    expected = {f"{kind}{ending}" for kind in EVERY_KIND for ending in (".txt", ".html", ".least.txt")}
+    endings = (".txt", ".html", ".least.txt", *(f".{language}.txt" for language in OTHERS))
+    expected = {f"{kind}{ending}" for kind in EVERY_KIND for ending in endings}
     assert {file.name for file in EMAILS.iterdir()} == expected
+
+
+@every_language
+@every_kind
+def test_the_mail_of_the_sample_in_another_language(kind: EventKind, language: str) -> None:
+    words = _sample(kind, replace(ACME, locale=language))
+    _compare(f"{kind.type}.{language}.txt", _plain(words))
+    assert f'<html lang="{language}">' in words.html
+    for text in (words.subject, words.text, words.html):
+        assert not re.search(r"\*\*|%%|%\(|^#", text, re.MULTILINE)
+    english = {line for line in _plain(_sample(kind)).splitlines() if len(line) > 40 and ADDRESS not in line}
+    assert not english & set(words.text.splitlines())
+
+
+def test_a_language_that_nobody_translated_is_english() -> None:
+    kind = KINDS["queue.call_lost"]
+    assert _sample(kind, replace(ACME, locale="pl")).subject == _sample(kind).subject
+    assert _sample(kind, replace(ACME, locale="de-AT")).subject == _sample(kind, replace(ACME, locale="de")).subject
+
+
+@every_kind
+def test_the_brand_is_filled_in(kind: EventKind) -> None:
+    brand = Brand("#ffd400", "%%TENANT_NAME%% Hotline\nNobody: %%QUEUE_NAME%%\nhttps://%%PBX_WEB_DOMAIN%%/help.")
+    words = _sample(kind, replace(ACME, brand=brand))
+    assert default_template(kind) is default_template(kind)
+    assert "border-top: 4px solid #ffd400" in words.html
+    assert "#3846c4" not in words.html
+    assert '<a href="https://pbx.acme.example/help" class="link" style="color: inherit">' in words.html
+    foot = words.text.partition("\n-- \n")[2]
+    assert foot.startswith("Acme GmbH Hotline\nhttps://pbx.acme.example/help.\n\nYou get this mail because")
+
+
+@every_kind
+def test_an_alert_says_that_it_is_one(kind: EventKind) -> None:
+    assert (">Alert</span>" in _sample(kind).html) == (kind.look is Look.ALERT)
 
 
 @every_kind

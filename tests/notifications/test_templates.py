@@ -166,13 +166,19 @@ def test_the_page_is_whole_and_loads_nothing() -> None:
     assert html.startswith("<!DOCTYPE html>")
     assert '<meta name="color-scheme" content="light dark">' in html
     assert re.search(r'<div class="preheader"[^>]*>First line\.', html)
-    assert ">Acme &amp; Co</p>" in html
+    assert ">Acme &amp; Co <span" in html
     assert "@media (prefers-color-scheme: dark)" in html
     assert not re.search(r"""(src|href)=|url\(|@import|<link|<script""", html)
 
 
 @pytest.mark.parametrize(
-    ("look", "accent"), [(Look.ALERT, "#b42318"), (Look.NOTICE, "#15753a"), (Look.WELCOME, "#1d4ed8")]
+    ("label", "said"), [("Who:", "Who: "), ("Wer\u00a0:", "Wer\u00a0: "), ("谁\uff1a", "谁\uff1a")]
 )
-def test_the_accent_follows_the_look(look: Look, accent: str) -> None:
-    assert f"border-top: 4px solid {accent}" in compile_template("S", "B", look, "W").render({}).html
+def test_a_label_keeps_its_languages_colon_in_text(label: str, said: str) -> None:
+    assert _text(f"- **{label}** %%A%%", A="a") == f"- {said}a"
+    assert re.search(r">\w+</th>", _html(f"- **{label}** %%A%%", A="a"))
+
+
+def test_nobody_writes_a_value_of_the_layout() -> None:
+    words = _template("%%brand:footer%%", "%%brand:ink%%").render({"brand:footer": Rich("<i>", "i"), "A": "a"})
+    assert "brand" not in words.subject

@@ -196,16 +196,14 @@ class TestRecipients:
 
 
 class TestSender:
-    def test_name_and_reply_to_are_used_and_from_is_the_systems(
-        self, app: Flask, admin: FlaskClient, page: str
-    ) -> None:
-        answer = post(admin, page, f"{page}/sender", sender_name="Acme Alarms", reply_to="help@acme.example")
+    def test_reply_to_is_used_and_from_is_the_systems(self, app: Flask, admin: FlaskClient, page: str) -> None:
+        answer = post(admin, page, f"{page}/sender", reply_to="help@acme.example")
         assert (answer.status_code, answer.location) == (303, page)
         with SmtpPeer() as peer:
             share(app, peer.port)
             post(admin, page, f"{page}/test-shared", htmx=True)
             message = message_from_bytes(peer.mails[0].content, policy=policy.default)
-        assert message["From"] == "Acme Alarms <noreply@pbx.example>"
+        assert message["From"] == "Acme <noreply@pbx.example>"
         assert message["Reply-To"] == "help@acme.example"
 
     def test_a_bad_reply_to_is_told(self, admin: FlaskClient, page: str) -> None:

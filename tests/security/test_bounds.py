@@ -100,7 +100,7 @@ def test_a_form_of_2_mb_or_of_5_000_fields_is_413(admin: FlaskClient, ready: str
     ("name", "page"),
     [
         ("name", "/system/tenants/new"),
-        ("sender_name", "/tenants/acme.example/mail-server"),
+        ("sender_name", "/tenants/acme.example/brand"),
         ("username", "/system/mail-server"),
     ],
 )
