@@ -1,11 +1,12 @@
 """What all pages share: page or fragment, error pages, problem documents, times for people."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
 from babel.dates import format_datetime, format_timedelta, get_timezone
-from flask import Flask, Response, current_app, flash, jsonify, make_response, render_template
+from flask import Flask, Response, current_app, flash, jsonify, make_response, render_template, stream_with_context
 from flask_wtf.csrf import CSRFError
 from htmx_flask import request
 from markupsafe import Markup
@@ -52,6 +53,7 @@ def init_app(app: Flask) -> None:
     app.jinja_env.globals["product"] = PRODUCT
     app.add_template_filter(local_time)
     app.add_template_filter(ago)
+    app.add_template_filter(duration)
     app.after_request(_move_whole_page)
 
 
@@ -66,6 +68,17 @@ def respond(page: str, fragment: str | None = None, status: int = 200, **context
     else:
         html = render_template(page, **context)
     response = make_response(html, status)
+    response.vary.add("HX-Request")
+    return response
+
+
+def stream(pieces: Iterator[str]) -> Response:
+    """Return an answer to HTMX that goes out piece by piece. The last one is the fragment; app.js shows those before.
+
+    A proxy that keeps answers back until they are whole is asked not to.
+    """
+    response = Response(stream_with_context(pieces), mimetype="text/html", headers={"X-Accel-Buffering": "no"})
+    response.cache_control.no_store = True
     response.vary.add("HX-Request")
     return response
 
@@ -112,6 +125,11 @@ def ago(moment: datetime, zone: str) -> Markup:
     """Return how long ago the moment was ("3 minutes ago", or "in 3 minutes"); its title tells the time in the zone."""
     text = format_timedelta(moment - datetime.now(UTC), add_direction=True, locale=LOCALE)
     return _time_element(moment, text, title=format_datetime(moment, TIME_FORMAT, get_timezone(zone), LOCALE))
+
+
+def duration(seconds: float) -> str:
+    """Return how long something took, as people read it: "35 ms" or "1.4 s"."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 0.9995 else f"{seconds:.1f} s"
 
 
 def _time_element(moment: datetime, text: str, title: str) -> Markup:
