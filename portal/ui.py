@@ -54,6 +54,7 @@ def init_app(app: Flask) -> None:
     app.add_template_filter(local_time)
     app.add_template_filter(ago)
     app.add_template_filter(lasting)
+    app.add_template_filter(duration)
     app.after_request(_move_whole_page)
 
 
@@ -77,6 +78,17 @@ def download(content: Iterator[str], name: str) -> Response:
     response = Response(stream_with_context(content), mimetype="text/csv")
     response.headers.set("Content-Disposition", "attachment", filename=name)
     response.cache_control.no_store = True
+    return response
+
+
+def stream(pieces: Iterator[str]) -> Response:
+    """Return an answer to HTMX that goes out piece by piece. The last one is the fragment; app.js shows those before.
+
+    A proxy that keeps answers back until they are whole is asked not to.
+    """
+    response = Response(stream_with_context(pieces), mimetype="text/html", headers={"X-Accel-Buffering": "no"})
+    response.cache_control.no_store = True
+    response.vary.add("HX-Request")
     return response
 
 
@@ -127,6 +139,11 @@ def ago(moment: datetime, zone: str) -> Markup:
 def lasting(time: timedelta) -> str:
     """Return how much later something happened: "2 minutes later", or "at once" within a second."""
     return "at once" if time < timedelta(seconds=1) else f"{format_timedelta(time, threshold=1.5, locale=LOCALE)} later"
+
+
+def duration(seconds: float) -> str:
+    """Return how long something took, as people read it: "35 ms" or "1.4 s"."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 0.9995 else f"{seconds:.1f} s"
 
 
 def _time_element(moment: datetime, text: str, title: str) -> Markup:

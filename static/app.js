@@ -45,6 +45,16 @@ document.addEventListener("click", ({ target }) => {
   document.execCommand("insertText", false, offer.dataset.insert); // which can be undone, other than a new value
 });
 
+// Of an answer that is streamed, the last whole list that has come so far.
+document.addEventListener("htmx:beforeSend", ({ detail: { elt, target, xhr } }) => {
+  if (!elt.matches("[data-streams]")) return;
+  xhr.addEventListener("progress", () => {
+    const whole = xhr.responseText.slice(0, xhr.responseText.lastIndexOf("</ol>"));
+    const list = [...new DOMParser().parseFromString(whole, "text/html").querySelectorAll("ol")].pop();
+    if (list) target.replaceChildren(...list.children);
+  });
+});
+
 // A switch shows what is saved: where saving failed it goes back.
 for (const event of ["htmx:responseError", "htmx:sendError", "htmx:timeout"])
   document.addEventListener(event, ({ detail }) => {

@@ -22,4 +22,5 @@ def post(
 ) -> TestResponse:
     """Open `page` and post its form, to `action` where that is another address, and return the answer."""
     token = csrf_token(browser.get(page).get_data(as_text=True))
-    return browser.post(action or page, data={"csrf_token": token, **values}, headers=HTMX if htmx else None)
+    data = {"csrf_token": token, **values}
+    return browser.post(action or page, data=data, headers=HTMX if htmx else None, buffered=True)

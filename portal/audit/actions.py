@@ -26,6 +26,7 @@ ACTIONS: Mapping[str, str] = {
     "mail_server.added": "set up the mail server",
     "mail_server.changed": "changed the mail server",
     "mail_server.removed": "removed the mail server",
+    "mail_server.tested": "sent a test e-mail through {}",
     "mail_server.tried_now": "had the paused mail server tried again",
     "recipients.changed": "changed the recipients",
     "notification.changed": "changed the notification {}",

@@ -13,6 +13,7 @@ from portal.mail_servers.mechanisms import BEST_FIRST
 from portal.mail_servers.outcome import Fault, Kind, Outcome, Pause, Stage, longest_pause
 from portal.mail_servers.reach import INTERNET, Reach
 from portal.mail_servers.smtp import Session
+from portal.mail_servers.watching import Observer, WatchedSession
 
 
 class Encryption(StrEnum):
@@ -89,12 +90,14 @@ class Connection(flask_mail.Connection):
         *,
         helo_name: str | None = None,
         ca_file: Path | None = None,
+        observer: Observer | None = None,
     ) -> None:
         super().__init__(flask_mail.Mail())  # bound to no application: none of its settings are read
         self.settings = settings
         self.budget = budget
         self.helo_name = helo_name
         self.ca_file = ca_file
+        self.observer = observer
 
     def open(self, deadline: Deadline | None = None) -> None:
         """Connect, agree on encryption and sign in.
@@ -104,9 +107,11 @@ class Connection(flask_mail.Connection):
         """
         deadline = deadline or Deadline(self.budget.total)
         deadline.allow(self.budget.connect)
+        observer = self.observer
         addresses = resolve(self.settings.host, self.settings.port, deadline)
-        sock = dial(addresses, self.settings.reach, deadline)
-        session = Session(sock, self.helo_name, deadline, self.budget.command)
+        sock = dial(addresses, self.settings.reach, deadline, observer.dials if observer else None)
+        talk = (sock, self.helo_name, deadline, self.budget.command)
+        session = WatchedSession(*talk, observer) if observer else Session(*talk)
         session.hide(self.settings.username, self.settings.password)
         try:
             self._introduce(session)
@@ -214,6 +219,7 @@ def send(
     *,
     helo_name: str | None = None,
     ca_file: Path | None = None,
+    observer: Observer | None = None,
 ) -> SendResult:
     """Send one message over a connection of its own.
 
@@ -225,11 +231,12 @@ def send(
         budget: how long it may take; the connection is left by then, whatever the mail server does.
         helo_name: our name for EHLO; without one, our address.
         ca_file: certificate authorities trusted besides the machine's own.
+        observer: who hears of each step of the conversation as it begins.
 
     Raises:
         UnsafeHeader: the message or the sender cannot be sent without risk of being read as something else.
     """
-    connection = Connection(settings, budget, helo_name=helo_name, ca_file=ca_file)
+    connection = Connection(settings, budget, helo_name=helo_name, ca_file=ca_file, observer=observer)
     deadline = Deadline(budget.total)
     try:
         connection.open(deadline)

@@ -4,7 +4,7 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -104,10 +104,13 @@ def _resolvers() -> ThreadPoolExecutor:
 os.register_at_fork(after_in_child=_resolvers.cache_clear)  # threads do not survive a fork
 
 
-def dial(addresses: Sequence[Address], reach: Reach, deadline: Deadline) -> socket.socket:
+def dial(
+    addresses: Sequence[Address], reach: Reach, deadline: Deadline, tell: Callable[[Address], None] | None = None
+) -> socket.socket:
     """Return a socket that is connected to the first of these addresses that is within reach and answers.
 
     An address gets half of the time that is left, the last one all of it: a silent one leaves time for the next.
+    `tell` is given each one before it is dialled, and none that is out of reach.
 
     Raises:
         Fault: at stage NAME for SETTINGS where none is within reach; else at CONNECT, with what the last one did.
@@ -117,6 +120,8 @@ def dial(addresses: Sequence[Address], reach: Reach, deadline: Deadline) -> sock
         raise _not_found()
     problem = OSError()
     for left_over, address in zip(reversed(range(len(addresses))), addresses, strict=True):
+        if tell:
+            tell(address)
         try:
             return _connected(address, deadline.left() / (2 if left_over else 1))
         except OSError as error:

@@ -14,6 +14,7 @@ from portal.mail_servers.composing import MimeMessage
 from portal.mail_servers.connection import STANDARD_BUDGET, Budget, SendResult, SmtpSettings
 from portal.mail_servers.places import PlaceLimits
 from portal.mail_servers.pool import Limits, Pool
+from portal.mail_servers.watching import Observer
 
 
 def init_app(app: Flask, settings: Settings) -> None:
@@ -46,13 +47,16 @@ def submit_apart(
     sender: str,
     recipients: Sequence[str],
     budget: Budget = STANDARD_BUDGET,
+    observer: Observer | None = None,
 ) -> SendResult:
-    """Return what `submit` does, over a connection of its own.
+    """Return what `submit` does, over a connection of its own, which an observer may follow.
 
     This is for a test, which has to prove the settings, and for mail that nobody would try again.
     """
     own = config.current()
-    return connection.send(settings, message, sender, recipients, budget, helo_name=own.host, ca_file=own.mail_ca_file)
+    return connection.send(
+        settings, message, sender, recipients, budget, helo_name=own.host, ca_file=own.mail_ca_file, observer=observer
+    )
 
 
 def the_only_one(key: Hashable) -> AbstractContextManager[bool]:

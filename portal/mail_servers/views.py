@@ -3,9 +3,10 @@
 The tenant's page of the mail server also holds its recipients, so it stands in `notifications/views.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 
-from flask import Blueprint, flash, redirect, url_for
+from flask import Blueprint, flash, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 from flask_security import current_user
 from htmx_flask import request
@@ -20,11 +21,12 @@ from portal.mail_servers.selection import of_owner
 from portal.tenants.models import Tenant
 from portal.tenants.views import is_entering
 from portal.tenants.workspace import workspace
-from portal.ui import respond
+from portal.ui import respond, stream
 
 system = Blueprint("system_mail_server", __name__, url_prefix="/system/mail-server")
 reminders = Blueprint("reminders", __name__)
 BLUEPRINTS = (system, reminders)
+RESULT = "mail_servers/_result.html"
 
 system.add_app_template_global(status.of_tenant, "mail_server_status")
 
@@ -56,8 +58,8 @@ def test() -> ResponseReturnValue:
     """Send a test e-mail to the account with the values in the form."""
     account = system_administrator()
     form = MailServerForm()
-    result = try_out(None, form, [account.email])
-    return _page(form, "mail_servers/_result.html", 422 if form.errors else 200, result=result)
+    talk = try_out(None, form, [account.email])
+    return tell(talk, "own", lambda result: _page(form, RESULT, 422 if form.errors else 200, result=result))
 
 
 @system.post("/share")
@@ -92,14 +94,26 @@ def try_now_of(owner: int | None) -> None:
         flash("The mail server is tried again now.", "success")
 
 
-def try_out(tenant: Tenant | None, form: MailServerForm, to: Sequence[str]) -> testing.Result:
-    """Return how a test e-mail with the values in the form went; what is wrong with them also stands at the fields."""
+def try_out(tenant: Tenant | None, form: MailServerForm, to: Sequence[str]) -> Iterator[testing.Result]:
+    """Return how a test e-mail with the values in the form goes; what is wrong with them also stands at the fields."""
     if form.validate():
-        result = testing.send_entered(tenant, form.entered(), to)
-        if not isinstance(result, Refusal):
-            return result
-        form.refuse(result)
-    return testing.Result("failed", "No test e-mail was sent.", form.first_error or "")
+        talk = testing.send_entered(tenant, form.entered(), to)
+        if not isinstance(talk, Refusal):
+            return talk
+        form.refuse(talk)
+    return iter([testing.Result("failed", "No test e-mail was sent.", form.first_error or "")])
+
+
+def tell(
+    talk: Iterator[testing.Result], tested: str, page: Callable[[testing.Result], ResponseReturnValue]
+) -> ResponseReturnValue:
+    """Answer HTMX while the test e-mail goes, step by step; everybody else, with the page, when that is over."""
+    first = next(talk)  # what goes wrong before there is anything to tell is an error like any other
+    results = chain([first], talk)
+    if first.kind != "running" or not request.htmx:
+        return page(testing.ended(results))
+    pieces = {True: "mail_servers/_steps.html", False: RESULT}
+    return stream(render_template(pieces[each.kind == "running"], result=each, tested=tested) for each in results)
 
 
 def _page(

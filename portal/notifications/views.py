@@ -14,7 +14,7 @@ from portal.accounts.access import signed_in
 from portal.errors import Refusal
 from portal.mail_servers import selection, sender, settings, testing
 from portal.mail_servers.forms import MailServerForm, SenderForm
-from portal.mail_servers.views import limit_tests, try_now_of, try_out
+from portal.mail_servers.views import RESULT, limit_tests, tell, try_now_of, try_out
 from portal.notifications import recipients, storm_limits, switches
 from portal.notifications.forms import RecipientsForm, StormForm
 from portal.notifications.kinds import KINDS, EventKind
@@ -28,7 +28,6 @@ mail_server = Blueprint("mail_servers", __name__, url_prefix="/tenants/<domain>/
 BLUEPRINTS = (blueprint, mail_server)
 
 OWN_FORM = "mail_servers/_form.html"
-RESULT = "mail_servers/_result.html"
 AUDIENCES = {
     Audience.BOTH: "The recipients and the new user",
     Audience.RECIPIENTS: "The recipients",
@@ -59,9 +58,13 @@ def test(domain: str) -> ResponseReturnValue:
     """Send a test e-mail with the values in the form of the tenant's own mail server."""
     tenant = workspace(domain)
     form = MailServerForm()
-    result = try_out(tenant, form, _test_recipients())
-    status = 422 if form.errors else 200
-    return _mail_server_page(tenant, RESULT, status, form=form, result=result, tested="own")
+    talk = try_out(tenant, form, _test_recipients())
+
+    def page(result: testing.Result) -> ResponseReturnValue:
+        status = 422 if form.errors else 200
+        return _mail_server_page(tenant, RESULT, status, form=form, result=result, tested="own")
+
+    return tell(talk, "own", page)
 
 
 @mail_server.post("/test-shared")
@@ -72,8 +75,8 @@ def test_shared(domain: str) -> ResponseReturnValue:
     server = selection.shared()
     if server is None:
         raise NotFound
-    result = testing.send_saved(tenant, server, _test_recipients())
-    return _mail_server_page(tenant, RESULT, result=result, tested="shared")
+    talk = testing.send_saved(tenant, server, _test_recipients())
+    return tell(talk, "shared", lambda result: _mail_server_page(tenant, RESULT, result=result, tested="shared"))
 
 
 @mail_server.post("/try-now")

@@ -1,5 +1,6 @@
 """What the test e-mail says about mail servers that work, and that do not."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from email import message_from_bytes, policy
 
@@ -29,15 +30,27 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(testing, "BUDGET", Budget(connect=0.3, command=0.3, total=0.5, reply=0.3))
 
 
+def send_test(settings: SmtpSettings, to: list[str] = ME) -> testing.Result:
+    return last(testing.send_test(settings, FROM, to, settings.host))
+
+
 def tried(script: Script, to: list[str] = ME) -> testing.Result:
     with SmtpPeer(script) as peer:
-        return testing.send_test(plain(peer.port), FROM, to)
+        return send_test(plain(peer.port), to)
+
+
+def last(talk: Iterator[testing.Result] | Refusal) -> testing.Result:
+    """Return how the test e-mail went, once it is over."""
+    assert not isinstance(talk, Refusal)
+    *under_way, result = talk
+    assert all(each.kind == "running" for each in under_way)
+    return result
 
 
 def test_a_working_server_gets_the_mail() -> None:
     with SmtpPeer(accounts={"mailer": "right"}) as peer:
         signs_in = SmtpSettings("127.0.0.1", peer.port, Encryption.NONE, AuthMode.AUTO, "mailer", "right", reach=LOCAL)
-        result = testing.send_test(signs_in, FROM, ME)
+        result = send_test(signs_in)
         (mail,) = peer.mails
     assert result == testing.Result(
         "sent", "Connected, signed in: the mail server took the test e-mail for admin@acme.example."
@@ -76,7 +89,7 @@ def test_it_tells_how_far_it_came(script: Script, sentence: str, said: str) -> N
 def test_a_wrong_password_is_named() -> None:
     with SmtpPeer(accounts={"mailer": "right"}) as peer:
         settings_ = replace(plain(peer.port), auth_mode=AuthMode.AUTO, username="mailer", password="wr0ng")
-        result = testing.send_test(settings_, FROM, ME)
+        result = send_test(settings_)
     assert result.sentence == "Connected, but sign-in failed."
     assert "did not accept user name and password" in result.advice
     assert "wr0ng" not in repr(result)
@@ -84,7 +97,7 @@ def test_a_wrong_password_is_named() -> None:
 
 def test_a_certificate_of_an_unknown_authority_is_named(certificate: trustme.LeafCert) -> None:
     with SmtpPeer(certificate=certificate) as peer:
-        result = testing.send_test(replace(plain(peer.port), encryption=Encryption.STARTTLS), FROM, ME)
+        result = send_test(replace(plain(peer.port), encryption=Encryption.STARTTLS))
         assert not peer.mails
     assert result.sentence == "Connected, but encryption was not agreed on."
     assert "authority" in result.advice
@@ -92,7 +105,7 @@ def test_a_certificate_of_an_unknown_authority_is_named(certificate: trustme.Lea
 
 def test_a_port_where_nothing_listens() -> None:
     with refusing_port() as port:
-        result = testing.send_test(plain(port), FROM, ME)
+        result = send_test(plain(port))
     assert result.sentence == "No connection was made."
     assert "no mail server listens on this port" in result.advice
 
@@ -116,9 +129,8 @@ def test_a_saved_password_is_not_sent_to_another_server() -> None:
     with SmtpPeer(accounts={"mailer": "right"}) as saved, SmtpPeer(accounts={"mailer": "right"}) as other:
         signs_in = {"auth_mode": AuthMode.PLAIN, "username": "mailer"}
         settings.save(None, entered(saved.port, **signs_in, password="right"))
-        unchanged = testing.send_entered(None, entered(saved.port, **signs_in), ME)
+        unchanged = last(testing.send_entered(None, entered(saved.port, **signs_in), ME))
         elsewhere = testing.send_entered(None, entered(other.port, **signs_in), ME)
-        assert isinstance(unchanged, testing.Result)
         assert unchanged.kind == "sent"
         assert isinstance(elsewhere, Refusal)
         assert elsewhere.field == "password"
@@ -133,8 +145,7 @@ def test_advice_promises_nothing_that_a_test_does_not_do() -> None:
 def test_one_test_of_a_tenant_at_a_time() -> None:
     with SmtpPeer() as peer:
         with sending.the_only_one(("test", None)):
-            assert testing.send_entered(None, entered(peer.port), ME) == testing.UNDER_WAY
+            assert last(testing.send_entered(None, entered(peer.port), ME)) == testing.UNDER_WAY
             assert not peer.conversations
-        result = testing.send_entered(None, entered(peer.port), ME)
-    assert isinstance(result, testing.Result)
+        result = last(testing.send_entered(None, entered(peer.port), ME))
     assert result.kind == "sent"

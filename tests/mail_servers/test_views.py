@@ -74,7 +74,7 @@ def test_a_fragment_has_its_target_as_its_root(system: FlaskClient) -> None:
     html = post(system, PAGE, htmx=True, **values(0)).get_data(as_text=True)
     assert html.lstrip().startswith('<form class="panel" id="mail-server"')
     html = post(system, PAGE, f"{PAGE}/test", htmx=True, **values(0)).get_data(as_text=True)
-    assert html.lstrip().startswith('<div class="test-result" id="own-test"')
+    assert html.lstrip().startswith('<section class="test-result" id="own-test"')
 
 
 @pytest.mark.parametrize("provider", [("gmail", "smtp.gmail.com"), ("microsoft365", "smtp.office365.com")])
