@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -17,6 +17,8 @@ from pydantic_core import ErrorDetails
 
 from portal.notifications.fields import OURS, EventData, Moment, domain, printable, wrong
 from portal.notifications.kinds import KINDS, EventKind
+
+SAMPLE_EXPIRY = timedelta(hours=1)  # nobody wants a sample that comes next day
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -66,7 +68,8 @@ class Event:
     """A checked event.
 
     `id` is the PBX's key for repeats. `canonical` is the same text for the same content, however it was written: what
-    the PBX sent, without what the portal does not use and without a time that the portal set. It holds secrets.
+    the PBX sent, without what the portal does not use and without a time that the portal set. It holds secrets. Of a
+    `sample` nothing happened.
     """
 
     id: str | None
@@ -75,6 +78,12 @@ class Event:
     time: datetime
     data: EventData
     canonical: str = field(repr=False)
+    sample: bool = False
+
+    @property
+    def expiry(self) -> timedelta:
+        """How long its mails may wait."""
+        return SAMPLE_EXPIRY if self.sample else self.kind.expiry
 
 
 def _known(name: str) -> str:
