@@ -37,6 +37,7 @@ ACTIONS: Mapping[str, str] = {
     "key.changed": "changed the key {}",
     "key.revoked": "revoked the key {}",
     "key.removed": "removed the key {}",
+    "event.sample_sent": "sent a sample of the event {}",
     "mail.sent_now": "had {} sent now",
     "mail.sent_again": "had {} sent again",
     "mail.discarded": "discarded {}",

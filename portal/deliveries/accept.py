@@ -37,7 +37,7 @@ def accept(circumstances: Circumstances, event: Event) -> EventReport | Conflict
     event, row_id, tenant = replace(event, id=event_id), uuid7(), circumstances.tenant
     ignored = why_unwanted(circumstances)
     audiences = {} if ignored else _audiences(event, circumstances)
-    mails = [NewMail.about(row_id, event.kind, *audience) for audience in audiences.items()]
+    mails = [NewMail.about(row_id, event.expiry, *audience) for audience in audiences.items()]
     letters = [prepare(circumstances, event, mail) for mail in mails]
     has_tokens = bool(event.data.secrets())  # which wait in the session
     run = statements.run_within_session if has_tokens else statements.run

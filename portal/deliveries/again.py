@@ -15,6 +15,7 @@ from portal.deliveries.states import Status
 from portal.errors import Refusal
 from portal.extensions import db
 from portal.notifications.digest import EVERY_KIND
+from portal.notifications.events import SAMPLE_EXPIRY
 
 
 def discard(delivery_ids: Collection[UUID]) -> int:
@@ -41,7 +42,8 @@ def send_again(delivery_id: UUID) -> Delivery | Refusal:
     if kind.fields.secret_names() and event.secrets_encrypted is None:
         return Refusal("delivery", "Its password was erased when it was delivered. Have the PBX report the user again.")
     addresses = [each.address for each in first.recipients]
-    once_more = Delivery.of(NewMail.about(first.event_id, kind, first.audience, addresses), first.tenant_id)
+    expiry = SAMPLE_EXPIRY if event.sample else kind.expiry
+    once_more = Delivery.of(NewMail.about(first.event_id, expiry, first.audience, addresses), first.tenant_id)
     once_more.wait_until(datetime.now(UTC))
     db.session.add(once_more)
     note_decision("sent_again", [(first.tenant_id, first.message_id)])

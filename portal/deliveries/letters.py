@@ -16,6 +16,7 @@ from portal.notifications.events import Event
 from portal.notifications.kinds import UserCreated
 from portal.notifications.placeholders import Context
 from portal.notifications.rendering import qr_code, render
+from portal.notifications.samples import marked
 from portal.provisioning import qr, tokens
 from portal.provisioning.lines import Line
 from portal.tenants.models import Tenant
@@ -71,17 +72,19 @@ def write(tenant: Tenant, event: Event, delivery: Mail, sender: Sender, template
     context = Context.of(tenant)
     picture, images = None, []
     if isinstance(event.data, UserCreated) and event.data.extension_password:
-        token = tokens.issue(
-            tenant.id, _line(tenant, event.data), delivery.expires_at, delivery.event_id, delivery.audience
-        )
-        address = qr.address(token)
+        address = qr.address(tokens.SAMPLE if event.sample else _token(tenant, event.data, delivery))
         picture = qr_code(f"cid:{QR_CODE}", address, context.locale, context.brand)
         images = [InlineImage(QR_CODE, "qr-code.png", qr.png(address))]
     # A digest has the switch of the events that it is about, and words of its own.
     own = None if event.data.switched_by else wording.in_use(template, event.kind, context.locale)
     words = render(event.kind, event.data, event.time, context, picture, own)
+    words = marked(words) if event.sample else words
     to = [each.address for each in delivery.recipients]
     return compose(words, sender, to, message_id=delivery.message_id, date=event.time, images=images)
+
+
+def _token(tenant: Tenant, user: UserCreated, delivery: Mail) -> str:
+    return tokens.issue(tenant.id, _line(tenant, user), delivery.expires_at, delivery.event_id, delivery.audience)
 
 
 def _line(tenant: Tenant, user: UserCreated) -> Line:

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
 from portal import config
 from portal.deliveries.states import Reason, Status, sum_up
-from portal.notifications.kinds import EventKind
 from portal.notifications.switches import Audience
 
 
@@ -92,9 +91,9 @@ class NewMail(Mail):
     next_attempt_at: datetime | None = None
 
     @classmethod
-    def about(cls, event_id: UUID, kind: EventKind, audience: Audience | str, addresses: Sequence[str]) -> "NewMail":
+    def about(cls, event_id: UUID, expiry: timedelta, audience: Audience | str, addresses: Sequence[str]) -> "NewMail":
         """Return a mail about an event that is yet to be prepared. Its Message-ID is made of its id."""
         mail_id = uuid7()
         message_id = f"<{mail_id.hex}@{config.current().host}>"
-        expires_at = datetime.now(UTC) + kind.expiry
+        expires_at = datetime.now(UTC) + expiry
         return cls(mail_id, event_id, audience, message_id, expires_at, [NewRecipient(each) for each in addresses])

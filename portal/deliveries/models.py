@@ -14,6 +14,7 @@ from sqlalchemy import (
     Index,
     UniqueConstraint,
     and_,
+    false,
     func,
     text,
 )
@@ -59,6 +60,7 @@ class RecordedEvent(TenantOwned, Base):
         info=crypto.encrypted(lambda row: _secrets_place(row.tenant_id, row.id))
     )
     ignored_reason: Mapped[str | None]
+    sample: Mapped[bool] = mapped_column(server_default=false())  # nothing happened: somebody asked for it
     deliveries: Mapped[list["Delivery"]] = relationship(back_populates="event", order_by="Delivery.id")
 
     @staticmethod

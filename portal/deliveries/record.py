@@ -20,9 +20,9 @@ from portal.tenants.models import Tenant
 RECORD = """
     WITH event AS (
         INSERT INTO events (id, tenant_id, event_id, type, occurred_at, fingerprint, data, secrets_encrypted,
-            ignored_reason)
+            ignored_reason, sample)
         VALUES (%(id)s, %(tenant_id)s, %(event_id)s, %(type)s, %(occurred_at)s, %(fingerprint)s, %(data)s::jsonb,
-            %(secrets)s, %(ignored)s)
+            %(secrets)s, %(ignored)s, %(sample)s)
         ON CONFLICT ON CONSTRAINT uq_events_tenant_id_event_id DO NOTHING
         RETURNING id
     ), storm AS (
@@ -101,7 +101,8 @@ def record(
             "data": json.dumps(event.data.public()),
             "secrets": None if ignored else RecordedEvent.seal(event.data.secrets(), tenant.id, row_id),
             "ignored": ignored,
-            "queue": None if ignored else event.data.queue,
+            "sample": event.sample,
+            "queue": None if ignored or event.sample else event.data.queue,
             "storm_lasts": timedelta(minutes=tenant.storm_minutes),
             "storm_limit": tenant.storm_limit,
             "mails": json.dumps(given),

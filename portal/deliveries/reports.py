@@ -4,43 +4,68 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from pydantic import ConfigDict
+
 from portal.deliveries.mail import Mail, Recipient
 from portal.deliveries.models import RecordedEvent
 from portal.deliveries.states import Reason, Status, sum_up
+
+DESCRIBED = ConfigDict(use_attribute_docstrings=True)  # for the OpenAPI description
 
 
 @dataclass(frozen=True, slots=True)
 class RecipientReport:
     """What the mail server said about one address; no code where it was not asked."""
 
+    __pydantic_config__ = DESCRIBED
+
     address: str
     status: Status
+    """What became of the mail for this address."""
     stage: str | None = None
+    """How far the talk with the mail server had come: name, connect, tls, … data."""
     code: int | None = None
+    """The mail server's reply code (RFC 5321)."""
     enhanced_code: str | None = None
+    """Its enhanced status code (RFC 3463)."""
     text: str | None = None
+    """Its words, or the portal's where it said nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryReport:
     """What became of one mail."""
 
+    __pydantic_config__ = DESCRIBED
+
     message_id: str
+    """The Message-ID, the same at each attempt."""
     status: Status
+    """What became of the mail."""
     reason: Reason | None
+    """Why it is held."""
     next_attempt_at: datetime | None
+    """When it is tried again."""
     recipients: tuple[RecipientReport, ...]
+    """What became of it for each address."""
 
 
 @dataclass(frozen=True, slots=True)
 class EventReport:
     """What became of an event. `duplicate`: it was recorded by an earlier call."""
 
+    __pydantic_config__ = DESCRIBED
+
     id: str
+    """The event's id: yours, or one that the portal made."""
     status: Status
+    """What became of all of its mails."""
     reason: Reason | None
+    """Why it is held or ignored."""
     duplicate: bool
+    """Whether it was recorded by an earlier call."""
     deliveries: tuple[DeliveryReport, ...]
+    """Its mails: none where it is ignored, two for a new user who is mailed too."""
 
 
 def ignored(event_id: str, reason: Reason) -> EventReport:

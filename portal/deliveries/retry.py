@@ -65,7 +65,7 @@ def _claim(delivery_id: UUID) -> Delivery | None:
 def _restored(row: RecordedEvent) -> Event:
     kind = EVERY_KIND[row.type]
     data = kind.fields.model_validate(row.data | row.secrets)
-    return Event(row.event_id, kind, None, row.occurred_at, data, canonical="")
+    return Event(row.event_id, kind, None, row.occurred_at, data, canonical="", sample=row.sample)
 
 
 def _add_late_recipients(delivery: Delivery, found: Circumstances) -> None:

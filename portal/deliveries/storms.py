@@ -69,7 +69,7 @@ def _write_digest(storm: Storm) -> bool:
     )
     event = Event(str(uuid4()), DIGEST, None, now, data, canonical=data.model_dump_json())
     row_id = uuid7()
-    mail = NewMail.about(row_id, DIGEST, Audience.RECIPIENTS, addresses)
+    mail = NewMail.about(row_id, event.expiry, Audience.RECIPIENTS, addresses)
     mail.wait_until(now)
     record(tenant, event, row_id, [mail], run=statements.run_within_session)
     return True

@@ -10,13 +10,15 @@ from htmx_flask import request
 from werkzeug.exceptions import BadRequest, NotFound
 
 from portal import ui
-from portal.accounts.access import without_anybody
-from portal.deliveries import again, download, live, mending, story
+from portal.accounts.access import signed_in, without_anybody
+from portal.deliveries import again, download, live, mending, samples, story
 from portal.deliveries import log as delivery_log
 from portal.deliveries.forms import LogForm
 from portal.deliveries.log import LastSend
 from portal.errors import Refusal
+from portal.mail_servers.views import limit_tests
 from portal.notifications.digest import EVERY_KIND
+from portal.notifications.kinds import KINDS
 from portal.tenants.models import Tenant
 from portal.tenants.workspace import workspace
 
@@ -106,6 +108,20 @@ def send_again(domain: str) -> ResponseReturnValue:
     else:
         flash("The mail is sent again now.", "success")
     return _decided(tenant, chosen)
+
+
+@blueprint.post("/tenants/<domain>/samples")
+@limit_tests
+def send_sample(domain: str) -> ResponseReturnValue:
+    """Send the sample of an event kind the whole way, and tell how far it came."""
+    tenant, kind = workspace(domain), KINDS.get(request.form.get("event", ""))
+    if kind is None:
+        raise NotFound
+    sent = samples.send(tenant, kind, signed_in())
+    if not request.htmx:
+        flash(sent.text if isinstance(sent, Refusal) else "The sample stands on top of this log.", "info")
+        return redirect(url_for("deliveries.log", domain=domain), 303)
+    return ui.respond("deliveries/_sample_result.html", tenant=tenant, kind=kind, sent=sent)
 
 
 def _decided(tenant: Tenant, chosen: Collection[UUID]) -> ResponseReturnValue:

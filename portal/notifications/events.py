@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -17,6 +17,8 @@ from pydantic_core import ErrorDetails
 
 from portal.notifications.fields import OURS, EventData, Moment, domain, printable, wrong
 from portal.notifications.kinds import KINDS, EventKind
+
+SAMPLE_EXPIRY = timedelta(hours=1)  # nobody wants a sample that comes next day
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -66,7 +68,8 @@ class Event:
     """A checked event.
 
     `id` is the PBX's key for repeats. `canonical` is the same text for the same content, however it was written: what
-    the PBX sent, without what the portal does not use and without a time that the portal set. It holds secrets.
+    the PBX sent, without what the portal does not use and without a time that the portal set. It holds secrets. Of a
+    `sample` nothing happened.
     """
 
     id: str | None
@@ -75,6 +78,12 @@ class Event:
     time: datetime
     data: EventData
     canonical: str = field(repr=False)
+    sample: bool = False
+
+    @property
+    def expiry(self) -> timedelta:
+        """How long its mails may wait."""
+        return SAMPLE_EXPIRY if self.sample else self.kind.expiry
 
 
 def _known(name: str) -> str:
@@ -92,17 +101,24 @@ def _identifier(text: str) -> str:
 class Envelope(BaseModel):
     """The attributes around an event's data that the portal uses."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)
 
     specversion: Literal["1.0"] | None = None
+    """The version of CloudEvents, for those who send it."""
     id: (
         Annotated[str, StringConstraints(strict=True, min_length=1, max_length=200), AfterValidator(_identifier)] | None
     ) = None
+    """Your own id of the event. Posted again with the same id, it sends nothing."""
     type: Annotated[str, StringConstraints(strict=True), AfterValidator(_known)]
+    """What happened."""
     time: Moment | None = None
+    """When it happened. Without it: now."""
     tenant: Annotated[str, StringConstraints(strict=True, max_length=253), AfterValidator(domain)] | None = None
+    """The tenant's SIP domain. A key of the system needs it; a tenant's key knows."""
     datacontenttype: Annotated[str, StringConstraints(strict=True, pattern=_JSON_TYPE)] | None = None
+    """The media type of `data`, for those who send it."""
     data: dict[str, Any]
+    """What is known of the event."""
 
     @model_validator(mode="before")
     @classmethod
@@ -116,12 +132,15 @@ def parse(body: bytes, now: datetime | None = None) -> Event | Problem:
     Times more than 30 days before or a day after `now` (default: the clock) are invalid: the PBX's clock is wrong, or
     the event is of no use any more.
     """
+    read = document(body)
+    return read if isinstance(read, Problem) else check(read, now)
+
+
+def check(attributes: Mapping[str, Any], now: datetime | None = None) -> Event | Problem:
+    """Return the event with these attributes, or what is wrong with them, as `parse` does."""
     now = now or datetime.now(UTC)
-    document = _document(body)
-    if isinstance(document, Problem):
-        return document
-    envelope = _check(Envelope, document, now)
-    kind, given = _kind(document), document.get("data")
+    envelope = _check(Envelope, attributes, now)
+    kind, given = _kind(attributes), attributes.get("data")
     data = _check(kind.fields, given, now, "data.") if kind and isinstance(given, dict) else None
     if kind and isinstance(envelope, Envelope) and isinstance(data, EventData):
         canonical = _canonical(envelope, data)
@@ -131,12 +150,13 @@ def parse(body: bytes, now: datetime | None = None) -> Event | Problem:
     return Problem(ProblemKind.INVALID, detail, errors, kind.type if kind else None)
 
 
-def _document(body: bytes) -> dict[str, Any] | Problem:
+def document(body: bytes) -> dict[str, Any] | Problem:
+    """Return the JSON object in a request's body, or why there is none that can be read for certain."""
     try:
         text = body.decode("utf-8-sig")  # a byte order mark may be ignored: RFC 8259, section 8.1
-        document = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        read = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
         if _SURROGATE.search(text):
-            json.dumps(document, ensure_ascii=False).encode()
+            json.dumps(read, ensure_ascii=False).encode()
     except UnicodeError:
         return Problem(ProblemKind.MALFORMED, "The body is not valid UTF-8, or holds half of a surrogate pair.")
     except RecursionError:
@@ -148,9 +168,9 @@ def _document(body: bytes) -> dict[str, Any] | Problem:
         return Problem(ProblemKind.MALFORMED, f"The body is not JSON that can be read for certain: {error}.")
     except ValueError:  # Python's own limit, 4,300 digits
         return Problem(ProblemKind.MALFORMED, "The body holds a number that is too long to be read.")
-    if not isinstance(document, dict):
+    if not isinstance(read, dict):
         return Problem(ProblemKind.MALFORMED, "The body must be a JSON object.")
-    return document
+    return read
 
 
 class _DoubtfulError(ValueError):
@@ -168,8 +188,8 @@ def _refuse_constant(name: str) -> None:
     raise _DoubtfulError(f"{name} is not a number in JSON")
 
 
-def _kind(document: Mapping[str, Any]) -> EventKind | None:
-    name = document.get("type")
+def _kind(attributes: Mapping[str, Any]) -> EventKind | None:
+    name = attributes.get("type")
     return KINDS.get(name) if isinstance(name, str) else None
 
 

@@ -50,7 +50,7 @@ SECRET = Secret()
 class EventData(BaseModel):
     """The base of an event's data: unknown fields are dropped; null and blank texts are fields that are not there."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)
 
     @model_validator(mode="before")
     @classmethod

@@ -70,19 +70,33 @@ class UserCreated(EventData):
     """Data of `user.created`."""
 
     extension_number: Annotated[Number, Feeds("EXTENSION_NUMBER", to_copy)]
+    """The number that the user is called at, and signs in with."""
     extension_password: Annotated[Password | None, SECRET, Feeds("EXTENSION_PASSWORD", to_copy)] = None
+    """The SIP password. Without it the welcome mail has no QR code."""
     user_name: Annotated[Line | None, Feeds("USER_NAME", to_copy)] = None
+    """The name for signing in to the PBX's own pages."""
     user_password: Annotated[Password | None, SECRET, Feeds("USER_PASSWORD", to_copy)] = None
+    """The password for these pages."""
     display_name: Annotated[Line | None, Feeds("DISPLAY_NAME", otherwise=("USER_NAME", "EXTENSION_NUMBER"))] = None
+    """The name that others see."""
     email: Address | None = None
+    """Where the user's own welcome mail goes."""
     voicemail_pin: Annotated[Password | None, SECRET, Feeds("VOICEMAIL_PIN", to_copy)] = None
+    """The PIN of the voicemail."""
     sip_domain: Annotated[Host | None, Feeds("DOMAIN", to_copy)] = None
+    """Where the extension belongs. Without it: the tenant's domain."""
     login_ip: Annotated[Host | None, Feeds("SIP_PUBLIC_IP", to_copy)] = None
+    """The address or name at which a phone signs in."""
     private_ip: Annotated[Host | None, Feeds("SIP_PRIVATE_IP", to_copy)] = None
+    """The same from inside the company's network."""
     udp_port: Annotated[Port | None, Feeds("UDP_PORT")] = None
+    """The port of SIP over UDP."""
     tcp_port: Annotated[Port | None, Feeds("TCP_PORT")] = None
+    """The port of SIP over TCP."""
     tls_port: Annotated[Port | None, Feeds("TLS_PORT")] = None
+    """The port of SIP over TLS."""
     transport: Literal["udp", "tcp", "tls"] | None = None
+    """How a phone is to sign in. Without it: the first that has a port."""
 
     @property
     def addressee(self) -> str | None:
@@ -94,10 +108,15 @@ class QueueData(EventData):
     """Data that all queue events share."""
 
     queue_number: Annotated[Number, Feeds("QUEUE_NUMBER")]
+    """The queue's number. Too many events about one queue become a digest."""
     queue_name: Annotated[Line | None, Feeds("QUEUE_NAME", otherwise=("QUEUE_NUMBER",))] = None
+    """The queue's name, as people know it."""
     caller_number: Annotated[Number, Feeds("CALLER_NUMBER")]
+    """Who called; any text for a caller who hides the number."""
     caller_name: Annotated[Line | None, Feeds("CALLER_NAME")] = None
+    """The caller's name."""
     call_id: Line | None = None
+    """The PBX's own id of the call."""
 
     @property
     def queue(self) -> str:
@@ -109,18 +128,26 @@ class SlaBreached(QueueData):
     """Data of `queue.sla_breached`."""
 
     sla_seconds: Annotated[Seconds, Feeds("SLA_TIME", duration)]
+    """The queue's SLA threshold, in seconds."""
     waited_seconds: Annotated[Seconds | None, Feeds("WAITED_TIME", duration)] = None
+    """How long the caller has waited, in seconds."""
     callers_waiting: Annotated[Count | None, Feeds("WAITSESSIONNO")] = None
+    """How many callers wait in the queue."""
     callers_breached: Annotated[Count | None, Feeds("BREACHSLANO")] = None
+    """How many of them wait longer than the threshold."""
 
 
 class CallbackCompleted(QueueData):
     """Data of `queue.callback_completed`."""
 
     callback_number: Annotated[Number, Feeds("CALL_BACK_NUMBER")]
+    """The number that was called back."""
     requested_at: Annotated[Moment | None, Feeds("WAITED_TIME", since)] = None
+    """When the caller asked for it."""
     agent_extension: Annotated[Number | None, Feeds("EXTENSION_NUMBER")] = None
+    """The extension of the agent who called."""
     attempts: Annotated[Count | None, Feeds("ATTEMPT")] = None
+    """How many attempts it took."""
 
 
 CALLBACK_REASONS = {
@@ -137,14 +164,20 @@ class CallbackFailed(QueueData):
     """Data of `queue.callback_failed`."""
 
     callback_number: Annotated[Number, Feeds("CALL_BACK_NUMBER")]
+    """The number to call."""
     requested_at: Annotated[Moment | None, Feeds("WAITED_TIME", since)] = None
+    """When the caller asked for it."""
     attempt: Annotated[Count | None, Feeds("ATTEMPT", out_of("max_attempts"))] = None
+    """Which attempt it was, from 1."""
     max_attempts: Count | None = None
+    """How many there are at the most."""
     reason: Annotated[
         Literal["busy", "no_answer", "agent_no_answer", "invalid_number", "trunk_error", "other"] | None,
         Feeds("REASON", one_of(CALLBACK_REASONS)),
     ] = None
+    """Why it failed."""
     sip_status: SipStatus | None = None
+    """The SIP status code (RFC 3261)."""
 
 
 LOST_REASONS = {
@@ -159,10 +192,13 @@ class CallLost(QueueData):
     """Data of `queue.call_lost`."""
 
     waited_seconds: Annotated[Seconds | None, Feeds("WAITED_TIME", duration)] = None
+    """How long the caller waited, in seconds."""
     position: Annotated[Count | None, Feeds("POSITION")] = None
+    """The caller's place in the queue, from 1."""
     reason: Annotated[
         Literal["hangup", "timeout", "no_agents", "other"] | None, Feeds("REASON", one_of(LOST_REASONS))
     ] = None
+    """Why the call ended."""
 
 
 QUEUE_SAMPLE = {

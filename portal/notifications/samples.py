@@ -1,90 +1,38 @@
-"""A template as it will be read: filled in with the kind's sample, for the preview and for a mail to oneself."""
+"""Samples of events: what a person has sent to see the whole way at work, marked so that nobody takes it for real."""
 
-import html
-from base64 import b64encode
-from collections.abc import Mapping
-from dataclasses import dataclass
+import json
+import re
 from datetime import UTC, datetime
-from functools import cache
 
-from markupsafe import Markup
-
-from portal import config
-from portal.config import ROOT
-from portal.mail_servers.composing import InlineImage, Words
-from portal.notifications.kinds import EventKind
-from portal.notifications.placeholders import Context, values
-from portal.notifications.rendering import qr_code
-from portal.notifications.templates import BRAND, Rich, Template
-from portal.notifications.unfit import PICTURE
+from portal.mail_servers.composing import Words
+from portal.notifications.events import Event
+from portal.notifications.kinds import EventKind, UserCreated
 from portal.tenants.models import Tenant
 
-IMAGE = ROOT / "static" / "sample-qr.png"  # which says in words that it is a sample
-CONTENT_ID = "qr-code"
+HAPPENED = datetime(2026, 11, 23, 9, 5, tzinfo=UTC)  # when the events happened whose data are the kinds' samples
+PREFIX = "[Sample] "
+LINE = "This is a sample. Nothing happened: somebody pressed “Send a sample event” in the portal."
 
-_BEGIN, _END = "\ue000", "\ue001"  # of a value in text, for private use: no event brings them along
-_IN_ADDRESS = ("%EE%80%80", "%EE%80%81")
-_MARK = '<mark style="background:#fde68a;color:#1c2430;border-radius:3px">'
-_IN_A_TAB = '<base target="_blank">'
-
-
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """A mail's subject, text and HTML, with what placeholders became marked. The HTML is a page of its own."""
-
-    subject: Markup
-    text: Markup
-    html: str
+_BODY = re.compile(r"<body\b[^>]*>", re.IGNORECASE)
+_BANNER = (
+    '<p style="margin:0;padding:12px 16px;background:#fcf2da;color:#7d5200;font:600 14px/1.5 Arial,sans-serif;'
+    f'text-align:center">{LINE}</p>'
+)
 
 
-def sample_values(kind: EventKind, tenant: Tenant, image: str = "") -> Mapping[str, str | Rich]:
-    """Return the value of each placeholder; `image` is where the QR code's picture is. It signs nobody in."""
-    data, context = kind.fields.model_validate(kind.sample), Context.of(tenant)
-    found = values(data, datetime.now(UTC), context)
-    found |= context.brand.values(found)
-    if kind.qr_code:
-        address = f"{config.current().portal_url}/provision/sample"
-        found[PICTURE] = qr_code(image, address, context.locale, context.brand)
-    return found
+def sample(tenant: Tenant, kind: EventKind, asker: str) -> Event:
+    """Return the kind's sample as an event of this moment. Who asks for it stands in for the user that it is about."""
+    now = datetime.now(UTC)
+    data = kind.fields.model_validate(kind.sample)
+    shifted = {name: value + (now - HAPPENED) for name, value in data if isinstance(value, datetime)}
+    own = {"email": asker, "sip_domain": tenant.domain} if isinstance(data, UserCreated) else {}
+    data = data.model_copy(update=shifted | own)
+    canonical = json.dumps(data.public() | data.secrets(), sort_keys=True)
+    return Event(None, kind, None, now, data, canonical, sample=True)
 
 
-def preview(kind: EventKind, template: Template, tenant: Tenant) -> Preview:
-    """Return the template filled in with the kind's sample."""
-    filled = sample_values(kind, tenant, f"data:image/png;base64,{b64encode(_png()).decode()}")
-    as_it_is = {name for name in filled if name == PICTURE or name.startswith(BRAND)}
-    words = template.render({name: value if name in as_it_is else _marked(value) for name, value in filled.items()})
-    page = words.html.replace("<head>", f"<head>{_IN_A_TAB}", 1)
-    return Preview(_as_markup(words.subject), _as_markup(_plain_addresses(words.text)), _without_marks(page))
-
-
-def mail(kind: EventKind, template: Template, tenant: Tenant) -> tuple[Words, list[InlineImage]]:
-    """Return the same as a mail to send, with its pictures. Its subject says that it is a sample."""
-    words = template.render(sample_values(kind, tenant, f"cid:{CONTENT_ID}"))
-    images = [InlineImage(CONTENT_ID, "sample-qr.png", _png())] if f"cid:{CONTENT_ID}" in words.html else []
-    return words._replace(subject=f"[Sample] {words.subject}"), images
-
-
-@cache
-def _png() -> bytes:
-    return IMAGE.read_bytes()
-
-
-def _marked(value: str | Rich) -> Rich:
-    shown = value if isinstance(value, Rich) else Rich(html.escape(value), value)
-    return Rich(f"{_MARK}{shown.html}</mark>", f"{_BEGIN}{shown.text}{_END}") if shown.text else shown
-
-
-def _as_markup(text: str) -> Markup:
-    escaped = html.escape(text).replace(_BEGIN, "<mark>").replace(_END, "</mark>")
-    return Markup(escaped)  # noqa: S704 (escaped above)
-
-
-def _plain_addresses(text: str) -> str:
-    for mark in _IN_ADDRESS:
-        text = text.replace(mark, "")
-    return text
-
-
-def _without_marks(page: str) -> str:
-    """Return the page without the marks that stand in attributes, where nothing can be marked."""
-    return _plain_addresses(page).replace(_BEGIN, "").replace(_END, "")
+def marked(words: Words) -> Words:
+    """Return a sample's words so that they say what it is, first of all: in the subject, the text and the HTML."""
+    html, bodies = _BODY.subn(lambda body: body[0] + _BANNER, words.html, count=1)
+    with_html = html if bodies else _BANNER + words.html
+    return Words(PREFIX + words.subject, f"{LINE}\n\n{words.text}", with_html if words.html else "")

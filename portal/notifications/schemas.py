@@ -18,6 +18,7 @@ def event_schemas() -> dict[str, Any]:
     envelope = schemas.pop(Envelope.__name__)
     for kind in KINDS.values():
         _mark_secrets(schemas[kind.fields.__name__], kind)
+        _add_examples(schemas[kind.fields.__name__], kind)
         schemas[_name(kind)] = _event(kind, envelope)
     return schemas | {"Event": _choice()}
 
@@ -42,6 +43,11 @@ def _event(kind: EventKind, envelope: dict[str, Any]) -> dict[str, Any]:
 def _mark_secrets(schema: dict[str, Any], kind: EventKind) -> None:
     for name in kind.fields.secret_names():
         schema["properties"][name] |= {"writeOnly": True, "format": "password"}
+
+
+def _add_examples(schema: dict[str, Any], kind: EventKind) -> None:
+    for name, example in kind.sample.items():
+        schema["properties"][name] |= {"examples": [example]}
 
 
 def _choice() -> dict[str, Any]:

@@ -18,7 +18,7 @@ from portal.accounts.access import signed_in
 from portal.errors import Refusal
 from portal.mail_servers import selection, testing
 from portal.mail_servers.views import limit_tests
-from portal.notifications import mail_templates, samples, wording
+from portal.notifications import mail_templates, previews, wording
 from portal.notifications.forms import TemplateForm
 from portal.notifications.kinds import KINDS, EventKind
 from portal.notifications.mail_templates import InUse
@@ -78,7 +78,7 @@ def html(domain: str, event_type: str) -> ResponseReturnValue:
     compiled = _compiled(kind, form)
     if isinstance(compiled, Refusal):
         return "", 422, FRAME
-    return samples.preview(kind, compiled, tenant).html, FRAME
+    return previews.of(kind, compiled, tenant).html, FRAME
 
 
 @blueprint.post("/<event_type>/sample")
@@ -125,7 +125,7 @@ def _back(domain: str, kind: EventKind) -> ResponseReturnValue:
 def _subject(mail: InUse, tenant: Tenant) -> str:
     template = wording.in_use(mail.version.id if mail.version else None, mail.kind, tenant.locale)
     template = template or wording.compiled(mail.kind, wording.default(mail.kind, tenant.locale), tenant.locale)
-    return template.render(samples.sample_values(mail.kind, tenant)).subject
+    return template.render(previews.sample_values(mail.kind, tenant)).subject
 
 
 def _version(kind: EventKind) -> MailTemplate | None:
@@ -169,7 +169,7 @@ def _send_sample(tenant: Tenant, kind: EventKind, form: TemplateForm) -> testing
         return testing.Result("failed", "No sample was sent.", compiled.text)
     if server is None:
         return testing.Result("failed", "No sample was sent.", "Set up a mail server first.")
-    content = testing.Content(*samples.mail(kind, compiled, tenant))
+    content = testing.Content(*previews.mail(kind, compiled, tenant))
     result = testing.ended(testing.send_saved(tenant, server, [signed_in().email], content))
     return replace(result, sentence=result.sentence.replace("the test e-mail", "the sample"), steps=())
 
@@ -187,7 +187,7 @@ def _editor(
     in_use = mail_templates.in_use_of(kind)
     form, is_typed = form or _shown(kind, version), form is not None
     compiled = _compiled(kind, form)
-    shown = None if isinstance(compiled, Refusal) else samples.preview(kind, compiled, tenant)
+    shown = None if isinstance(compiled, Refusal) else previews.of(kind, compiled, tenant)
     if refused:
         form.refuse(refused)
     versions, older = mail_templates.versions(kind, _uuid(request.args["before"]) if "before" in request.args else None)
@@ -201,7 +201,7 @@ def _editor(
         "version": version,
         "in_use": in_use,
         "is_other": "version" in request.args and version is not in_use,
-        "placeholders": offered(kind, samples.sample_values(kind, tenant)),
+        "placeholders": offered(kind, previews.sample_values(kind, tenant)),
         "preview": shown,
         "refusal": compiled if isinstance(compiled, Refusal) else None,
         "remarks": remarks(kind, form.entered()) if shown else (),

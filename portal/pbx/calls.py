@@ -1,13 +1,14 @@
 """A call of a PBX: who it is, whether it may, what became of its event. A rejected one is noted for its key's owner."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from portal import config
 from portal.database import enter_scope
 from portal.deliveries.accept import Conflict, accept
 from portal.deliveries.circumstances import Circumstances
-from portal.deliveries.reports import EventReport
+from portal.deliveries.reports import DESCRIBED, EventReport
 from portal.notifications.events import Event, FieldError, Problem, ProblemKind
 from portal.pbx import keys, rejections, signatures
 from portal.pbx.keys import Caller, DeadKey
@@ -20,14 +21,39 @@ UNREAD = {ProblemKind.MEDIA_TYPE, ProblemKind.TOO_LARGE}  # there is no whole bo
 
 
 @dataclass(frozen=True, slots=True)
+class Unneeded:
+    """What a PBX reports and the portal has no use for, with a sentence that says so."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """What a PBX sent: its key, its event as it was received and as it was read, its signature, and from where."""
 
     key: str | None = field(repr=False)
     body: bytes = field(repr=False)
-    event: Event | Problem
+    event: Event | Problem | Unneeded
     stamp: Stamp
     address: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PortsipReport:
+    """What became of a PortSIP payload."""
+
+    __pydantic_config__ = DESCRIBED
+
+    events: tuple[EventReport, ...]
+    """What became of each event in it."""
+    detail: str | None
+    """Why nothing of it is recorded."""
+
+    @classmethod
+    def of(cls, answers: Sequence["EventReport | Unneeded | Rejection"]) -> "PortsipReport":
+        """Return the report of answers that are no rejections."""
+        of_use = tuple(each for each in answers if isinstance(each, EventReport))
+        return cls(of_use, next((each.detail for each in answers if isinstance(each, Unneeded)), None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +78,8 @@ class Rejection:
         return " ".join([self.detail, *(f"{each.field}: {each.message}" for each in self.errors)])
 
 
-def answer(call: Call) -> EventReport | Rejection:
-    """Return what became of the event's mails, or why the call is rejected."""
+def answer(call: Call) -> EventReport | Unneeded | Rejection:
+    """Return what became of the event's mails, that it is of no use, or why the call is rejected."""
     caller = keys.find(call.key, call.event) if call.key else None
     answered = _serve(call, caller) if isinstance(caller, Caller) else _turn_away(call, caller)
     if isinstance(answered, Rejection):
@@ -68,7 +94,7 @@ def _turn_away(call: Call, caller: DeadKey | None) -> Rejection:
     return Rejection.of(Reason.UNKNOWN_KEY if call.key else Reason.NO_KEY)
 
 
-def _serve(call: Call, caller: Caller) -> EventReport | Rejection:
+def _serve(call: Call, caller: Caller) -> EventReport | Unneeded | Rejection:
     event = call.event
     if isinstance(event, Problem) and event.kind in UNREAD:
         return Rejection(Reason(event.kind.value), event.detail)
@@ -79,6 +105,9 @@ def _serve(call: Call, caller: Caller) -> EventReport | Rejection:
         return Rejection(Reason.TOO_MANY, f"This key may post {notation}.", retry_after=math.ceil(wait))
     if isinstance(event, Problem):
         return Rejection(Reason(event.kind.value), event.detail, event.errors)
+    if isinstance(event, Unneeded):
+        keys.note_use(caller, call.address)
+        return event
     found = _circumstances(caller, event)
     if isinstance(found, Rejection):
         return found
@@ -116,7 +145,8 @@ def _circumstances(caller: Caller, event: Event) -> Circumstances | Rejection:
 
 
 def _note(call: Call, caller: Caller | DeadKey | None, rejection: Rejection) -> None:
-    event_type = call.event.kind.type if isinstance(call.event, Event) else call.event.event_type
+    event = call.event
+    event_type = event.kind.type if isinstance(event, Event) else getattr(event, "event_type", None)
     owner_id, key_id = (caller.owner_id, caller.key_id) if caller else (None, None)
     fold = Fold(owner_id, key_id, rejection.reason.value, event_type)
     rejections.note(fold, call.address, rejection.for_owner)

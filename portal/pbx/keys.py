@@ -14,7 +14,7 @@ from portal.deliveries import circumstances
 from portal.deliveries.circumstances import Circumstances
 from portal.errors import Refusal
 from portal.extensions import db
-from portal.notifications.events import Event, Problem
+from portal.notifications.events import Event
 from portal.pbx import signatures
 from portal.pbx.models import PbxKey, opened, sealed
 from portal.pbx.reasons import Reason
@@ -135,7 +135,7 @@ def revoke(key: PbxKey) -> None:
     _save(key)
 
 
-def find(secret: str, event: Event | Problem | None = None) -> Caller | DeadKey | None:
+def find(secret: str, event: object = None) -> Caller | DeadKey | None:
     """Return who calls with this secret to report the event, None where the portal never issued it.
 
     The comparison is of hashes by the database's index: it tells no time.

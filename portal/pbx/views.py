@@ -8,14 +8,15 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from portal import config
 from portal.accounts.access import for_programs, system_administrator
+from portal.deliveries.reports import EventReport
 from portal.errors import Refusal
 from portal.notifications.events import Event, Problem, ProblemKind, parse
-from portal.pbx import calls, keys, rejections
-from portal.pbx.calls import Call, Rejection
+from portal.pbx import calls, keys, portsip, rejections
+from portal.pbx.calls import Call, PortsipReport, Rejection, Unneeded
 from portal.pbx.forms import OVERLAPS, KeyForm, OverlapForm, RotationForm
 from portal.pbx.keys import IssuedKey
 from portal.pbx.models import PbxKey
-from portal.pbx.openapi import MEDIA_TYPES, PROBLEMS, REPORT, description
+from portal.pbx.openapi import MEDIA_TYPES, PORTSIP_REPORT, PROBLEMS, REPORT, description
 from portal.pbx.signatures import Stamp
 from portal.tenants.models import Tenant
 from portal.tenants.workspace import workspace
@@ -31,10 +32,25 @@ BLUEPRINTS = (tenant_keys, system_keys, webhook)
 @for_programs
 def receive_event() -> ResponseReturnValue:
     """Record the event, send its mails, and answer with what became of them."""
-    answer = calls.answer(_call())
+    body = _body()
+    answer = calls.answer(_call(body, body if isinstance(body, Problem) else parse(body)))
     if isinstance(answer, Rejection):
         return _refuse(answer)
+    assert isinstance(answer, EventReport)  # an event of ours is of use
     return Response(REPORT.dump_json(answer), mimetype="application/json")
+
+
+@webhook.post("/api/v1/events/portsip", strict_slashes=False)
+@for_programs
+def receive_portsip() -> ResponseReturnValue:
+    """Do the same for what PortSIP sends: the events in its payload, or nothing where it is of no use."""
+    body = _body()
+    events = [body] if isinstance(body, Problem) else portsip.read(body, request.args.get("tenant"))
+    answers = [calls.answer(_call(body, event)) for event in events]
+    refused = next((each for each in answers if isinstance(each, Rejection)), None)
+    if refused:
+        return _refuse(refused)
+    return Response(PORTSIP_REPORT.dump_json(PortsipReport.of(answers)), mimetype="application/json")
 
 
 @webhook.get("/api/v1/openapi.json")
@@ -44,19 +60,18 @@ def openapi() -> ResponseReturnValue:
     return jsonify(description(config.current().portal_url or ""))
 
 
-def _call() -> Call:
+def _call(body: bytes | Problem, event: Event | Problem | Unneeded) -> Call:
     """Return what was sent. The key is a Bearer token, or the password of Basic for a PBX that only knows that."""
     given = request.authorization
     key = (given.token or given.password) if given and given.type in {"bearer", "basic"} else None
     stamp = Stamp(*(request.headers.get(f"webhook-{name}") for name in ("id", "timestamp", "signature")))
-    body, event = _event()
-    return Call(key, body, event, stamp, request.remote_addr)
+    return Call(key, b"" if isinstance(body, Problem) else body, event, stamp, request.remote_addr)
 
 
-def _event() -> tuple[bytes, Event | Problem]:
+def _body() -> bytes | Problem:
     if request.mimetype not in MEDIA_TYPES:
         sentence = "Send the event as application/json or application/cloudevents+json."
-        return b"", Problem(ProblemKind.MEDIA_TYPE, sentence)
+        return Problem(ProblemKind.MEDIA_TYPE, sentence)
     most = config.current().event_body_bytes
     # One byte more is read, to tell a body that came in chunks and is too large from one that fits.
     request.max_content_length = most + 1
@@ -65,8 +80,8 @@ def _event() -> tuple[bytes, Event | Problem]:
     except RequestEntityTooLarge:
         body = bytes(most + 1)
     if len(body) > most:
-        return b"", Problem(ProblemKind.TOO_LARGE, f"An event may have at most {most} bytes.")
-    return body, parse(body)
+        return Problem(ProblemKind.TOO_LARGE, f"An event may have at most {most} bytes.")
+    return body
 
 
 def _refuse(rejection: Rejection) -> Response:

@@ -40,7 +40,8 @@ def _for_people(token: str) -> Response:
     if state is State.UNKNOWN:
         raise NotFound
     if state is not State.UNSPENT:
-        return make_response(render_template("provisioning/gone.html", state=state), HTTPStatus.GONE)
+        status = HTTPStatus.OK if state is State.SAMPLE else HTTPStatus.GONE
+        return make_response(render_template("provisioning/gone.html", state=state), status)
     address = qr.address(token)
     picture = base64.b64encode(qr.png(address)).decode()
     return make_response(

@@ -158,6 +158,12 @@ def test_a_stranger_finds_nothing(client: FlaskClient, token: str) -> None:
     assert (answer.status_code, answer.mimetype) == (404, "text/plain")
 
 
+def test_the_address_in_a_sample_says_that_it_is_one(client: FlaskClient) -> None:
+    page = client.get("/provision/sample")
+    assert (page.status_code, "This address is a sample" in page.text) == (200, True)
+    assert client.get("/provision/sample", headers=LINPHONE).status_code == 404
+
+
 def test_other_pages_keep_their_own_headers(client: FlaskClient) -> None:
     answer = client.get("/sign-in")
     assert answer.headers["Referrer-Policy"] == "same-origin"

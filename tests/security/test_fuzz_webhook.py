@@ -19,6 +19,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from portal.pbx.examples import PORTSIP_PAYLOADS
+from portal.pbx.portsip import CALLERS, IDS, TIMES
 from tests.ready import CALL_LOST, PEOPLE, key, peer, ready
 from tests.security.test_fuzz_mail import HEADERS, TEXT
 from tests.security.test_headers import Content, assert_guarded
@@ -28,7 +30,9 @@ from tests.sql import sql
 __all__ = ["key", "peer", "ready"]
 
 ADDRESS = "/api/v1/events"
+PORTSIP = "/api/v1/events/portsip"
 PROMISES = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+CALLER = PORTSIP_PAYLOADS["queue_caller_status"][CALLERS][0]
 DESCRIBED = {200, 400, 401, 403, 409, 413, 415, 422, 429}
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | TEXT | st.sampled_from([10**400, 1e308, "\ud800"]),
@@ -56,14 +60,15 @@ def assert_mails_are_whole(peer: SmtpPeer) -> None:
     peer.conversations.clear()
 
 
+@pytest.mark.parametrize("address", [ADDRESS, PORTSIP])
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["allowed", "forbidden"])
 def test_what_the_description_allows_and_forbids(
-    app: Flask, key: str, ready: str, peer: SmtpPeer, mode: GenerationMode
+    app: Flask, key: str, ready: str, peer: SmtpPeer, mode: GenerationMode, address: str
 ) -> None:
     schema = schemathesis.openapi.from_wsgi("/api/v1/openapi.json", app)
     seen = set()
 
-    @given(case=schema[ADDRESS]["POST"].as_strategy(generation_mode=mode))
+    @given(case=schema[address]["POST"].as_strategy(generation_mode=mode))
     def post(case: "schemathesis.Case[Any]") -> None:
         answer = case.call(headers={"Authorization": f"Bearer {key}"})
         case.validate_response(answer, checks=PROMISES)
@@ -74,9 +79,9 @@ def test_what_the_description_allows_and_forbids(
     assert_mails_are_whole(peer)
 
 
-def send(client: FlaskClient, key: str, body: bytes, **headers: str) -> int:
+def send(client: FlaskClient, key: str, body: bytes, address: str = ADDRESS, **headers: str) -> int:
     given = {"Authorization": f"Bearer {key}", "Content-Type": "application/json", **headers}
-    answer = client.post(ADDRESS, data=body, headers=given)
+    answer = client.post(address, data=body, headers=given)
     assert answer.status_code in DESCRIBED, (answer.status_code, body)
     assert_guarded(answer)
     assert json.loads(answer.data)
@@ -91,6 +96,18 @@ def test_any_values_in_an_event(client: FlaskClient, key: str, ready: str, peer:
     @given(data=calls, around=attributes)
     def post(data: dict[str, Any], around: dict[str, Any]) -> None:
         send(client, key, json.dumps({"type": "queue.call_lost", **around, "data": data}).encode())
+
+    post()
+    assert_mails_are_whole(peer)
+
+
+def test_any_values_in_a_payload_of_portsip(client: FlaskClient, key: str, ready: str, peer: SmtpPeer) -> None:
+    values = st.dictionaries(st.sampled_from([*IDS, *TIMES, *CALLER, CALLERS]), TEXT | ANYTHING)
+    callers = st.fixed_dictionaries({CALLERS: st.lists(values.map(lambda caller: {**CALLER, **caller}), max_size=3)})
+
+    @given(known=st.sampled_from(list(PORTSIP_PAYLOADS.values())), around=values, callers=callers | st.just({}))
+    def post(known: dict[str, Any], around: dict[str, Any], callers: dict[str, Any]) -> None:
+        send(client, key, json.dumps({**known, **around, **callers}).encode(), PORTSIP)
 
     post()
     assert_mails_are_whole(peer)
