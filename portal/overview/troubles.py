@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Final
 
@@ -16,13 +16,12 @@ from portal.extensions import db
 from portal.mail_servers import selection
 from portal.mail_servers.models import MailServer
 from portal.notifications.models import NotificationSwitch
-from portal.overview.attention import number
+from portal.overview.attention import SILENT_AFTER, number
 from portal.pbx.models import PbxKey
 from portal.tenants.models import Tenant
 
 SHOWN: Final = 10
 MOST: Final = 1000  # of a kind of trouble
-SILENT_AFTER: Final = timedelta(days=7)
 
 
 class Severity(IntEnum):
