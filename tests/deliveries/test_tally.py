@@ -1,6 +1,6 @@
 """Mails by day and outcome: each counted once, on its tenant's day, and nothing told of a day that nobody counted."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -44,7 +44,7 @@ def tenant(context: Flask, acme: str) -> Tenant:
 
 
 @pytest.fixture
-def add(tenant: Tenant) -> Iterator[Add]:
+def add(tenant: Tenant) -> Add:
     """A function that records a mail of a moment, and returns its key."""
     numbers = iter(range(1, 1000))
 
