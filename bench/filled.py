@@ -23,7 +23,7 @@ from portal import statements
 from portal.accounts import registration
 from portal.accounts.models import Account
 from portal.database import owner_connection
-from portal.deliveries import retry
+from portal.deliveries import retry, tally
 from portal.deliveries.jobs import MOST_AT_ONCE
 from portal.deliveries.log import PAGE
 from portal.extensions import db
@@ -84,7 +84,11 @@ def works(app: Flask, key: str) -> Mapping[str, Work]:
     """Return what is to be measured, by name."""
     browser = _signed_in(app)
     log = f"/tenants/{DOMAIN}/deliveries"
+    with app.app_context():
+        tally.count()
     pages = {
+        "overview of a tenant": f"/tenants/{DOMAIN}/overview",
+        "overview of the system": "/system/overview",
         "log, newest page": log,
         "log, oldest page": f"{log}?before={_oldest_page(app)}",
         "tenants, a search with 6 hits": "/system/tenants?q=needle",

@@ -16,7 +16,7 @@ from sqlalchemy import text
 
 from portal.config import Settings
 from portal.database import CONNECT_ARGS
-from portal.deliveries import endings, retry, storms
+from portal.deliveries import endings, retry, storms, tally
 from portal.extensions import db
 from tests.noted import Statements, statements
 from tests.ready import Post, key, peer, post, ready
@@ -83,7 +83,7 @@ TRAIL = ("audit", "audit?person=admin%40acme.example&action=account.signed_in&si
 
 
 @pytest.mark.parametrize(
-    "page", ["deliveries", "deliveries?before={0:032x}", "mail-server", "notifications", "keys", *TRAIL]
+    "page", ["overview", "deliveries", "deliveries?before={0:032x}", "mail-server", "notifications", "keys", *TRAIL]
 )
 def test_a_tenants_pages(
     admin: FlaskClient, post: Post, ready: str, page: str, statements: Statements, find_by_index: Check
@@ -91,6 +91,12 @@ def test_a_tenants_pages(
     post()
     statements.clear()
     assert admin.get(f"/tenants/{ready}/{page.format(2**128 - 1)}").status_code == 200
+    find_by_index()
+
+
+def test_the_overview_of_the_system(system: FlaskClient, statements: Statements, find_by_index: Check) -> None:
+    statements.clear()
+    assert system.get("/system/overview").status_code == 200
     find_by_index()
 
 
@@ -116,7 +122,7 @@ def test_the_audit_trail_of_the_system(
     find_by_index()
 
 
-@pytest.mark.parametrize("work", [partial(retry.due, 10), endings.expire, endings.purge, storms.over])
+@pytest.mark.parametrize("work", [partial(retry.due, 10), endings.expire, endings.purge, storms.over, tally.count])
 def test_what_workers_look_for(
     context: Flask, work: Callable[[], object], statements: Statements, find_by_index: Check
 ) -> None:

@@ -52,7 +52,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_pbx_keys_quiet_since",
         "pbx_keys",
-        [sa.text("coalesce(last_used_at, created_at)")],
+        [sa.text("greatest(last_used_at, created_at)")],
         postgresql_where=sa.text("tenant_id IS NOT NULL AND revoked_at IS NULL"),
     )
 

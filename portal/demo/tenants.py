@@ -8,12 +8,13 @@ from sqlalchemy import update
 from portal.database import enter_scope, every_tenant
 from portal.deliveries import tally
 from portal.demo import past
-from portal.demo.past import Past
+from portal.demo.past import Ending, Past
 from portal.errors import Refusal
 from portal.extensions import db
 from portal.mail_servers import settings
 from portal.mail_servers.connection import AuthMode, Encryption
 from portal.mail_servers.models import MailServer
+from portal.mail_servers.outcome import Kind, Outcome, Stage, advice
 from portal.notifications import recipients, switches
 from portal.notifications.kinds import KINDS
 from portal.pbx import keys
@@ -23,7 +24,6 @@ from portal.tenants.models import Tenant
 
 HOUR: Final = timedelta(hours=1)
 OTHERS: Final = {"globex.example": "Globex", "initech.example": "Initech", "umbrella.example": "Umbrella"}
-SIGN_IN_REFUSED: Final = "The mail server refuses username and password: enter them again."
 SHARED_SERVER: Final = "127.0.0.1:2525"
 
 
@@ -69,7 +69,7 @@ def in_trouble(tenant: Tenant) -> None:
         written.add(now - 5 * HOUR + nth * timedelta(minutes=20), past.WRONG_PASSWORD)
     written.write()
     _key(tenant, used=now - timedelta(minutes=35))
-    rejected = {"rejected_at": now - 5 * HOUR, "pause_text": SIGN_IN_REFUSED}
+    rejected = {"rejected_at": now - 5 * HOUR, "pause_text": _advice(past.WRONG_PASSWORD)}
     with every_tenant():
         db.session.execute(update(MailServer).where(MailServer.tenant_id == tenant.id).values(rejected))
         db.session.commit()
@@ -93,6 +93,12 @@ def _tenant(domain: str) -> Tenant:
         recipients.replace(tenant, [f"operations@{domain}"])
         switches.turn(tenant, KINDS, on=True)
     return tenant
+
+
+def _advice(ending: Ending) -> str:
+    assert ending.stage
+    outcome = Outcome(Kind.SETTINGS, Stage(ending.stage), ending.code, ending.enhanced_code, ending.text or "")
+    return advice(outcome, 587)
 
 
 def _key(tenant: Tenant, used: datetime) -> None:

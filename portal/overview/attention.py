@@ -13,6 +13,7 @@ from portal.pbx.models import PbxKey
 from portal.tenants.models import Tenant
 
 EXPIRES_SOON: Final = timedelta(days=14)
+SILENT_AFTER: Final = timedelta(days=7)
 SETTINGS: Final = "mail_servers.edit"
 RECIPIENTS: Final = {"_anchor": "recipients-form"}
 
@@ -93,6 +94,10 @@ def _undelivered() -> Iterator[Concern]:
 
 
 def _unused(setup: Setup) -> Iterator[Concern]:
+    silent_since = max((key.last_used_at for key in setup.keys if key.last_used_at), default=None)
+    if silent_since and datetime.now(UTC) - silent_since > SILENT_AFTER:
+        days = (datetime.now(UTC) - silent_since).days
+        yield Concern("warn", f"The PBX has not called for {days} days.", "Look at its keys", "pbx.keys")
     for key in setup.keys:
         if key.last_used_at is None:
             yield Concern("info", f"Key “{key.name}” has never been used.", "Connect the PBX", "pbx.keys")

@@ -46,7 +46,9 @@ def of_system() -> tuple[MailState, MailServer | None]:
         return MailState("warn", "warning", "No system mail server"), None
     until = paused_until(server)
     state = "rejected" if server.rejected_at else "paused" if until else "working"
-    tone, symbol, headline = _headline(state, None, None) if state != "working" else ("good", "sent", "Mail is working")
+    tone, symbol, headline = (
+        _headline(state, None, None) if state != "working" else ("good", "sent", "Mail server is ready")
+    )
     reason = (server.pause_text or "") if state != "working" else ""
     return MailState(tone, symbol, headline, server.host, True, state, reason, until), server
 

@@ -3,11 +3,11 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Final
 
-from sqlalchemy import ColumnElement, exists, func, or_, select
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import aliased
 
 from portal.database import every_tenant
@@ -16,13 +16,12 @@ from portal.extensions import db
 from portal.mail_servers import selection
 from portal.mail_servers.models import MailServer
 from portal.notifications.models import NotificationSwitch
-from portal.overview.attention import number
+from portal.overview.attention import SILENT_AFTER, number
 from portal.pbx.models import PbxKey
 from portal.tenants.models import Tenant
 
 SHOWN: Final = 10
 MOST: Final = 1000  # of a kind of trouble
-SILENT_AFTER: Final = timedelta(days=7)
 
 
 class Severity(IntEnum):
@@ -80,16 +79,16 @@ def silent() -> Sequence[Silence]:
     """Return the tenants with a live key with which nobody has called for a week, those that fell silent last first."""
     now = datetime.now(UTC)
     other = aliased(PbxKey)
-    quiet_since = func.coalesce(PbxKey.last_used_at, PbxKey.created_at)
+    quiet_since = func.greatest(PbxKey.last_used_at, PbxKey.created_at)
     live = or_(PbxKey.expires_at.is_(None), PbxKey.expires_at > now)
-    speaks = exists().where(
+    used_later = select(func.count()).where(
         other.tenant_id == PbxKey.tenant_id,
         other.revoked_at.is_(None),
-        func.coalesce(other.last_used_at, other.created_at) > quiet_since,
+        func.greatest(other.last_used_at, other.created_at) > quiet_since,
     )
     query = (
         select(PbxKey.tenant_id, quiet_since, PbxKey.last_used_at.is_(None))
-        .where(PbxKey.tenant_id.is_not(None), PbxKey.revoked_at.is_(None), live, ~speaks)
+        .where(PbxKey.tenant_id.is_not(None), PbxKey.revoked_at.is_(None), live, used_later.scalar_subquery() == 0)
         .where(quiet_since < now - SILENT_AFTER)
         .order_by(quiet_since.desc())
         .limit(SHOWN)
@@ -120,7 +119,8 @@ def _without_server() -> dict[int, int]:
     if selection.shared() is not None:
         return {}
     on = select(NotificationSwitch.tenant_id).where(NotificationSwitch.enabled).distinct().subquery()
-    query = select(on.c.tenant_id).where(~exists().where(MailServer.tenant_id == on.c.tenant_id)).limit(MOST)
+    own = select(MailServer.id).where(MailServer.tenant_id == on.c.tenant_id).scalar_subquery()
+    query = select(on.c.tenant_id).where(own.is_(None)).limit(MOST)
     return dict.fromkeys(db.session.scalars(query), 0)
 
 

@@ -14,7 +14,7 @@ from portal.extensions import Base
 from portal.pbx.reasons import Reason
 
 SOON = timedelta(days=7)
-QUIET_SINCE = "coalesce(last_used_at, created_at)"  # when a key was used last, or issued
+QUIET_SINCE = "greatest(last_used_at, created_at)"  # when a key was used last, or issued
 
 
 class KeyState(StrEnum):

@@ -13,7 +13,7 @@ from flask import Flask
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Response, sync_playwright
 from werkzeug.serving import make_server
 
-from portal import create_app
+from portal import create_app, statements
 from portal.accounts import registration
 from portal.config import Settings
 from portal.demo.catcher import catching
@@ -89,6 +89,7 @@ def live_app(built_app: Flask, settings: Settings, mailbox: Mailbox) -> Iterator
         server.server_close()
         with app.app_context():
             db.engine.dispose()
+            statements.dispose()
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from tests.signed import call
 
 STRANGERS = ("/sign-in", "/forgotten-password", "/nothing-is-here", "/provision/spent-or-never-made")
 SYSTEM = (
+    "/system/overview",
     "/system/tenants",
     "/system/tenants?q=nobody",
     "/system/tenants/new",
@@ -32,6 +33,7 @@ SYSTEM = (
     "/account/two-factor",
 )
 TENANT = (
+    "/tenants/acme.example/overview",
     "/tenants/acme.example/deliveries",
     "/tenants/acme.example/mail-server",
     "/tenants/acme.example/notifications",
@@ -120,7 +122,7 @@ def test_the_second_factor(sign_in: OpenPage) -> None:
     assert_usable(page)
     page.get_by_label("Code").fill(codes[0])
     page.get_by_role("button", name="Sign in").click()
-    page.wait_for_url("**/system/tenants")
+    page.wait_for_url("**/system/overview")
 
 
 def test_caught_mail(open_page: OpenPage, mailbox: Mailbox) -> None:

@@ -15,7 +15,7 @@ from portal import statements as portal_statements
 from portal.accounts import registration
 from portal.accounts.models import Account
 from portal.database import CONNECT_ARGS, NOBODY, ROLE, TenantOwned, enter_scope, every_tenant, owner_connection
-from portal.deliveries import jobs
+from portal.deliveries import jobs, tally
 from portal.extensions import Base, db
 from portal.mail_servers import reminder
 from portal.tenants import directory
@@ -49,6 +49,7 @@ def filled(app: Flask, post: Post, ready: str, globex: str) -> tuple[int, int]:
         assert isinstance(account, Account)
         enter_scope(acme.id)
         reminder.dismiss(acme, account)
+        tally.count()
         return acme.id, other.id
 
 
@@ -189,7 +190,7 @@ def test_no_statement_of_the_portal_finds_anything_with_the_scope_forgotten(
 ) -> None:
     statements.clear()
     for browser in (admin, system):
-        for page in ("deliveries", "mail-server", "notifications", "keys", "audit"):
+        for page in ("overview", "deliveries", "mail-server", "notifications", "keys", "audit"):
             assert browser.get(f"/tenants/{ready}/{page}").status_code == 200
         assert browser.get(f"/tenants/{ready}/notifications/queue.call_lost").status_code in {200, 404, 405}
     post("user.created", {**WELCOME, "email": "ann@acme.example"})
