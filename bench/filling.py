@@ -84,7 +84,7 @@ SELECT pg_temp.key('mail', n), pg_temp.tenant(n), pg_temp.key('event', n), 'reci
     "delivery_recipients": """
 INSERT INTO delivery_recipients (delivery_id, address, tenant_id, position, status, stage, code, enhanced_code, text)
 SELECT pg_temp.key('mail', n), 'ops@customer' || pg_temp.tenant(n) || '.pbx.example', pg_temp.tenant(n), 0, status,
-       'message', CASE status WHEN 'sent' THEN 250 WHEN 'failed' THEN 550 ELSE 451 END, '2.0.0',
+       'data', CASE status WHEN 'sent' THEN 250 WHEN 'failed' THEN 550 ELSE 451 END, '2.0.0',
        '2.0.0 Ok: queued as ' || upper(substr(md5('queued' || n), 1, 10))""",
 }
 RANGE = """
