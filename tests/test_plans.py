@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import text
 
 from portal.config import Settings
-from portal.database import CONNECT_ARGS
+from portal.database import CONNECT_ARGS, owner_connection
 from portal.deliveries import endings, retry, storms, tally
 from portal.extensions import db
 from tests.noted import Statements, statements
@@ -82,15 +82,35 @@ def test_an_event(post: Post, ready: str, statements: Statements, find_by_index:
 TRAIL = ("audit", "audit?person=admin%40acme.example&action=account.signed_in&since=2026-01-01T00:00", "audit.csv")
 
 
-@pytest.mark.parametrize(
-    "page", ["overview", "deliveries", "deliveries?before={0:032x}", "mail-server", "notifications", "keys", *TRAIL]
+EVERY_FILTER = (
+    "event=queue.call_lost&outcome=sent&recipient=ops&queue=8000&since=2026-01-01&until=2030-01-01&q=%2B44 20"
 )
+LOG = (
+    "deliveries",
+    "deliveries?before={0:032x}",
+    f"deliveries?{EVERY_FILTER}",
+    f"deliveries.csv?{EVERY_FILTER}",
+    "deliveries/{1}",
+    "deliveries/news?newest=" + "0" * 32 + "&seen={1}.0&" + EVERY_FILTER,
+    "deliveries/news?seen={1}.0&on={1}",
+)
+
+
+@pytest.mark.parametrize("page", ["overview", *LOG, "mail-server", "notifications", "keys", *TRAIL])
 def test_a_tenants_pages(
-    admin: FlaskClient, post: Post, ready: str, page: str, statements: Statements, find_by_index: Check
+    app: Flask,
+    admin: FlaskClient,
+    post: Post,
+    ready: str,
+    page: str,
+    statements: Statements,
+    find_by_index: Check,
 ) -> None:
     post()
+    with app.app_context():
+        event = sql("SELECT id FROM events")[0][0]
     statements.clear()
-    assert admin.get(f"/tenants/{ready}/{page.format(2**128 - 1)}").status_code == 200
+    assert admin.get(f"/tenants/{ready}/{page.format(2**128 - 1, event)}").status_code == 200
     find_by_index()
 
 
@@ -98,6 +118,32 @@ def test_the_overview_of_the_system(system: FlaskClient, statements: Statements,
     statements.clear()
     assert system.get("/system/overview").status_code == 200
     find_by_index()
+
+
+# Few tenants, so that Postgres thinks that the newest events of all of them lead to one's own soon.
+OTHERS = """
+    INSERT INTO events (id, tenant_id, event_id, type, occurred_at, fingerprint, data)
+        SELECT overlay('01900000-0000-7000-8000-000000000000' PLACING lpad(to_hex(n), 12, '0') FROM 25)::uuid,
+            1 + (n > 30)::int, n::text, 'queue.call_lost', now(), sha256('x'), '{"queue_number": "1"}'
+        FROM generate_series(1, 3000) AS n;
+    ANALYZE events
+"""
+
+
+def test_a_tenants_events_are_walked_and_nobody_elses(
+    app: Flask, acme: str, globex: str, admin: FlaskClient, statements: Statements
+) -> None:
+    with app.app_context():
+        sql(OTHERS)
+    statements.clear()
+    assert admin.get(f"/tenants/{acme}/deliveries?event=user.created").status_code == 200
+    walks = {statement: values for statement, values in statements.items() if "looked" in statement}
+    with app.app_context(), owner_connection() as connection:
+        for statement, values in walks.items():
+            plan = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", values).scalar_one()
+            assert "uq_events_tenant_id_id" in str(plan)
+            assert "pk_events" not in str(plan)
+    assert walks
 
 
 def test_the_systems_keys(system: FlaskClient, statements: Statements, find_by_index: Check) -> None:

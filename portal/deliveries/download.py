@@ -1,7 +1,7 @@
 """The delivery log as CSV: a line for each recipient of what is looked for, newest event first."""
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -45,18 +45,17 @@ def content(tenant_id: int, wanted: Wanted) -> Iterator[str]:
     Each time is a transaction of its own, over before its lines are given: who reads slowly keeps no connection, and
     when nobody reads any more nothing goes on.
     """
-    yield lines([list(COLUMNS)])
-    before: UUID | None = None
+    text, before = lines([list(COLUMNS)]), search.NEWEST
     while True:
         enter_scope(tenant_id)
         found = search.find(tenant_id, wanted, before, most=BATCH)
-        text = lines(_rows(found.keys)) if found.keys else ""
+        text += lines(_rows(found.keys)) if found.keys else ""
         db.session.commit()
         if text:
             yield text
         if found.rest is None:
             return
-        before = found.rest
+        text, before = "", found.rest
 
 
 def _rows(keys: Sequence[UUID]) -> Iterator[Sequence[Any]]:
@@ -69,4 +68,8 @@ def _rows(keys: Sequence[UUID]) -> Iterator[Sequence[Any]]:
         .order_by(RecordedEvent.id.desc(), Delivery.id, DeliveryRecipient.position)
     )
     for row in db.session.execute(query):
-        yield [each.isoformat(timespec="seconds") if isinstance(each, datetime) else each for each in row]
+        yield [_in_utc(each) if isinstance(each, datetime) else each for each in row]
+
+
+def _in_utc(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds")

@@ -65,7 +65,8 @@ class LogForm(PortalForm):
 def _in_words(field: Field) -> str:
     """Return what is looked for: a choice's label, a day as people write it, or the text itself."""
     if isinstance(field, SelectField):
-        return next(str(label) for value, label, *_ in field.iter_choices() if value == field.data)
+        labels = {value: str(label) for value, label, *_ in field.iter_choices()}
+        return labels.get(field.data, str(field.data))
     return f"{field.data:%-d %b %Y}" if isinstance(field.data, date) else str(field.data)
 
 

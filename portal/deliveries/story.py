@@ -13,6 +13,7 @@ from sqlalchemy.orm import selectinload
 from portal.audit import trail
 from portal.audit.models import AuditEntry
 from portal.deliveries.log import Entry, Mail
+from portal.deliveries.mending import MENDABLE
 from portal.deliveries.models import Delivery, DeliveryAttempt, RecordedEvent
 from portal.deliveries.replies import Reply, replies
 from portal.deliveries.states import Reason, Status
@@ -60,6 +61,11 @@ class Story:
     entry: Entry
     mails: Sequence[MailStory]
     digest: RecordedEvent | None
+
+    @property
+    def waits_for_a_person(self) -> bool:
+        """Whether a mail is held that nothing but a person lets go on."""
+        return any(told.mail.delivery.reason in {*Reason} - {*MENDABLE} for told in self.mails)
 
     @property
     def has_secrets(self) -> bool:

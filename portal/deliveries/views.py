@@ -1,6 +1,6 @@
 """The delivery log of a tenant, the story of one event, and what a person decides about mails."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -23,6 +23,7 @@ from portal.tenants.models import Tenant
 from portal.tenants.workspace import workspace
 
 blueprint = Blueprint("deliveries", __name__)
+DECISIONS = ("send_now", "discard", "send_again")
 MOST_SEEN = 100  # events that a page is asked about at once
 SHOW_NEWS = "show-news"  # the button that says how many events came
 
@@ -144,14 +145,16 @@ def _event(tenant: Tenant, event_id: UUID, *, decided: bool = False) -> Response
     if told is None:
         raise NotFound
     context = {"story": told, "facts": story.facts(told.entry.event, tenant), "decided": decided}
-    here = {"here": {"domain": tenant.domain, "on": event_id}}
+    here = {"domain": tenant.domain, "on": event_id}
     fragment = "deliveries/_story.html" if decided or request.endpoint == "deliveries.news" else None
-    return ui.respond("deliveries/event.html", fragment, **_of_rows(tenant) | here | context)
+    return ui.respond("deliveries/event.html", fragment, **_of_rows(tenant, here) | context)
 
 
-def _of_rows(tenant: Tenant) -> dict[str, Any]:
-    """Return what a row of the log, or an event's page, needs to know beside its event."""
-    return {"tenant": tenant, "here": _here(tenant), "kinds": EVERY_KIND, "version": live.version, "focus": None}
+def _of_rows(tenant: Tenant, here: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return what a row of the log, or an event's page, needs to know beside its event: `here` is what leads back."""
+    actions = {name: url_for(f"deliveries.{name}", **here or _here(tenant)) for name in DECISIONS}
+    addresses = actions | {"log": url_for("deliveries.log", domain=tenant.domain)}
+    return {"tenant": tenant, "addresses": addresses, "kinds": EVERY_KIND, "version": live.version, "focus": None}
 
 
 def _here(tenant: Tenant) -> dict[str, Any]:

@@ -1,23 +1,31 @@
 """Journeys through the delivery log: what held mail waits for, and what a person decides about it."""
 
+import re
 import time
 from collections.abc import Callable
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from flask import Flask
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from portal.database import enter_scope
 from portal.deliveries import storms
 from portal.mail_servers import settings as mail_server_settings
 from portal.tenants import directory
-from tests.browser.conftest import OpenPage, assert_usable
+from tests.browser.conftest import HEIGHT, WIDTHS, OpenPage, assert_usable
 from tests.deliveries.test_mending import work
 from tests.ready import CALL_LOST, Post
 from tests.smtp_peer import SmtpPeer
 from tests.sql import sql
 
 LOG = "/tenants/acme.example/deliveries"
+# Keeps how far anything on the page moved without anybody's doing.
+WATCH_SHIFTS = """
+    window.shifts = [];
+    new PerformanceObserver((list) => shifts.push(...list.getEntries().filter((it) => !it.hadRecentInput).map((it) => it.value)))
+        .observe({type: "layout-shift"});
+"""
 Work = Callable[[int], None]
 
 
@@ -97,7 +105,7 @@ def test_a_selection_is_sent_now_and_the_page_tells_what_became_of_it(
     bar.get_by_role("button", name="Send now").click()
     expect(page.get_by_text("2 mails are tried now.")).to_be_visible()
     expect(bar).to_be_hidden()
-    expect(event(page, 7003).locator("th")).to_be_focused()
+    expect(event(page, 7003).locator("th a")).to_be_focused()
     worker(2)
     for caller in (7001, 7003):
         expect(event(page, caller)).to_contain_text("queued as 4711")
@@ -132,7 +140,7 @@ def test_what_is_decided_about_one_mail_leaves_the_selection_alone(
     event(page, 7002).get_by_role("checkbox").check()
     event(page, 7003).get_by_role("button", name="Discard").click()
     expect(event(page, 7003)).to_contain_text("Discarded")
-    expect(event(page, 7003).locator("th")).to_be_focused()
+    expect(event(page, 7003).locator("th a")).to_be_focused()
 
     event(page, 7001).get_by_role("button", name="Send again").click()
     expect(page.get_by_text("The mail is sent again now.")).to_be_visible()
@@ -170,6 +178,139 @@ def test_the_limit_of_a_storm_is_set_in_a_sentence(page: Page) -> None:
     page.locator("#storm").get_by_role("button", name="Save").click()
     expect(page.get_by_text("The limits are saved.")).to_be_visible()
     expect(page.get_by_label("Mails", exact=True)).to_have_value("3")
+
+
+def test_the_list_follows_what_is_typed_and_so_does_the_address(page: Page, post: Post) -> None:
+    lose(post, 7001, 7002)
+    page.goto(LOG)
+    page.evaluate(WATCH_SHIFTS)
+    page.get_by_label("Search").press_sequentially("7002", delay=30)
+    expect(page.locator("tbody")).to_have_count(1)
+    expect(event(page, 7002)).to_be_visible()
+    expect(page.get_by_label("Search")).to_be_focused()
+    expect(page).to_have_url(re.compile(r"/deliveries\?q=7002$"))
+    page.get_by_label("Outcome").select_option(label="Failed")
+    expect(page.get_by_role("heading", name="Nothing found")).to_be_visible()
+    expect(page).to_have_url(re.compile(r"/deliveries\?q=7002&outcome=failed$"))
+    assert_usable(page)
+    page.get_by_role("link", name="Outcome Failed: take this filter away").click()
+    expect(event(page, 7002)).to_be_visible()
+    expect(page.get_by_label("Outcome")).to_have_value("")
+    page.get_by_role("link", name="Clear").click()
+    expect(page.locator("tbody")).to_have_count(2)
+
+
+def test_more_filters_stand_in_a_fold(page: Page, post: Post) -> None:
+    lose(post, 7001)
+    page.goto(LOG)
+    expect(page.get_by_label("Recipient")).to_be_hidden()
+    page.get_by_text("More", exact=True).click()
+    page.get_by_label("Recipient").fill("nobody@")
+    expect(page.get_by_role("heading", name="Nothing found")).to_be_visible()
+    page.reload()
+    expect(page.get_by_label("Recipient")).to_have_value("nobody@")
+    page.get_by_label("Recipient").fill("night@")
+    expect(event(page, 7001)).to_be_visible()
+    assert_usable(page)
+
+
+def test_new_events_are_announced_and_move_nothing_until_one_looks(page: Page, post: Post) -> None:
+    lose(post, 7001)
+    page.goto(LOG)
+    page.evaluate(WATCH_SHIFTS)
+    place = event(page, 7001).bounding_box()
+    lose(post, 7002, 7003)
+    news = page.get_by_role("status").get_by_role("link", name="2 new events")
+    expect(news).to_be_visible()
+    assert event(page, 7001).bounding_box() == place
+    assert page.evaluate("shifts") == []
+    assert_usable(page)
+    news.click()
+    expect(event(page, 7003).locator("th a")).to_be_focused()
+    expect(page.locator("tbody")).to_have_count(3)
+    expect(news).to_have_count(0)
+
+
+def test_it_does_not_look_anew_while_it_is_hidden_or_something_is_selected(
+    page: Page, post: Post, peer: SmtpPeer, worker: Work
+) -> None:
+    peer.script = {"dot": "451 4.3.0 later"}
+    lose(post, 7001)
+    peer.script = {}
+    page.goto(LOG)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "/news" in request.url else None)
+    page.evaluate("Object.defineProperty(document, 'hidden', {get: () => window.away, configurable: true})")
+    page.evaluate("window.away = true")
+    page.wait_for_timeout(3500)
+    assert asked == []
+    page.evaluate("window.away = false")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    page.wait_for_timeout(200)
+    assert len(asked) == 1, "it looks at once when it is shown again"
+    event(page, 7001).get_by_role("checkbox").check()
+    page.wait_for_timeout(3500)
+    assert len(asked) == 1
+    event(page, 7001).get_by_role("checkbox").uncheck()
+    page.wait_for_timeout(3500)
+    assert len(asked) > 1
+
+
+def test_the_page_of_an_event_tells_its_story_as_it_goes_on(
+    page: Page, app: Flask, post: Post, peer: SmtpPeer, worker: Work
+) -> None:
+    peer.script = {"rcpt": ["250 ok", "451 4.7.1 Greylisted, come back later"]}
+    lose(post, 7001)
+    peer.script = {}
+    page.goto(LOG)
+    event(page, 7001).get_by_role("link", name="Call lost").click()
+    expect(page.locator(".verdict")).to_contain_text("Partly sent")
+    expect(page.locator(".timeline")).to_contain_text("puts strangers off for some minutes")
+    assert_usable(page)
+    page.get_by_role("button", name="Send now").click()
+    expect(page.locator(".timeline")).to_contain_text("Sent now by admin@acme.example")
+    expect(page.locator(".verdict")).to_be_focused()
+    worker(1)
+    expect(page.locator(".verdict")).to_contain_text("The mail server accepted it for everybody.")
+    expect(page.locator(".timeline > li")).to_have_count(4)
+    page.get_by_role("link", name="Delivery log").last.click()
+    expect(event(page, 7001)).to_contain_text("Sent")
+
+
+def test_without_javascript_the_log_is_narrowed_and_mails_are_decided_about(
+    chromium: Browser, page: Page, portal_url: str, post: Post, peer: SmtpPeer
+) -> None:
+    peer.script = {"dot": "451 4.3.0 later"}
+    lose(post, 7001, 7002)
+    with chromium.new_context(
+        base_url=portal_url, java_script_enabled=False, storage_state=page.context.storage_state()
+    ) as context:
+        plain = context.new_page()
+        plain.goto(LOG)
+        plain.get_by_label("Search").fill("7002")
+        plain.get_by_role("button", name="Filter").click()
+        expect(plain.locator("tbody")).to_have_count(1)
+        assert "q=7002" in plain.url
+        event(plain, 7002).get_by_role("button", name="Discard").click()
+        expect(event(plain, 7002)).to_contain_text("Discarded")
+        assert "q=7002" in plain.url, "one comes back to what one looked at"
+        event(plain, 7002).get_by_role("link", name="Call lost").click()
+        expect(plain.locator(".timeline")).to_contain_text("Discarded by admin@acme.example")
+        plain.goto(LOG)
+        event(plain, 7001).get_by_role("link", name="Call lost").click()
+        plain.get_by_role("button", name="Discard").click()
+        expect(plain.locator(".verdict")).to_contain_text("Discarded")
+
+
+def test_the_log_is_downloaded_as_it_is_narrowed(page: Page, post: Post) -> None:
+    lose(post, 7001, 7002)
+    page.goto(f"{LOG}?q=7002")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="CSV").click()
+    assert download.value.suggested_filename == "delivery-log-acme.example.csv"
+    lines = download.value.path().read_text().splitlines()
+    assert len(lines) == 3
+    assert all("7002" in line for line in lines[1:])
 
 
 # What a mail may be like, beyond what the mail server makes of it at once.
@@ -220,3 +361,16 @@ def test_a_log_with_everything_in_it(page: Page, everything: None) -> None:
     assert_usable(page)
     page.get_by_role("checkbox").first.check()
     assert_usable(page)
+
+
+def test_the_page_of_every_kind_of_event_and_mail(page: Page, everything: None) -> None:
+    page.goto(LOG)
+    links = page.locator("tbody th a").evaluate_all("them => them.map((it) => it.getAttribute('href'))")
+    assert len(links) > 20
+    for address in [*links[:3], *links[-12:]]:
+        page.goto(address)
+        wider = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": HEIGHT})
+            assert page.evaluate(wider) <= 0, f"{address} at {width}px"
+        assert not Axe().run(page).violations_count, address

@@ -35,6 +35,8 @@ SYSTEM = (
 TENANT = (
     "/tenants/acme.example/overview",
     "/tenants/acme.example/deliveries",
+    "/tenants/acme.example/deliveries?q=nobody&queue=8000&since=2026-11-01",
+    "/tenants/acme.example/deliveries?since=nonsense",
     "/tenants/acme.example/mail-server",
     "/tenants/acme.example/notifications",
     "/tenants/acme.example/keys",
@@ -44,6 +46,9 @@ TENANT = (
 ELSEWHERE = {
     "audit.system_csv",
     "audit.tenant_csv",
+    "deliveries.csv",
+    "deliveries.event",  # in test_deliveries.py
+    "deliveries.news",
     "demo.html",
     "demo.inbox",
     "demo.mail",

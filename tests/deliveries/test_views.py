@@ -241,7 +241,7 @@ def test_a_digest_says_what_it_is_about(app: Flask, admin: FlaskClient, post: Po
     with app.app_context():
         assert sum(storms.write_digest(*each) for each in storms.over()) == 1
     page = shown(admin)
-    assert "Digest 12 calls lost in queue Support 2 of them held" in page
+    assert "Digest 12 calls lost in queue Support, 2 of them held" in page
     assert "Too many at once: a digest tells of it." in page
 
 

@@ -22,11 +22,16 @@ from portal.tenants import directory
 from tests.noted import Statements, statements
 from tests.pages import PASSWORD
 from tests.ready import Post, key, peer, post, ready
+from tests.sql import sql
 
 __all__ = ["key", "peer", "post", "ready", "statements"]
 
 OWNED = sorted(str(each.local_table) for each in Base.registry.mappers if issubclass(each.class_, TenantOwned))
 MOVING = [each for each in OWNED if each != "audit_entries"]  # which is looked at in test_audit.py
+ATTEMPT = """
+    INSERT INTO delivery_attempts (delivery_id, number, tenant_id, at, replies)
+    SELECT id, 1, tenant_id, now(), '[]' FROM deliveries LIMIT 1
+"""
 WELCOME = {"name": "Ann", "extension_number": "101", "extension_password": "s3cret", "sip_domain": "acme.example"}
 
 
@@ -42,6 +47,7 @@ def filled(app: Flask, post: Post, ready: str, globex: str) -> tuple[int, int]:
     assert post().json["status"] == "sent"
     assert post("queue.call_lost", {}).status_code == 422
     with app.app_context():
+        sql(ATTEMPT)
         acme, other = directory.find(ready), directory.find(globex)
         assert acme is not None
         assert other is not None
