@@ -79,12 +79,13 @@ def test_an_event(post: Post, ready: str, statements: Statements, find_by_index:
     find_by_index()
 
 
-TEMPLATE = "templates/queue.call_lost?before={0:032x}"
+TEMPLATES = ("templates", "templates/queue.call_lost?before={0:032x}")
 TRAIL = ("audit", "audit?person=admin%40acme.example&action=account.signed_in&since=2026-01-01T00:00", "audit.csv")
 
 
 @pytest.mark.parametrize(
-    "page", ["deliveries", "deliveries?before={0:032x}", "mail-server", "notifications", "keys", "templates", TEMPLATE, *TRAIL]
+    "page",
+    ["deliveries", "deliveries?before={0:032x}", "mail-server", "notifications", "keys", *TEMPLATES, *TRAIL],
 )
 def test_a_tenants_pages(
     admin: FlaskClient, post: Post, ready: str, page: str, statements: Statements, find_by_index: Check

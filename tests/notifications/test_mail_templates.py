@@ -3,7 +3,6 @@
 from uuid import UUID
 
 import pytest
-from flask import Flask
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from portal.audit.models import AuditEntry

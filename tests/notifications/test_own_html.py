@@ -53,7 +53,10 @@ def test_a_whole_page_gives_its_styles_and_the_background_of_its_body() -> None:
         ('<b onclick="alert(1)" ONLOAD=x>a</b>', "<b>a</b>"),
         ('<form action="https://evil.example"><input name="a"><button>b</button></form>', "b"),
         ('<iframe src="https://evil.example">x</iframe><object data="x">y</object><embed src="x">z', "z"),
-        ('<link rel="stylesheet" href="https://x"><base href="https://x"><meta http-equiv="refresh" content="0">a', "a"),
+        (
+            '<link rel="stylesheet" href="https://x"><base href="https://x"><meta http-equiv="refresh" content="0">a',
+            "a",
+        ),
         ('<a href="javascript:alert(1)">a</a>', "<a>a</a>"),
         ('<a href=" Ja&#9;vaScript&#58;alert(1)">a</a>', "<a>a</a>"),
         ('<a href="data:text/html,<script>alert(1)</script>">a</a>', "<a>a</a>"),
@@ -64,7 +67,10 @@ def test_a_whole_page_gives_its_styles_and_the_background_of_its_body() -> None:
         ("<svg><script>alert(1)</script></svg><math><style>a</style></math>a", "a"),
         ("<!-- comment --><!--[if mso]>for Outlook<![endif]--><!--[if !mso]><!-->a<!--<![endif]-->", "a"),
         ("a&#2;b&#3;\x00c\x02", "abc"),
-        ('<p style="color:red;behavior:url(x);width:expression(1);\\62 ehavior:url(x)">a</p>', '<p style="color:red">a</p>'),
+        (
+            '<p style="color:red;behavior:url(x);width:expression(1);\\62 ehavior:url(x)">a</p>',
+            '<p style="color:red">a</p>',
+        ),
     ],
 )
 def test_what_runs_asks_or_loads_is_taken_out(source: str, left: str) -> None:
@@ -75,7 +81,7 @@ def test_what_runs_asks_or_loads_is_taken_out(source: str, left: str) -> None:
     ("css", "left"),
     [
         ("color:red;background:url(https://x.example/a.png)", "color:red;background:url(https://x.example/a.png)"),
-        ("background:url('data:image/png;base64,AA==')", "background:url(\"data:image/png;base64,AA==\")"),
+        ("background:url('data:image/png;base64,AA==')", 'background:url("data:image/png;base64,AA==")'),
         ("background:url(javascript:alert(1))", ""),
         ("background:image-set('https://x' 1x)", ""),
         ("-moz-binding:url(https://x)", ""),
@@ -89,7 +95,14 @@ def test_declarations(css: str, left: str) -> None:
 
 @pytest.mark.parametrize(
     "css",
-    ["@import url(https://x);", "@font-face{src:url(https://x)}", "a{}", "a[b='</style>']{color:red}", "a{color:red", "}"],
+    [
+        "@import url(https://x);",
+        "@font-face{src:url(https://x)}",
+        "a{}",
+        "a[b='</style>']{color:red}",
+        "a{color:red",
+        "}",
+    ],
 )
 def test_a_style_sheet_loads_nothing_and_stays_in_its_element(css: str) -> None:
     assert stylesheet(css) in {"", "a { color:red }"}
@@ -174,7 +187,9 @@ def test_the_text_is_what_a_reader_sees() -> None:
     )
 
 
-@pytest.mark.parametrize("piece", ["<div>", "<table>", "<style>a", "<!--[if x]>a", "<!--", '<a href="', "<b %%A%% ", "on= "])
+@pytest.mark.parametrize(
+    "piece", ["<div>", "<table>", "<style>a", "<!--[if x]>a", "<!--", '<a href="', "<b %%A%% ", "on= "]
+)
 def test_no_template_takes_long(piece: str) -> None:
     start = time.monotonic()
     compile_html("S", (piece * LARGEST_BODY)[:LARGEST_BODY]).render({})

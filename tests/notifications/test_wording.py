@@ -88,7 +88,9 @@ def test_what_cannot_be_a_link_is_text(body: str) -> None:
 
 
 def test_a_placeholder_in_a_links_path_is_quoted() -> None:
-    words = Wording(Format.MARKDOWN, "S", '[**%%CALLER_NAME%%**](https://acme.example/?q=%%CALLER_NAME%%&x "%%REASON%%")')
+    words = Wording(
+        Format.MARKDOWN, "S", '[**%%CALLER_NAME%%**](https://acme.example/?q=%%CALLER_NAME%%&x "%%REASON%%")'
+    )
     data = LOST.fields.model_validate({**LOST.sample, "caller_name": 'A"&</a>', "reason": None})
     html = render(LOST, data, NOW, ACME, template=wording.compiled(LOST, words)).html
     assert 'href="https://acme.example/?q=A%22%26%3C%2Fa%3E&amp;x"' in html
