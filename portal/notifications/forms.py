@@ -81,7 +81,7 @@ class TemplateForm(PortalForm):
         validate_choice=True,
         default=Format.MARKDOWN,
     )
-    body = TextAreaField("Text", [InputRequired("Enter a text.")])
+    body = TextAreaField("Body", [InputRequired("Enter a body.")])
     based_on = HiddenField()
 
     @classmethod

@@ -3,7 +3,7 @@
 import re
 from html.parser import HTMLParser
 
-from portal.notifications.markup import ADDRESS, CLOSE, OPEN
+from portal.notifications.markup import CLOSE, OPEN, bare
 
 PARAGRAPHS = {"p", "h1", "h2", "h3", "h4", "h5", "h6", "table", "ul", "ol", "dl", "blockquote", "pre"}
 LINES = {"div", "tr", "li", "br", "dt", "dd", "section", "article", "header", "footer", "main", "caption", "center"}
@@ -43,7 +43,7 @@ class _Reader(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         if tag == "a" and self._links:
             address, start = self._links.pop()
-            shown = address.replace(f"%%{ADDRESS}", "%%").removeprefix("mailto:").removeprefix("tel:")
+            shown = bare(address).removeprefix("mailto:").removeprefix("tel:")
             if address and not address.startswith("#") and shown not in self._line[start:]:
                 self._line += f" ({address})"
         elif tag in CELLS:

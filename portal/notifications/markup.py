@@ -18,6 +18,7 @@ OPEN, CLOSE = "\x02", "\x03"
 OPEN_COMMENT, CLOSE_COMMENT = "<!--(-->", "<!--)-->"  # the same in HTML, where a parser would move bare characters
 
 ADDRESS = "url:"  # before the name of a placeholder that stands in an address
+CALL = "tel:"  # of one in the address of a phone number, whose plus sign stays (RFC 3966, section 3)
 ATTRIBUTE = "attr:"  # before the name of one that stands in another attribute
 PLACEHOLDER = re.compile(r"%%(\w+)%%", re.ASCII)
 BOX_PLACEHOLDER = "%%QR_CODE%%"  # its value is made of blocks, which must not stand in a <p>
@@ -27,6 +28,17 @@ _COLON = f" :\u00a0\u202f{WIDE_COLON}"  # as languages write it behind a label
 _SCHEME = re.compile(r"(https?://|mailto:|tel:)", re.IGNORECASE)
 _NOT_IN_AN_ADDRESS = re.compile(r"[^\w.~:/?#\[\]@!$&'()*+,;=%-]", re.ASCII)
 _FACT_LIST = {"list_item_open", "paragraph_open", "inline", "paragraph_close", "list_item_close"}
+
+
+def placed(address: str) -> str:
+    """Return an address whose placeholders are named for where they stand."""
+    prefix = CALL if address.lower().startswith(CALL) else ADDRESS
+    return PLACEHOLDER.sub(rf"%%{prefix}\1%%", address)
+
+
+def bare(address: str) -> str:
+    """Return the address as its author wrote it."""
+    return address.replace(f"%%{ADDRESS}", "%%").replace(f"%%{CALL}", "%%")
 
 
 def parse(markdown: str) -> list[Token]:
@@ -65,10 +77,10 @@ class _Markdown(MarkdownIt):
     def normalizeLink(self, url: str) -> str:  # noqa: N802
         # The parent's would encode the percent signs of a placeholder.
         quoted = _NOT_IN_AN_ADDRESS.sub(lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()), url)
-        return PLACEHOLDER.sub(rf"%%{ADDRESS}\1%%", quoted)
+        return placed(quoted)
 
     def normalizeLinkText(self, url: str) -> str:  # noqa: N802
-        return url.replace(f"%%{ADDRESS}", "%%")
+        return bare(url)
 
 
 class _Html(RendererHTML):
@@ -172,7 +184,7 @@ def _line(node: SyntaxTreeNode) -> str:
     words = "".join(map(_line, node.children))
     if node.type == "link":
         address = str(node.attrs["href"])
-        return words if address.replace(f"%%{ADDRESS}", "%%") == words else f"{words} ({address})"
+        return words if bare(address) == words else f"{words} ({address})"
     return f"{words}{node.meta['colon']}" if node.tag == "th" else words
 
 

@@ -11,7 +11,7 @@ import re
 import nh3
 
 from portal.notifications.html_text import to_text
-from portal.notifications.markup import ADDRESS, ATTRIBUTE, PLACEHOLDER
+from portal.notifications.markup import ATTRIBUTE, PLACEHOLDER, placed
 from portal.notifications.own_css import PICTURES, declarations, stylesheet
 from portal.notifications.templates import Template, placeholders_in, split
 from portal.notifications.unfit import HOSTS, PICTURE, SCHEME, Unfit, check_address
@@ -148,7 +148,7 @@ def _value(name: str, value: str) -> str:
         return value
     if name == "href":
         check_address(html.unescape(value))
-        return PLACEHOLDER.sub(rf"%%{ADDRESS}\1%%", value)
+        return placed(value)
     if name not in READ or PICTURE in names:
         raise Unfit(_sentence(names[0], f"the attribute “{name}”"))
     return PLACEHOLDER.sub(rf"%%{ATTRIBUTE}\1%%", value)

@@ -24,14 +24,14 @@ from portal.languages import translated
 from portal.mail_servers.composing import Words
 from portal.notifications import markup
 from portal.notifications.colours import Palette
-from portal.notifications.markup import ADDRESS, ATTRIBUTE
+from portal.notifications.markup import ADDRESS, ATTRIBUTE, CALL
 
 TEMPLATES = ROOT / "templates"
 LONGEST_IN_SUBJECT = 80  # characters of one value
 BRAND = "brand:"  # before the name of a value that only the layout uses: nobody can write it as a placeholder
 
 _MARK = re.compile(
-    r"%%(?P<name>(?:(?:url|attr|brand):)?\w+)%%(?: \(%%(?P<bracket>\w+)%%\))?|(?P<edge>[\x02\x03])", re.ASCII
+    r"%%(?P<name>(?:(?:url|tel|attr|brand):)?\w+)%%(?: \(%%(?P<bracket>\w+)%%\))?|(?P<edge>[\x02\x03])", re.ASCII
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _CONTROL_BUT_LINES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
@@ -102,6 +102,7 @@ class Template:
         calm = {name: value if isinstance(value, Rich) else unlinked(value) for name, value in used.items()}
         if self.has_places:
             calm |= {ADDRESS + name: _in_address(value) for name, value in used.items()}
+            calm |= {CALL + name: quote(in_text(value), safe="+") for name, value in used.items()}
             calm |= {ATTRIBUTE + name: unlinked(in_text(value)) for name, value in used.items()}
         return Words(
             subject=" ".join(self.subject.fill(used, _in_subject).split()),
@@ -140,7 +141,7 @@ def compile_template(subject: str, body: str, look: Look, why: str, language: st
     page = _INLINER.inline(page)
     page = page.replace(markup.OPEN_COMMENT, markup.OPEN).replace(markup.CLOSE_COMMENT, markup.CLOSE)
     forms = split(subject), split(text), split(page)
-    has_places = any(name.startswith(ADDRESS) for name in forms[2].names)
+    has_places = any(name.startswith((ADDRESS, CALL)) for name in forms[2].names)
     return Template(*forms, has_places, placeholders_in(subject, body, why) | _OF_LAYOUT)
 
 

@@ -2,7 +2,7 @@
 
 import re
 
-from portal.notifications.markup import ADDRESS, PLACEHOLDER
+from portal.notifications.markup import PLACEHOLDER, bare
 
 SCHEME = re.compile(r"(https?|mailto|tel|sips?):", re.IGNORECASE)
 # What is the operator's or sent by the PBX as its own, and was checked to be a host name or an IP address.
@@ -28,7 +28,8 @@ def check_address(address: str) -> None:
     Raises:
         Unfit: a value of an event would decide where the link leads.
     """
-    names = PLACEHOLDER.findall(address.replace(f"%%{ADDRESS}", "%%"))
+    address = bare(address)
+    names = PLACEHOLDER.findall(address)
     if names and SCHEME.match(address) is None:
         raise Unfit(
             f"A link cannot begin with %%{names[0]}%%. Write its beginning yourself, like https://acme.example/."
@@ -36,7 +37,7 @@ def check_address(address: str) -> None:
     if PICTURE in names:
         raise Unfit(f"%%{PICTURE}%% is a picture, which cannot stand in a link's address. Put it into the text.")
     host = _HOST.match(address)
-    in_host = PLACEHOLDER.findall(host[1].replace(f"%%{ADDRESS}", "%%")) if host else []
+    in_host = PLACEHOLDER.findall(host[1]) if host else []
     for name in in_host:
         if name not in HOSTS:
             raise Unfit(f"%%{name}%% would decide which site a link opens. Write the site yourself, up to its slash.")

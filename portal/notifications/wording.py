@@ -15,7 +15,7 @@ from jinja2 import TemplateError
 from portal import statements
 from portal.languages import translated
 from portal.notifications import markup
-from portal.notifications.kinds import EventKind
+from portal.notifications.kinds import KINDS, EventKind
 from portal.notifications.own_html import compile_html
 from portal.notifications.templates import Template, compile_template
 from portal.notifications.unfit import check_address, check_subject
@@ -66,15 +66,15 @@ def compiled(kind: EventKind, wording: Wording, language: str = "en") -> Templat
 
 def in_use(version: UUID | None, kind: EventKind, language: str = "en") -> Template | None:
     """Return a version compiled, None for the default: for None, and for a version that cannot be compiled."""
-    return _compiled(version, kind, language) if version else None
+    return _compiled(version, kind.type, language) if version else None
 
 
 @lru_cache(maxsize=KEPT)
-def _compiled(version: UUID, kind: EventKind, language: str) -> Template | None:
+def _compiled(version: UUID, event_type: str, language: str) -> Template | None:
     row = statements.run(FIND, {"id": version})
     assert row is not None  # a foreign key says so
     try:
-        return compiled(kind, Wording(Format(row["format"]), row["subject"], row["body"]), language)
+        return compiled(KINDS[event_type], Wording(Format(row["format"]), row["subject"], row["body"]), language)
     except _FAULTS:  # a mail in other words is better than none
-        logger.exception("Version %s of the template of %s does not compile: the default is sent", version, kind.type)
+        logger.exception("Version %s of the template of %s does not compile: the default is sent", version, event_type)
         return None

@@ -39,7 +39,7 @@ UNTOLD: dict[type, set[str]] = {
     Account: {"id", "password", "fs_uniquifier", "totp_counter", "recovery_code_hashes"},
     MailServer: {"id", "tenant_id", "paused_until", "pause_text", "rejected_at", "saved_at"},
     Membership: {"account_id", "tenant_id"},
-    NotificationSwitch: {"tenant_id", "event_type"},
+    NotificationSwitch: {"tenant_id", "event_type", "template_id"},
     PbxKey: {
         *("id", "tenant_id", "key_hash", "prefix", "created_at", "last_used_at", "last_used_from"),
         *("previous_secret_encrypted", "previous_secret_until"),

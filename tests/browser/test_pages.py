@@ -39,6 +39,9 @@ TENANT = (
     "/tenants/acme.example/deliveries?since=nonsense",
     "/tenants/acme.example/mail-server",
     "/tenants/acme.example/notifications",
+    "/tenants/acme.example/templates",
+    "/tenants/acme.example/templates/user.created",
+    "/tenants/acme.example/templates/queue.call_lost?version=default",
     "/tenants/acme.example/keys",
     "/tenants/acme.example/audit",
 )
@@ -54,6 +57,7 @@ ELSEWHERE = {
     "demo.mail",
     "demo.part",
     "health.healthz",
+    "mail_templates.html",
     "provisioning.provision",
     "security.mf_recovery",
     "security.mf_recovery_codes",

@@ -1,7 +1,8 @@
 """The mails, compared with those in `tests/emails/`, character for character.
 
 `<type>.txt` holds the subject and the text, `<type>.html` the HTML, both of the kind's sample; `<type>.least.txt` is
-the mail of an event with its required fields alone. `<type>.<language>.txt` is the sample in another language. After a
+the mail of an event with its required fields alone. `<type>.<language>.txt` is the sample in another language. Those
+that begin with `own` are of a tenant's templates. After a
 change that is meant, write them anew and read the difference:
 
     REWRITE_EMAILS=1 pytest tests/notifications/test_rendering.py
@@ -23,6 +24,7 @@ from portal.notifications.kinds import KINDS, EventKind
 from portal.notifications.placeholders import Context
 from portal.notifications.rendering import default_template, qr_code, render, sample_words
 from portal.notifications.templates import Look, compile_template
+from portal.notifications.wording import Format, Wording, compiled
 
 EMAILS = Path(__file__).parents[1] / "emails"
 NOW = datetime(2026, 11, 23, 9, 5, tzinfo=UTC)
@@ -31,6 +33,8 @@ ADDRESS = "https://portal.example/provision/9mXkq2vT7pLr4ZcWnB8yHs"
 QR_CODE = qr_code("cid:qr-code", ADDRESS)
 OTHERS = sorted(LANGUAGES.keys() - {"en"})
 every_language = pytest.mark.parametrize("language", OTHERS)
+OWN = [("queue.call_lost", Format.MARKDOWN), ("user.created", Format.HTML)]
+SUFFIXES = {Format.MARKDOWN: "template.md", Format.HTML: "template.html"}  # what the author wrote
 every_kind = pytest.mark.parametrize("kind", EVERY_KIND.values(), ids=EVERY_KIND)
 
 
@@ -65,9 +69,20 @@ def test_the_mail_of_the_required_fields_alone(kind: EventKind) -> None:
     _compare(f"{kind.type}.least.txt", _plain(render(kind, data, NOW, ACME)))
 
 
+@pytest.mark.parametrize(("event_type", "form"), OWN)
+def test_the_mail_of_a_tenants_own_template(event_type: str, form: Format) -> None:
+    kind, name = KINDS[event_type], f"own.{event_type}"
+    subject, _, body = (EMAILS / f"{name}.{SUFFIXES[form]}").read_text().partition("\n\n")
+    template = compiled(kind, Wording(form, subject.removeprefix("Subject: "), body))
+    words = sample_words(kind, NOW, ACME, QR_CODE if kind.qr_code else None, template)
+    _compare(f"{name}.txt", _plain(words))
+    _compare(f"{name}.html", words.html)
+
+
 def test_no_expected_mail_is_left_over() -> None:
     endings = (".txt", ".html", ".least.txt", *(f".{language}.txt" for language in OTHERS))
     expected = {f"{kind}{ending}" for kind in EVERY_KIND for ending in endings}
+    expected |= {f"own.{kind}.{ending}" for kind, form in OWN for ending in ("txt", "html", SUFFIXES[form])}
     assert {file.name for file in EMAILS.iterdir()} == expected
 
 

@@ -95,6 +95,8 @@ def test_every_route_answers_with_every_header_and_no_inline_code(
     pages = 0
     for browser in (client, admin, system):
         for address, headers in product(walk(app, ready), ({}, {"HX-Request": "true"})):
+            if address.endswith("/preview/html"):  # a mail, which stands in a frame: test_templates.py
+                continue
             with closing(browser.get(address, headers=headers)) as answer:
                 assert_guarded(answer)
                 if answer.mimetype == "text/html" and answer.status_code == 200:

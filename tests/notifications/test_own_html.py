@@ -1,0 +1,201 @@
+"""A tenant's own HTML: what is left of it, where values may stand, and the text that is made of it."""
+
+import time
+
+import pytest
+
+from portal.notifications.models import LARGEST_BODY
+from portal.notifications.own_css import declarations, stylesheet
+from portal.notifications.own_html import clean, compile_html, taken_out
+from portal.notifications.templates import Rich, Values, exact
+from portal.notifications.unfit import Unfit
+
+NON_JOINER = "\u200c"
+QR = Rich('<img src="cid:qr-code">', "https://portal.example/provision/x")
+
+
+def _body(source: str, **values: str | Rich) -> str:
+    page = compile_html("S", source).render(values).html
+    return page.partition("<body>\n")[2].partition("\n</body>")[0]
+
+
+def _text(source: str, **values: str | Rich) -> str:
+    return compile_html("S", source).render(values).text
+
+
+def test_what_mails_need_is_kept_as_it_was_written() -> None:
+    source = (
+        '<table width="100%" cellpadding="0" bgcolor="#003366"><tbody><tr><td style="color:#fff;mso-line-height-rule:'
+        'exactly" align="center" colspan="2"><font color="red" face="Arial">Hi</font></td></tr></tbody></table>'
+        '<img src="https://acme.example/logo.png" alt="Acme" width="120">'
+        '<a href="tel:+4420">call</a> <a href="mailto:a@b.example">write</a> <a href="#top">up</a>'
+    )
+    assert _body(source) == source
+
+
+def test_a_whole_page_gives_its_styles_and_the_background_of_its_body() -> None:
+    page = compile_html(
+        "Hi & bye",
+        "<!DOCTYPE html><html><head><title>T %%A%%</title><style>p{color:red}@media (max-width:9em){p{color:blue}}"
+        '</style></head><body bgcolor="#eee"><p>x</p></body></html>',
+        "de",
+    ).render({"A": "a"})
+    assert page.html.startswith('<!DOCTYPE html>\n<html lang="de">')
+    assert "<title>Hi &amp; bye</title>" in page.html
+    assert "p { color:red }\n@media (max-width:9em) { p { color:blue } }" in page.html
+    assert '<div bgcolor="#eee"><p>x</p></div>' in page.html
+
+
+@pytest.mark.parametrize(
+    ("source", "left"),
+    [
+        ("<script>alert(1)</script>a", "a"),
+        ('<b onclick="alert(1)" ONLOAD=x>a</b>', "<b>a</b>"),
+        ('<form action="https://evil.example"><input name="a"><button>b</button></form>', "b"),
+        ('<iframe src="https://evil.example">x</iframe><object data="x">y</object><embed src="x">z', "z"),
+        (
+            '<link rel="stylesheet" href="https://x"><base href="https://x"><meta http-equiv="refresh" content="0">a',
+            "a",
+        ),
+        ('<a href="javascript:alert(1)">a</a>', "<a>a</a>"),
+        ('<a href=" Ja&#9;vaScript&#58;alert(1)">a</a>', "<a>a</a>"),
+        ('<a href="data:text/html,<script>alert(1)</script>">a</a>', "<a>a</a>"),
+        ('<a href="da&#9;ta:text/html,x">a</a>', "<a>a</a>"),
+        ('<img src="data:image/svg+xml,<svg onload=alert(1)>">', "<img>"),
+        ('<img src="x" onerror="alert(1)">', "<img>"),
+        ('<td background="javascript:alert(1)">a', "a"),
+        ("<svg><script>alert(1)</script></svg><math><style>a</style></math>a", "a"),
+        ("<!-- comment --><!--[if mso]>for Outlook<![endif]--><!--[if !mso]><!-->a<!--<![endif]-->", "a"),
+        ("a&#2;b&#3;\x00c\x02", "abc"),
+        (
+            '<p style="color:red;behavior:url(x);width:expression(1);\\62 ehavior:url(x)">a</p>',
+            '<p style="color:red">a</p>',
+        ),
+    ],
+)
+def test_what_runs_asks_or_loads_is_taken_out(source: str, left: str) -> None:
+    assert _body(source) == left
+
+
+@pytest.mark.parametrize(
+    ("css", "left"),
+    [
+        ("color:red;background:url(https://x.example/a.png)", "color:red;background:url(https://x.example/a.png)"),
+        ("background:url('data:image/png;base64,AA==')", 'background:url("data:image/png;base64,AA==")'),
+        ("background:url(javascript:alert(1))", ""),
+        ("background:image-set('https://x' 1x)", ""),
+        ("-moz-binding:url(https://x)", ""),
+        ("width:calc(100% - expression(1))", ""),
+        ("color:red;}</style><script>", "color:red"),
+    ],
+)
+def test_declarations(css: str, left: str) -> None:
+    assert declarations(css) == left
+
+
+@pytest.mark.parametrize(
+    "css",
+    [
+        "@import url(https://x);",
+        "@font-face{src:url(https://x)}",
+        "a{}",
+        "a[b='</style>']{color:red}",
+        "a{color:red",
+        "}",
+    ],
+)
+def test_a_style_sheet_loads_nothing_and_stays_in_its_element(css: str) -> None:
+    assert stylesheet(css) in {"", "a { color:red }"}
+
+
+def test_what_is_taken_out_is_told() -> None:
+    source = "<html><head><title>x</title></head><p onclick=x><FORM><script>1</script><b>c</b> <x-y> 1 < 2"
+    assert taken_out(source) == ["<form>", "<script>", "<x-y>", "onclick"]
+
+
+def test_values_are_escaped_for_where_they_stand() -> None:
+    source = '<p title="%%A%%">%%A%% <a href="https://acme.example/%%A%%?q=%%A%%">x</a></p>'
+    value = '"><script>alert(1)</script>&'
+    shown = "&quot;&gt;&lt;script&gt;alert(1)&lt;/" + NON_JOINER + "script&gt;&amp;"
+    address = "%22%3E%3Cscript%3Ealert%281%29%3C%2Fscript%3E%26"
+    assert _body(source, A=value) == (
+        f'<p title="{shown}">{shown} <a href="https://acme.example/{address}?q={address}">x</a></p>'
+    )
+
+
+def test_markup_of_ours_stands_in_text_alone() -> None:
+    assert _body("<p>%%A%%</p>", A=QR) == f"<p>{QR.html}</p>"
+    assert _body('<p title="%%A%%">x</p>', A=Rich('"><b>', '"<')) == '<p title="&quot;&lt;">x</p>'
+
+
+@pytest.mark.parametrize("source", ["%%QR_CODE%%", '<img src="%%QR_CODE%%">', '<img alt="QR" src="cid:%%QR_CODE%%">'])
+def test_the_qr_code_may_stand_as_portsip_has_it(source: str) -> None:
+    assert _body(f"<div>{source}</div>", QR_CODE=QR) == f"<div>{QR.html}</div>"
+    assert _text(f"a {source} b", QR_CODE=QR) == f"a\n{QR.text}\nb\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ('<a href="%%A%%">x</a>', "A link cannot begin with %%A%%"),
+        ('<a href="%%A%%:x">x</a>', "A link cannot begin with %%A%%"),
+        ('<a href="java%%A%%">x</a>', "A link cannot begin with %%A%%"),
+        ('<a href="javascript:%%A%%">x</a>', "A link cannot begin with %%A%%"),
+        ('<a href="https://%%A%%/">x</a>', "%%A%% would decide which site"),
+        ('<a href="https:\\\\%%A%%">x</a>', "%%A%% would decide which site"),
+        ('<a href="&#104;ttps:/%%A%%">x</a>', "%%A%% would decide which site"),
+        ('<a href="https://acme.example@%%A%%/">x</a>', "%%A%% would decide which site"),
+        ('<a href="https://x/%%QR_CODE%%">x</a>', "%%QR_CODE%% is a picture"),
+        ('<p style="color:%%A%%">x</p>', "%%A%% stands in the attribute “style”"),
+        ("<style>p{color:%%A%%}</style>x", "%%A%% stands in a style"),
+        ('<img src="https://evil.example/%%A%%">', "%%A%% stands in the attribute “src”"),
+        ('<img alt="%%QR_CODE%%">', "%%QR_CODE%% stands in the attribute “alt”"),
+        ('<p class="%%A%%">x</p>', "%%A%% stands in the attribute “class”"),
+        ('<td bgcolor="%%A%%">x</td><table><tr><td width="%%A%%">', "%%A%% stands in the attribute “width”"),
+    ],
+)
+def test_where_nothing_is_safe_a_placeholder_is_refused(source: str, words: str) -> None:
+    with pytest.raises(Unfit) as refused:
+        compile_html("S", source)
+    assert str(refused.value).startswith(words)
+
+
+@pytest.mark.parametrize("source", ["<b %%A%%>x</b>", "<%%A%%>x", "<!-- %%A%% -->x", "<script>%%A%%</script>x"])
+def test_where_nothing_is_left_nothing_is_filled_in(source: str) -> None:
+    value = "onload=alert(1)"
+    assert value not in _body(source, A=value).replace("&lt;onload=alert(1)&gt;", "")
+    assert "<onload" not in _body(source, A=value)
+
+
+def test_the_host_may_be_the_operators() -> None:
+    source = '<a href="https://%%PBX_WEB_DOMAIN%%/login?user=%%USER_NAME%%">%%PBX_WEB_DOMAIN%%</a>'
+    values: Values = {"PBX_WEB_DOMAIN": exact("pbx.example"), "USER_NAME": exact("ana&x")}
+    words = compile_html("S", source).render(values)
+    assert '<a href="https://pbx.example/login?user=ana%26x">pbx.example</a>' in words.html
+
+
+def test_the_text_is_what_a_reader_sees() -> None:
+    source = """
+        <style>p{}</style><h1>Call   lost</h1>
+        <p>Hello %%NAME%%,<br>see <a href="https://acme.example/%%NAME%%">the log</a>
+        or <a href="https://acme.example">https://acme.example</a>.</p>
+        <table><tr><th>Caller</th><td>%%NUMBER%%</td></tr><tr><td>Only %%NOTHING%%</td></tr></table>
+        <ul><li>one</li><li>two &amp; three</li></ul><hr><img alt="Acme" src="https://x.example/a.png">"""
+    assert _text(source, NAME="Ana K", NUMBER="+44") == (
+        "Call lost\n\nHello Ana K,\nsee the log (https://acme.example/Ana%20K) or https://acme.example.\n\n"
+        "Caller  +44\n\n- one\n- two & three\n\n----\n\nAcme\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "piece", ["<div>", "<table>", "<style>a", "<!--[if x]>a", "<!--", '<a href="', "<b %%A%% ", "on= "]
+)
+def test_no_template_takes_long(piece: str) -> None:
+    start = time.monotonic()
+    compile_html("S", (piece * LARGEST_BODY)[:LARGEST_BODY]).render({})
+    assert time.monotonic() - start < 10  # seconds; one that looks at all of it for each piece takes minutes
+
+
+def test_what_is_clean_stays_as_it_is() -> None:
+    once = clean('<p style="color:red" title="%%A%%">a &amp; b<br><a href="https://x.example/%%A%%">c</a></p>')
+    assert clean(once) == once
