@@ -13,6 +13,7 @@ from portal.accounts import security as accounts_security
 from portal.accounts import views as accounts_views
 from portal.application import Portal
 from portal.audit import views as audit_views
+from portal.brand import views as brand_views
 from portal.config import ROOT, Settings
 from portal.deliveries import mending
 from portal.deliveries import views as deliveries_views
@@ -33,6 +34,7 @@ BLUEPRINTS = (
     tenants_views.blueprint,
     *mail_servers_views.BLUEPRINTS,
     *notifications_views.BLUEPRINTS,
+    brand_views.blueprint,
     deliveries_views.blueprint,
     *pbx_views.BLUEPRINTS,
     provisioning_views.blueprint,

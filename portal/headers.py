@@ -44,6 +44,16 @@ PROGRAM: Final = {
     "Referrer-Policy": "no-referrer",
 }
 
+# Of a mail, which is shown in a frame of its own, without scripts.
+MAIL_POLICY: Final = policy(
+    default_src="'none'",
+    img_src="'self' data:",
+    style_src="'unsafe-inline'",  # which mails have
+    form_action="'none'",
+    frame_ancestors="'self'",
+    sandbox="allow-popups allow-popups-to-escape-sandbox",
+)
+
 
 def add(response: Response, headers: dict[str, str], *, over_tls: bool) -> Response:
     """Return the answer with these headers, where it does not have others of its own."""

@@ -14,14 +14,6 @@ from portal.ui import respond
 SHOWN = 50
 CONTENT_ID = re.compile(r"\bcid:([^\s\"'>)]+)")
 HEAD = re.compile(r"<head\b[^>]*>", re.IGNORECASE)
-MAIL_POLICY = headers.policy(
-    default_src="'none'",
-    img_src="'self' data:",
-    style_src="'unsafe-inline'",  # which mails have; they are shown in a frame of their own, without scripts
-    form_action="'none'",
-    frame_ancestors="'self'",
-    sandbox="allow-popups allow-popups-to-escape-sandbox",
-)
 
 blueprint = Blueprint("demo", __name__, url_prefix="/demo/mail")
 
@@ -55,7 +47,7 @@ def html(number: int) -> ResponseReturnValue:
         raise NotFound
     in_a_tab = HEAD.sub(lambda found: f'{found[0]}<base target="_blank">', body, count=1)
     shown = CONTENT_ID.sub(lambda found: url_for("demo.part", number=number, content_id=found[1]), in_a_tab)
-    return shown, {"Content-Security-Policy": MAIL_POLICY, "X-Frame-Options": "SAMEORIGIN"}
+    return shown, {"Content-Security-Policy": headers.MAIL_POLICY, "X-Frame-Options": "SAMEORIGIN"}
 
 
 @blueprint.get("/<int:number>/parts/<content_id>")

@@ -35,11 +35,13 @@ TENANT = (
     "/tenants/acme.example/deliveries",
     "/tenants/acme.example/mail-server",
     "/tenants/acme.example/notifications",
+    "/tenants/acme.example/brand",
     "/tenants/acme.example/keys",
     "/tenants/acme.example/audit",
 )
 # Checked above in other words, or no page of ours.
 ELSEWHERE = {
+    "brand.mail",
     "audit.system_csv",
     "audit.tenant_csv",
     "demo.html",
