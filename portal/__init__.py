@@ -8,7 +8,7 @@ from sqlalchemy.orm import configure_mappers
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from portal import cli, config, crypto, database, health, statements, transfer, ui
-from portal.accounts import door, sessions
+from portal.accounts import door, language, sessions
 from portal.accounts import security as accounts_security
 from portal.accounts import views as accounts_views
 from portal.application import Portal
@@ -107,6 +107,7 @@ def _bind_extensions(app: Flask, settings: Settings) -> None:
     sending.init_app(app, settings)
     crypto.init_app(app, settings)
     accounts_security.init_app(app, settings, AccountMail)
+    language.init_app(app)
     door.init_app(app)
     accounts_views.init_app(app, qr.png)
     mending.init_app()

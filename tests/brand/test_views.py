@@ -96,7 +96,7 @@ def test_mails_have_it(app: Flask, admin: FlaskClient, ready: str, page: str, pe
     assert post_event().json["status"] == "sent"
     mail = message_from_bytes(peer.mails[0].content, policy=policy.default)
     plain, page_of_it = mail.iter_parts()
-    text, html = plain.get_content(), page_of_it.get_content()
+    text, html = plain.get_content().replace("\r\n", "\n"), page_of_it.get_content()
     assert mail["From"] == '"Acme <Telefon>" <pbx@acme.example>'
     assert mail["Subject"] == "Anruf verloren in Warteschlange 8000: +442079460123"
     assert "border-top: 4px solid #ffd400" in html
