@@ -8,11 +8,12 @@ from sqlalchemy.orm import configure_mappers
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from portal import cli, config, crypto, database, health, statements, transfer, ui
-from portal.accounts import door, sessions
+from portal.accounts import door, language, sessions
 from portal.accounts import security as accounts_security
 from portal.accounts import views as accounts_views
 from portal.application import Portal
 from portal.audit import views as audit_views
+from portal.brand import views as brand_views
 from portal.config import ROOT, Settings
 from portal.deliveries import mending
 from portal.deliveries import views as deliveries_views
@@ -37,6 +38,7 @@ BLUEPRINTS = (
     *mail_servers_views.BLUEPRINTS,
     *notifications_views.BLUEPRINTS,
     template_views.blueprint,
+    brand_views.blueprint,
     deliveries_views.blueprint,
     *pbx_views.BLUEPRINTS,
     provisioning_views.blueprint,
@@ -109,6 +111,7 @@ def _bind_extensions(app: Flask, settings: Settings) -> None:
     sending.init_app(app, settings)
     crypto.init_app(app, settings)
     accounts_security.init_app(app, settings, AccountMail)
+    language.init_app(app)
     door.init_app(app)
     accounts_views.init_app(app, qr.png)
     mending.init_app()

@@ -58,6 +58,7 @@ PROGRAM: Final = {
 }
 
 
+# Of a mail, which is shown in a frame of its own, without scripts.
 def add(response: Response, headers: dict[str, str], *, over_tls: bool) -> Response:
     """Return the answer with these headers, where it does not have others of its own."""
     for name, value in headers.items():

@@ -4,9 +4,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
+from zoneinfo import ZoneInfo
 
-from babel.dates import format_datetime, format_timedelta, get_timezone
+from babel import Locale
+from babel.dates import format_skeleton, format_time, format_timedelta
 from flask import Flask, Response, current_app, flash, jsonify, make_response, render_template, stream_with_context
+from flask_babel import get_locale, gettext
 from flask_wtf.csrf import CSRFError
 from htmx_flask import request
 from markupsafe import Markup
@@ -14,34 +17,49 @@ from werkzeug.exceptions import HTTPException, ServiceUnavailable
 from werkzeug.routing import RoutingException
 
 from portal.database import DATABASE_FAULTS
+from portal.languages import locale, to_translate
 
 PRODUCT = "PBX Notification Portal"
-LOCALE = "en_GB"
-TIME_FORMAT = "d MMM y, HH:mm"
+DAY, TIME = "yMMMd", "HH:mm"
 
 ERRORS: dict[int, tuple[str, str]] = {
     400: (
-        "The portal did not understand that",
-        "Something in the request was missing or broken. Go back and try again.",
+        to_translate("The portal did not understand that"),
+        to_translate("Something in the request was missing or broken. Go back and try again."),
     ),
-    403: ("This is not yours to open", "Your account may not do this. Ask your system administrator if you need it."),
-    404: ("Nothing is here", "The address may be mistyped, the page may be gone, or it belongs to someone else."),
-    405: ("That does not work here", "This address exists, but it cannot be used in this way."),
-    413: ("That is too much", "What you sent is larger than the portal takes. Shorten it and send it again."),
-    415: ("That is the wrong kind of content", "Send it in the format that the documentation names."),
-    429: ("Too many tries", "Wait a few minutes, then try again."),
+    403: (
+        to_translate("This is not yours to open"),
+        to_translate("Your account may not do this. Ask your system administrator if you need it."),
+    ),
+    404: (
+        to_translate("Nothing is here"),
+        to_translate("The address may be mistyped, the page may be gone, or it belongs to someone else."),
+    ),
+    405: (
+        to_translate("That does not work here"),
+        to_translate("This address exists, but it cannot be used in this way."),
+    ),
+    413: (
+        to_translate("That is too much"),
+        to_translate("What you sent is larger than the portal takes. Shorten it and send it again."),
+    ),
+    415: (
+        to_translate("That is the wrong kind of content"),
+        to_translate("Send it in the format that the documentation names."),
+    ),
+    429: (to_translate("Too many tries"), to_translate("Wait a few minutes, then try again.")),
     500: (
-        "Something went wrong in the portal",
-        "It was recorded. Try again; if it happens again, tell your administrator.",
+        to_translate("Something went wrong in the portal"),
+        to_translate("It was recorded. Try again; if it happens again, tell your administrator."),
     ),
     503: (
-        "The portal is not available right now",
-        "The database does not answer. Wait a moment, then try again.",
+        to_translate("The portal is not available right now"),
+        to_translate("The database does not answer. Wait a moment, then try again."),
     ),
 }
 STALE_PAGE = (
-    "This page is out of date",
-    "It stood open too long, so nothing was saved. Load it again, then repeat your change.",
+    to_translate("This page is out of date"),
+    to_translate("It stood open too long, so nothing was saved. Load it again, then repeat your change."),
 )
 
 
@@ -111,6 +129,7 @@ def error_page(error: HTTPException) -> Response | HTTPException:
     title, text = (
         STALE_PAGE if isinstance(error, CSRFError) else ERRORS.get(error.code, (error.name, "Go back and try again."))
     )
+    title, text = gettext(title), gettext(text)
     if request.path.startswith("/api/"):
         response = problem(error.code, HTTPStatus(error.code).phrase, text)
     elif _wants_fragment():
@@ -127,18 +146,30 @@ def error_page(error: HTTPException) -> Response | HTTPException:
 
 def local_time(moment: datetime, zone: str) -> Markup:
     """Return the moment as the time of day in an IANA time zone, for people and, in its `datetime`, for programs."""
-    return _time_element(moment, format_datetime(moment, TIME_FORMAT, get_timezone(zone), LOCALE), title="")
+    return _time_element(moment, _in_words(moment, zone), title="")
 
 
 def ago(moment: datetime, zone: str) -> Markup:
     """Return how long ago the moment was ("3 minutes ago", or "in 3 minutes"); its title tells the time in the zone."""
-    text = format_timedelta(moment - datetime.now(UTC), add_direction=True, locale=LOCALE)
-    return _time_element(moment, text, title=format_datetime(moment, TIME_FORMAT, get_timezone(zone), LOCALE))
+    text = format_timedelta(moment - datetime.now(UTC), add_direction=True, locale=readers_locale())
+    return _time_element(moment, text, title=_in_words(moment, zone))
+
+
+def _in_words(moment: datetime, zone: str) -> str:
+    there, reader = moment.astimezone(ZoneInfo(zone)), readers_locale()
+    return f"{format_skeleton(DAY, there, locale=reader)}, {format_time(there, TIME, locale=reader)}"
+
+
+def readers_locale() -> Locale:
+    """Return the locale of whoever reads the page."""
+    return locale(str(get_locale() or "en"))
 
 
 def lasting(time: timedelta) -> str:
     """Return how much later something happened: "2 minutes later", or "at once" within a second."""
-    return "at once" if time < timedelta(seconds=1) else f"{format_timedelta(time, threshold=1.5, locale=LOCALE)} later"
+    if time < timedelta(seconds=1):
+        return "at once"
+    return f"{format_timedelta(time, threshold=1.5, locale=readers_locale())} later"
 
 
 def duration(seconds: float) -> str:

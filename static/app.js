@@ -10,11 +10,19 @@ htmx.onLoad((piece) => {
   for (const button of piece.querySelectorAll("[data-press]")) button.click();
 });
 
-document.addEventListener("click", ({ target }) => {
+document.addEventListener("click", (event) => {
+  const { target } = event;
   for (const menu of document.querySelectorAll("details.menu[open]")) menu.open = menu.contains(target);
   target.closest("[data-close]")?.closest(".note").remove();
   const box = target.closest("[data-pick-all]");
   if (box) for (const pick of box.form.querySelectorAll(".pick")) pick.checked = true;
+  const fill = target.closest("[data-fill]");
+  if (fill) {
+    event.preventDefault();
+    const filled = document.getElementById(fill.dataset.fill);
+    filled.value = fill.dataset.with;
+    filled.dispatchEvent(new Event("input", { bubbles: true }));
+  }
   const copy = target.closest("[data-copy]");
   if (copy) navigator.clipboard.writeText(document.getElementById(copy.dataset.copy).textContent.trim()).then(() => (copy.textContent = "Copied"));
 });
@@ -26,6 +34,12 @@ const look = () => {
 };
 setInterval(look, 3000);
 document.addEventListener("visibilitychange", look);
+
+// Two controls of one value, such as a colour and its digits: each takes what is whole in the other.
+document.addEventListener("input", ({ target }) => {
+  const twin = target.dataset?.twin && document.getElementById(target.dataset.twin);
+  if (twin && /^#[0-9a-f]{6}$/i.test(target.value)) twin.value = target.value.toLowerCase();
+});
 
 document.addEventListener("keydown", ({ key, target }) => {
   const menu = key === "Escape" && target.closest("details.menu[open]");

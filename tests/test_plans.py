@@ -97,7 +97,9 @@ LOG = (
 )
 
 
-@pytest.mark.parametrize("page", ["overview", *LOG, "mail-server", "notifications", "keys", *TEMPLATES, *TRAIL])
+@pytest.mark.parametrize(
+    "page", ["overview", *LOG, "mail-server", "notifications", "brand", "keys", *TEMPLATES, *TRAIL]
+)
 def test_a_tenants_pages(
     app: Flask,
     admin: FlaskClient,

@@ -5,15 +5,18 @@ from collections.abc import Callable
 
 from flask import Blueprint, Flask, current_app, flash, redirect, request, session, url_for
 from flask.typing import ResponseReturnValue
+from flask_babel import gettext
 from flask_security import auth_required
+from werkzeug.exceptions import BadRequest
 
-from portal.accounts import policy, sessions, two_factor
+from portal.accounts import language, policy, sessions, two_factor
 from portal.accounts.access import signed_in, system_administrator
 from portal.accounts.door import KEY
 from portal.accounts.forms import CodeForm
 from portal.accounts.models import Account
 from portal.accounts.security import FRESH
 from portal.errors import Refusal
+from portal.languages import LANGUAGES
 from portal.ui import respond
 
 PROPOSED = "proposed_totp_secret"  # in the session, sealed: the secret of an authenticator that is being set up
@@ -36,6 +39,17 @@ def init_app(app: Flask, draw_qr_code: Callable[[str], bytes]) -> None:
 def security() -> ResponseReturnValue:
     """Show how one signs in, and where one is signed in."""
     return _page()
+
+
+@account.post("/language")
+def choose_language() -> ResponseReturnValue:
+    """Choose the language of the pages; none is the browser's."""
+    owner, chosen = signed_in(), request.form.get("locale", "")
+    if chosen and chosen not in LANGUAGES:
+        raise BadRequest
+    language.choose(owner, chosen or None)
+    flash(gettext("The language is saved."), "success")
+    return redirect(url_for("account.security"), 303)
 
 
 @account.post("/sessions/<int:session_id>/end")
@@ -80,7 +94,7 @@ def set_up_two_factor() -> ResponseReturnValue:
 def turn_two_factor_off() -> ResponseReturnValue:
     """Sign in with the password alone from now on."""
     refusal = two_factor.turn_off(signed_in())
-    flash(refusal.text if refusal else "Two-factor authentication is off.", "error" if refusal else "success")
+    flash(refusal.text if refusal else gettext("Two-factor authentication is off."), "error" if refusal else "success")
     return redirect(url_for("account.security"), 303)
 
 

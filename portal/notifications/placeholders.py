@@ -35,8 +35,14 @@ class Context:
     @classmethod
     def of(cls, tenant: Tenant) -> "Context":
         """Return the context of a tenant's mails."""
-        brand, web_domain = Brand(tenant.mail_colour, tenant.mail_footer), config.current().pbx_web_domain
-        return cls(tenant.mail_name, tenant.domain, tenant.time_zone, tenant.locale, web_domain, brand)
+        return cls(
+            tenant_name=tenant.mail_name,
+            tenant_domain=tenant.domain,
+            time_zone=tenant.time_zone,
+            locale=tenant.locale,
+            pbx_web_domain=config.current().pbx_web_domain,
+            brand=Brand(tenant.mail_colour, tenant.mail_footer),
+        )
 
 
 @dataclass(frozen=True, slots=True)

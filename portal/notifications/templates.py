@@ -132,8 +132,8 @@ def compile_template(subject: str, body: str, look: Look, why: str, language: st
         "language": language,
         "_": partial(translated, language),
         "brand": {part: f"%%{BRAND}{part}%%" for part in (*Palette._fields, "footer")},
-        "open": markup.OPEN_COMMENT,
-        "close": markup.CLOSE_COMMENT,
+        "open": Markup(markup.OPEN_COMMENT),  # noqa: S704
+        "close": Markup(markup.CLOSE_COMMENT),  # noqa: S704
     }
     in_text = {"open": markup.OPEN, "close": markup.CLOSE, "body": markup.to_text(tokens)}
     text = _layouts().get_template("email/layout.txt").render(parts | in_text)

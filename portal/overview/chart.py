@@ -10,7 +10,7 @@ from babel.numbers import format_decimal
 
 from portal.deliveries.states import Status
 from portal.deliveries.tally import Day, Tallied
-from portal.ui import LOCALE
+from portal.ui import readers_locale
 
 HEIGHT: Final = 160  # px of the highest bar
 LEAST: Final = 2  # px, so that one failure among thousands of mails is seen
@@ -107,11 +107,11 @@ def _bar(day: Day, outcomes: Sequence[Outcome], counts: Sequence[int], top: int,
             y = max(0.0, y - height)
             segments.append(Segment(outcome.name, round(y, 2), height))
     told = [
-        f"{format_decimal(count, locale=LOCALE)} {outcome.label.lower()}"
+        f"{format_decimal(count, locale=readers_locale())} {outcome.label.lower()}"
         for outcome, count in zip(outcomes, counts, strict=True)
         if count
     ]
-    label = format_date(day.day, "EEE d MMM", locale=LOCALE)
+    label = format_date(day.day, "EEE d MMM", locale=readers_locale())
     words = (", ".join(told) or "no mail") if day.is_counted else "not counted yet"
     width = slot * FILLED
     return Bar(
@@ -126,7 +126,7 @@ def _ticks(days: Sequence[Day], slot: float) -> Sequence[tuple[float, str]]:
 
 
 def _short(day: date) -> str:
-    return format_date(day, "d MMM", locale=LOCALE)
+    return format_date(day, "d MMM", locale=readers_locale())
 
 
 def _summary(days: Sequence[Day], outcomes: Sequence[Outcome], totals: Sequence[int]) -> str:
@@ -134,7 +134,7 @@ def _summary(days: Sequence[Day], outcomes: Sequence[Outcome], totals: Sequence[
     if not outcomes:
         return f"{period}: none."
     told = [
-        f"{format_decimal(total, locale=LOCALE)} {outcome.label.lower()}"
+        f"{format_decimal(total, locale=readers_locale())} {outcome.label.lower()}"
         for outcome, total in zip(outcomes, totals, strict=True)
     ]
     return f"{period}: {', '.join(told)}."

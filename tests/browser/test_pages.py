@@ -42,11 +42,13 @@ TENANT = (
     "/tenants/acme.example/templates",
     "/tenants/acme.example/templates/user.created",
     "/tenants/acme.example/templates/queue.call_lost?version=default",
+    "/tenants/acme.example/brand",
     "/tenants/acme.example/keys",
     "/tenants/acme.example/audit",
 )
 # Checked above in other words, or no page of ours.
 ELSEWHERE = {
+    "brand.mail",
     "audit.system_csv",
     "audit.tenant_csv",
     "deliveries.csv",

@@ -18,7 +18,7 @@ from sqlalchemy.exc import ProgrammingError
 from portal.database import enter_scope
 from portal.extensions import db
 from portal.mail_servers.composing import Sender, compose
-from portal.notifications import mail_templates, samples, wording
+from portal.notifications import mail_templates, previews, wording
 from portal.notifications.kinds import KINDS
 from portal.notifications.own_html import compile_html
 from portal.notifications.rendering import render
@@ -248,7 +248,7 @@ def test_samples_and_test_emails_have_one_limit(admin: FlaskClient, ready: str) 
 
 
 def test_the_samples_qr_code_signs_nobody_in(tenant: Tenant, client: FlaskClient) -> None:
-    values = samples.sample_values(KINDS["user.created"], tenant)
+    values = previews.sample_values(KINDS["user.created"], tenant)
     text_of_qr = getattr(values["QR_CODE"], "text", "")
     address = text_of_qr.partition("http://portal.test")[2].partition("\n")[0]
     assert address == "/provision/sample"

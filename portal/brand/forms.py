@@ -1,0 +1,52 @@
+"""The form of a tenant's brand."""
+
+from wtforms import SelectField, TextAreaField, ValidationError
+from wtforms.fields import SelectChoice
+from wtforms.validators import Length
+
+from portal.forms import CheckedBy, PortalForm, TextField, has_control_characters
+from portal.languages import LANGUAGES, locale
+from portal.notifications import colours
+from portal.notifications.brand import COMMON
+from portal.notifications.templates import unknown_placeholders
+from portal.tenants.models import Tenant
+
+
+class BrandForm(PortalForm):
+    """The name, colour, footer and language of a tenant's mails."""
+
+    sender_name = TextField(
+        "Sender name",
+        [Length(max=100, message="Enter at most 100 characters.")],
+        description="Mails come from this name and speak of it.",
+    )
+    colour = TextField("Colour", [CheckedBy(colours.colour)])
+    footer = TextAreaField(
+        "Footer",
+        [Length(max=500, message="Enter at most 500 characters.")],
+        description="Plain text. %%TENANT_NAME%% and %%DOMAIN%% are filled in.",
+    )
+    locale = SelectField(
+        "Language", choices=[SelectChoice(tag, name, {"lang": tag}) for tag, name in LANGUAGES.items()]
+    )
+
+    @classmethod
+    def showing(cls, tenant: Tenant) -> "BrandForm":
+        """Return the form with what is saved."""
+        data = {
+            "sender_name": tenant.sender_name,
+            "colour": tenant.mail_colour or colours.DEFAULT,
+            "footer": tenant.mail_footer,
+            "locale": locale(tenant.locale).language,
+        }
+        return cls(formdata=None, data=data)
+
+    def validate_footer(self, field: TextAreaField) -> None:
+        """Refuse what would stay empty in each mail, or is no text."""
+        field.data = "\n".join(line.rstrip() for line in (field.data or "").strip().splitlines())
+        if has_control_characters(field.data.replace("\n", "")):
+            raise ValidationError("Control characters are not allowed here.")
+        unknown = unknown_placeholders("", field.data, COMMON)
+        if unknown:
+            known = ", ".join(f"%%{name}%%" for name in COMMON)
+            raise ValidationError(f"A footer does not know %%{unknown[0]}%%. It knows {known}.")
