@@ -20,6 +20,7 @@ from portal.extensions import bootstrap, csrf, db, htmx, limiter, migrate
 from portal.mail_servers import sending
 from portal.mail_servers import views as mail_servers_views
 from portal.mail_servers.account_mail import AccountMail
+from portal.notifications import recipient_views
 from portal.notifications import views as notifications_views
 from portal.pbx import rejections
 from portal.pbx import views as pbx_views
@@ -33,6 +34,7 @@ BLUEPRINTS = (
     tenants_views.blueprint,
     *mail_servers_views.BLUEPRINTS,
     *notifications_views.BLUEPRINTS,
+    recipient_views.blueprint,
     deliveries_views.blueprint,
     *pbx_views.BLUEPRINTS,
     provisioning_views.blueprint,

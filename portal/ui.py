@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
-from babel.dates import format_datetime, format_timedelta, get_timezone
+from babel.dates import format_date, format_datetime, format_timedelta, get_timezone
 from flask import Flask, Response, current_app, flash, jsonify, make_response, render_template, stream_with_context
 from flask_wtf.csrf import CSRFError
 from htmx_flask import request
@@ -53,6 +53,7 @@ def init_app(app: Flask) -> None:
     app.jinja_env.globals["product"] = PRODUCT
     app.add_template_filter(local_time)
     app.add_template_filter(ago)
+    app.add_template_filter(day)
     app.add_template_filter(duration)
     app.after_request(_move_whole_page)
 
@@ -125,6 +126,13 @@ def ago(moment: datetime, zone: str) -> Markup:
     """Return how long ago the moment was ("3 minutes ago", or "in 3 minutes"); its title tells the time in the zone."""
     text = format_timedelta(moment - datetime.now(UTC), add_direction=True, locale=LOCALE)
     return _time_element(moment, text, title=format_datetime(moment, TIME_FORMAT, get_timezone(zone), LOCALE))
+
+
+def day(moment: datetime, zone: str) -> str:
+    """Return the day of the moment in the zone, with its year where that is another one: "5 December"."""
+    local = moment.astimezone(get_timezone(zone))
+    this_year = local.year == datetime.now(local.tzinfo).year
+    return format_date(local.date(), "d MMMM" if this_year else "d MMMM y", LOCALE)
 
 
 def duration(seconds: float) -> str:

@@ -40,7 +40,7 @@ document.addEventListener("htmx:beforeSend", ({ detail: { elt, target, xhr } }) 
 for (const event of ["htmx:responseError", "htmx:sendError", "htmx:timeout"])
   document.addEventListener(event, ({ detail }) => {
     const source = detail.requestConfig.triggeringEvent?.target;
-    if (source?.matches("[role=switch]")) source.checked = !source.checked;
+    if (source?.matches("[role=switch], [data-saved]")) source.checked = !source.checked;
     if (event === "htmx:responseError") return; // the answer brings its own message
     document.getElementById("messages").replaceChildren(document.getElementById("unreachable").content.cloneNode(true));
   });

@@ -1,6 +1,6 @@
 """The delivery log of a tenant, and what a person decides about its mails."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from uuid import UUID
 
 from flask import Blueprint, flash, redirect, url_for
@@ -10,6 +10,8 @@ from werkzeug.exceptions import BadRequest
 
 from portal.deliveries import again, mending
 from portal.deliveries import log as delivery_log
+from portal.deliveries.last_outcomes import LastOutcome
+from portal.deliveries.last_outcomes import find as find_last_outcomes
 from portal.deliveries.log import LastSend
 from portal.errors import Refusal
 from portal.notifications.digest import EVERY_KIND
@@ -88,3 +90,9 @@ def _log(tenant: Tenant, chosen: Collection[UUID] = ()) -> ResponseReturnValue:
 def last_send(_tenant: Tenant) -> LastSend | None:
     """Return the most recent attempt of the tenant whose workspace is open, for the status of its mail server."""
     return delivery_log.last_send()
+
+
+@blueprint.app_template_global("last_outcomes")
+def last_outcomes(_tenant: Tenant, addresses: Collection[str]) -> Mapping[str, LastOutcome]:
+    """Return what became of the last mail to each of these addresses of the tenant whose workspace is open."""
+    return find_last_outcomes(addresses)

@@ -1,13 +1,17 @@
 """The forms of a tenant's recipients, and of its limits to mails at once."""
 
 from collections.abc import Callable, Sequence
+from datetime import date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
 
-from wtforms import TextAreaField, ValidationError
+from wtforms import SelectMultipleField, TextAreaField, ValidationError
 from wtforms.validators import InputRequired
 
 from portal.errors import Refusal
-from portal.forms import CheckedBy, PortalForm, TextField
+from portal.forms import CheckedBy, DayField, PortalForm, TextField, address
 from portal.notifications import recipients
+from portal.notifications.kinds import KINDS
 from portal.notifications.storm_limits import MOST_MAILS, MOST_MINUTES
 from portal.tenants.models import Tenant
 
@@ -29,6 +33,35 @@ class RecipientsForm(PortalForm):
         if isinstance(parsed, Refusal):
             raise ValidationError(parsed.text)
         self.parsed = parsed
+
+
+class RecipientForm(PortalForm):
+    """One more recipient."""
+
+    address = TextField("Add a recipient", [InputRequired("Enter an e-mail address."), CheckedBy(address)])
+
+
+class EventsForm(PortalForm):
+    """Which events a recipient gets."""
+
+    event = SelectMultipleField("Events", choices=list(KINDS))
+
+
+class PauseForm(PortalForm):
+    """Until which day a recipient gets nothing: from tomorrow on, for a year at most."""
+
+    until = DayField("Until", [InputRequired("Choose the day on which the pause ends.")])
+
+    def __init__(self, zone: str, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        today = datetime.now(ZoneInfo(zone)).date()
+        self.first, self.last = today + timedelta(days=1), today + timedelta(days=366)
+
+    def validate_until(self, field: DayField) -> None:
+        """Refuse a day that has begun, and one that is far away."""
+        chosen: date = field.data
+        if not self.first <= chosen <= self.last:
+            raise ValidationError("Choose a day from tomorrow on, within a year.")
 
 
 def number_of(things: str, most: int) -> Callable[[str], int]:

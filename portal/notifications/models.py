@@ -1,6 +1,8 @@
 """Who gets a tenant's notifications, and which events send any."""
 
-from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint
+from datetime import UTC, datetime
+
+from sqlalchemy import ARRAY, CheckConstraint, ForeignKey, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from portal.audit.audited import Audited
@@ -9,7 +11,7 @@ from portal.extensions import Base
 
 
 class Recipient(TenantOwned, Base):
-    """One of the tenant's "Emails of Recipients"."""
+    """One of the tenant's "Emails of Recipients". It gets every event that is not named, also those of later kinds."""
 
     __tablename__ = "recipients"
     __table_args__ = (
@@ -19,6 +21,13 @@ class Recipient(TenantOwned, Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     address: Mapped[str]
+    excluded_events: Mapped[list[str]] = mapped_column(ARRAY(String), default=list, server_default="{}")
+    paused_until: Mapped[datetime | None]
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it gets nothing just now."""
+        return self.paused_until is not None and self.paused_until > datetime.now(UTC)
 
 
 class NotificationSwitch(Audited, TenantOwned, Base):
