@@ -21,7 +21,7 @@ from portal.extensions import bootstrap, csrf, db, htmx, limiter, migrate
 from portal.mail_servers import sending
 from portal.mail_servers import views as mail_servers_views
 from portal.mail_servers.account_mail import AccountMail
-from portal.notifications import template_views
+from portal.notifications import recipient_views, template_views
 from portal.notifications import views as notifications_views
 from portal.overview import views as overview_views
 from portal.pbx import rejections
@@ -39,6 +39,7 @@ BLUEPRINTS = (
     *notifications_views.BLUEPRINTS,
     template_views.blueprint,
     brand_views.blueprint,
+    recipient_views.blueprint,
     deliveries_views.blueprint,
     *pbx_views.BLUEPRINTS,
     provisioning_views.blueprint,

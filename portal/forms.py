@@ -8,7 +8,7 @@ import email_validator
 import idna
 from flask_wtf import FlaskForm
 from werkzeug.datastructures import MultiDict
-from wtforms import StringField, ValidationError
+from wtforms import DateField, StringField, ValidationError
 from wtforms.fields import Field
 
 from portal.errors import Refusal
@@ -66,6 +66,17 @@ class TextField(StringField):
         """Refuse control characters before any other check sees them."""
         if has_control_characters(self.data or ""):
             raise ValidationError("Control characters are not allowed here.")
+
+
+class DayField(DateField):
+    """A day."""
+
+    def process_formdata(self, valuelist: list[str]) -> None:
+        """Take the browser's value."""
+        try:
+            super().process_formdata(valuelist)
+        except ValueError:
+            raise ValueError("Enter a day like 2027-01-31.") from None
 
 
 class CheckedBy:

@@ -72,6 +72,7 @@ def init_app(app: Flask) -> None:
     app.add_template_filter(local_time)
     app.add_template_filter(ago)
     app.add_template_filter(lasting)
+    app.add_template_filter(day)
     app.add_template_filter(duration)
     app.after_request(_move_whole_page)
 
@@ -170,6 +171,13 @@ def lasting(time: timedelta) -> str:
     if time < timedelta(seconds=1):
         return "at once"
     return f"{format_timedelta(time, threshold=1.5, locale=readers_locale())} later"
+
+
+def day(moment: datetime, zone: str) -> str:
+    """Return the day of the moment in the zone, with its year where that is another one: "5 December"."""
+    local = moment.astimezone(ZoneInfo(zone))
+    this_year = local.year == datetime.now(local.tzinfo).year
+    return format_skeleton("MMMMd" if this_year else "yMMMMd", local, locale=readers_locale())
 
 
 def duration(seconds: float) -> str:

@@ -74,7 +74,7 @@ for (const event of ["htmx:responseError", "htmx:sendError", "htmx:timeout"])
   document.addEventListener(event, ({ detail }) => {
     if (detail.elt.matches("[data-look]")) return; // it looks again in a moment
     const source = detail.requestConfig.triggeringEvent?.target;
-    if (source?.matches("[role=switch]")) source.checked = !source.checked;
+    if (source?.matches("[role=switch], [data-saved]")) source.checked = !source.checked;
     if (event === "htmx:responseError") return; // the answer brings its own message
     document.getElementById("messages").replaceChildren(document.getElementById("unreachable").content.cloneNode(true));
   });

@@ -35,8 +35,9 @@ def accept(circumstances: Circumstances, event: Event) -> EventReport | Conflict
     """
     event_id = event.id or str(uuid4())
     event, row_id, tenant = replace(event, id=event_id), uuid7(), circumstances.tenant
-    ignored = why_unwanted(circumstances)
-    audiences = {} if ignored else _audiences(event, circumstances)
+    unwanted = why_unwanted(circumstances)
+    audiences = {} if unwanted else _audiences(event, circumstances)
+    ignored = unwanted or (None if audiences else Reason.NO_RECIPIENT_WANTS_IT)
     mails = [NewMail.about(row_id, event.expiry, *audience) for audience in audiences.items()]
     letters = [prepare(circumstances, event, mail) for mail in mails]
     has_tokens = bool(event.data.secrets())  # which wait in the session
@@ -70,10 +71,13 @@ def _repeated(event: Event, event_id: str) -> EventReport | Conflict:
 
 
 def _audiences(event: Event, circumstances: Circumstances) -> Mapping[Audience, Sequence[str]]:
-    """Return who gets a mail of their own. The user's shows nobody else's address, and nobody stands in for them."""
+    """Return who gets a mail of their own. The user's shows nobody else's address, and nobody stands in for them.
+
+    Where no recipient wants it now there is no mail to them; where there is none at all it is held for those to come.
+    """
     user, wanted = event.data.addressee, circumstances.switch.audience
     audiences: dict[Audience, Sequence[str]] = {}
-    if wanted is not Audience.USER:
+    if wanted is not Audience.USER and (circumstances.addresses or not circumstances.has_recipients):
         audiences[Audience.RECIPIENTS] = circumstances.addresses
     if wanted is Audience.USER or (wanted is Audience.BOTH and user):
         audiences[Audience.USER] = [user] if user else []

@@ -19,12 +19,17 @@ def _names(model: type[Base], alias: str) -> Mapping[str, str]:
     return {f"{alias}_{each.name}": each.name for each in model.__table__.columns if each.computed is None}
 
 
+# NULL for a recipient that is paused, or does without this event.
+ADDRESS = """
+    CASE WHEN coalesce(paused_until <= now(), true) AND %(event_type)s::varchar <> ALL (excluded_events)
+        THEN address END
+"""
 OF_TENANT, OF_SERVER = _names(Tenant, "tenant"), _names(MailServer, "server")
 COLUMNS = f"""
     {", ".join(f"tenant.{name} AS {alias}" for alias, name in OF_TENANT.items())},
     {", ".join(f"server.{name} AS {alias}" for alias, name in OF_SERVER.items())}, switch.enabled, switch.audience,
     switch.template_id,
-    ARRAY(SELECT address FROM recipients WHERE tenant_id = tenant.id ORDER BY id) AS addresses
+    ARRAY(SELECT {ADDRESS} FROM recipients WHERE tenant_id = tenant.id ORDER BY id) AS addresses
 """  # noqa: S608 (nothing of it comes from outside)
 # The tenant's own mail server wins, else the system's where that is shared: two look-ups, as an OR would use no index.
 JOINS = """
@@ -40,11 +45,15 @@ FIND = f"SELECT {COLUMNS} FROM tenants AS tenant {JOINS} WHERE tenant.id = %(ten
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What decides about an event's mails. Its rows belong to no session."""
+    """What decides about an event's mails. Its rows belong to no session.
+
+    `addresses` are the recipients that want it now, `has_recipients` tells whether there are any at all.
+    """
 
     tenant: Tenant
     switch: Switch
     addresses: tuple[str, ...]
+    has_recipients: bool
     server: MailServer | None
 
 
@@ -64,7 +73,8 @@ def of_row(row: Mapping[str, Any]) -> Circumstances | None:
     return Circumstances(
         tenant=_made(Tenant, OF_TENANT, row),
         switch=Switch() if row["audience"] is None else _switch(row),
-        addresses=tuple(row["addresses"]),
+        addresses=tuple(filter(None, row["addresses"])),
+        has_recipients=bool(row["addresses"]),
         server=None if row["server_id"] is None else _made(MailServer, OF_SERVER, row),
     )
 

@@ -46,7 +46,10 @@ class RecordedEvent(TenantOwned, Base):
         UniqueConstraint("tenant_id", "event_id"),
         UniqueConstraint("tenant_id", "id"),
         CheckConstraint("octet_length(fingerprint) = 32", name="fingerprint_is_sha256"),
-        CheckConstraint("ignored_reason IN ('switched_off', 'tenant_suspended')", name="ignored_reason_known"),
+        CheckConstraint(
+            "ignored_reason IN ('switched_off', 'tenant_suspended', 'no_recipient_wants_it')",
+            name="ignored_reason_known",
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
@@ -103,7 +106,7 @@ class Delivery(Mail, TenantOwned, Base):
         ),
         CheckConstraint(
             "reason IN ('no_mail_server', 'no_recipients', 'mail_server_rejected', 'may_have_been_sent', "
-            "'switched_off', 'tenant_suspended', 'throttled')",
+            "'switched_off', 'tenant_suspended', 'throttled', 'no_recipient_wants_it')",
             name="reason_known",
         ),
         CheckConstraint("(status = 'pending') = (lease_until IS NOT NULL)", name="pending_is_leased"),

@@ -1,17 +1,16 @@
 """How a mail goes on, looked at anew before each attempt: it is sent, it waits, or it is held."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from portal.deliveries import letters, reports
 from portal.deliveries.circumstances import Circumstances
 from portal.deliveries.letters import Letter, Route
-from portal.deliveries.mail import Mail, Recipient
+from portal.deliveries.mail import Mail
 from portal.deliveries.schedule import LEASE, after_pause
 from portal.deliveries.states import Reason, Status
-from portal.mail_servers.models import MailServer
 from portal.mail_servers.pause import paused_until
 from portal.notifications.events import Event
+from portal.notifications.switches import Audience
 
 
 def prepare(circumstances: Circumstances, event: Event, delivery: Mail) -> Letter | None:
@@ -20,7 +19,7 @@ def prepare(circumstances: Circumstances, event: Event, delivery: Mail) -> Lette
     The caller commits. A welcome mail's token is added to the session.
     """
     tenant, server, to_try = circumstances.tenant, circumstances.server, delivery.to_try
-    reason = why_unwanted(circumstances) or _why_held(to_try, server)
+    reason = why_unwanted(circumstances) or _why_held(circumstances, delivery)
     until = paused_until(server) if server else None
     if reason:
         delivery.hold(reason)
@@ -57,9 +56,11 @@ def why_unwanted(circumstances: Circumstances) -> Reason | None:
     return None if circumstances.switch.enabled else Reason.SWITCHED_OFF
 
 
-def _why_held(to_try: Sequence[Recipient], server: MailServer | None) -> Reason | None:
-    if not to_try:
-        return Reason.NO_RECIPIENTS
+def _why_held(circumstances: Circumstances, delivery: Mail) -> Reason | None:
+    server = circumstances.server
+    if not delivery.to_try:
+        is_unwanted = delivery.audience == Audience.RECIPIENTS and circumstances.has_recipients
+        return Reason.NO_RECIPIENT_WANTS_IT if is_unwanted else Reason.NO_RECIPIENTS
     if server is None:
         return Reason.NO_MAIL_SERVER
     return Reason.MAIL_SERVER_REJECTED if server.rejected_at else None

@@ -28,6 +28,7 @@ class Reason(StrEnum):
     THROTTLED = "throttled"
     SWITCHED_OFF = "switched_off"
     TENANT_SUSPENDED = "tenant_suspended"
+    NO_RECIPIENT_WANTS_IT = "no_recipient_wants_it"
 
 
 OPEN = (Status.PENDING, Status.DEFERRED, Status.HELD)

@@ -51,7 +51,7 @@ def write_digest(tenant_id: int, event_type: str, queue: str) -> bool:
 
 
 def _write_digest(storm: Storm) -> bool:
-    tenant, held, addresses = directory.get(storm.tenant_id), _held(storm), recipients.addresses()
+    tenant, held, addresses = directory.get(storm.tenant_id), _held(storm), recipients.wanting(storm.event_type)
     if not held or not addresses:
         return False
     now = datetime.now(UTC)

@@ -14,6 +14,8 @@ from portal.accounts.access import signed_in, without_anybody
 from portal.deliveries import again, download, live, mending, samples, story
 from portal.deliveries import log as delivery_log
 from portal.deliveries.forms import LogForm
+from portal.deliveries.last_outcomes import LastOutcome
+from portal.deliveries.last_outcomes import find as find_last_outcomes
 from portal.deliveries.log import LastSend
 from portal.errors import Refusal
 from portal.mail_servers.views import limit_tests
@@ -198,3 +200,9 @@ def _tell(count: int, chosen: Collection[UUID], one: str, several: str) -> None:
 def last_send(_tenant: Tenant) -> LastSend | None:
     """Return the most recent attempt of the tenant whose workspace is open, for the status of its mail server."""
     return delivery_log.last_send()
+
+
+@blueprint.app_template_global("last_outcomes")
+def last_outcomes(_tenant: Tenant, addresses: Collection[str]) -> Mapping[str, LastOutcome]:
+    """Return what became of the last mail to each of these addresses of the tenant whose workspace is open."""
+    return find_last_outcomes(addresses)

@@ -11,7 +11,7 @@ from wtforms.validators import InputRequired, Length
 from portal.forms import CheckedBy, PortalForm, TextField, address, domain, has_control_characters
 from portal.mail_servers.connection import AuthMode, Encryption
 from portal.mail_servers.models import MailServer
-from portal.mail_servers.providers import PROVIDERS
+from portal.mail_servers.providers import GROUPS, PROVIDERS
 from portal.mail_servers.settings import Entered
 
 LARGEST_PORT = 65_535
@@ -64,7 +64,11 @@ class MailServerForm(PortalForm):
 
     provider = SelectField(
         "Email Service Provider",
-        choices=[SelectChoice(key, each.label) for key, each in PROVIDERS.items()],
+        choices=[
+            SelectChoice(key, each.label, optgroup=name)
+            for name, group in GROUPS.items()
+            for key, each in group.items()
+        ],
         default="smtp",
     )
     host = TextField(
@@ -98,14 +102,20 @@ class MailServerForm(PortalForm):
         description="The address that mails come from. The mail server must allow it.",
     )
 
+    presets_username = False  # whether the username is the chosen provider's, and the same for everybody
+
     @classmethod
     def showing(cls, server: MailServer | None, provider: str | None = None) -> "MailServerForm":
         """Return the form with what is saved, except the password, or with what a provider wants."""
+        username = ""
         data: dict[str, Any] = {name: getattr(server, name) for name in SHOWN} if server else {}
-        if provider in PROVIDERS and not (server and server.provider == provider):
+        if provider and provider in PROVIDERS and not (server and server.provider == provider):
             known = PROVIDERS[provider]
             data |= {"provider": provider, "host": known.host, "port": known.port, "encryption": known.encryption}
-        return cls(formdata=None, data=data)
+            username = known.username
+        form = cls(formdata=None, data=data | ({"username": username} if username else {}))
+        form.presets_username = bool(username)
+        return form
 
     @property
     def hint(self) -> str:

@@ -29,7 +29,6 @@ class MailServer(Audited, TenantOrSystemOwned, Base):
         CheckConstraint("port BETWEEN 1 AND 65535", name="port_in_range"),
         CheckConstraint("encryption IN ('none', 'starttls', 'tls')", name="encryption_known"),
         CheckConstraint("auth_mode IN ('none', 'auto', 'login', 'plain')", name="auth_mode_known"),
-        CheckConstraint("provider IN ('smtp', 'gmail', 'microsoft365')", name="provider_known"),
         CheckConstraint("auth_mode = 'none' OR username IS NOT NULL", name="auth_has_username"),
         CheckConstraint("NOT shared OR tenant_id IS NULL", name="only_the_system_shares"),
     )

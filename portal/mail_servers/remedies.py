@@ -126,6 +126,12 @@ REMEDIES = (
         r"offers only|^504 ",
     ),
     Remedy(
+        "Too many sign-ins were tried: wait some minutes; the portal tries again by itself.",
+        ("auth",),
+        r"too many (login|bad auth) attempts|too many failed",
+        kind="temporary",
+    ),
+    Remedy(
         "Google wants an app password here: turn on 2-Step Verification in the Google account, "
         "create an app password and use it in place of the usual one.",
         ("auth",),
@@ -144,17 +150,53 @@ REMEDIES = (
         r"gsmtp|support\.google\.com",
     ),
     Remedy(
+        "Microsoft 365 did not accept user name and password: check both; "
+        "an account with multi-factor authentication needs an app password.",
+        ("auth",),
+        r"user credentials were incorrect",
+    ),
+    Remedy(
         "Microsoft 365 has SMTP sign-in switched off for this mailbox or organisation: an administrator has to "
         "switch on Authenticated SMTP for the mailbox in the Microsoft 365 admin centre, and security defaults "
         "must not forbid it.",
         ("auth",),
-        r"SmtpClientAuthentication is disabled|basic authentication is disabled|5\.7\.139 ",
+        r"SmtpClientAuthentication is disabled|basic authentication is (disabled|not supported)|5\.7\.(139|30) ",
     ),
     Remedy(
         "Microsoft 365 did not accept user name and password: check both; "
         "an account with multi-factor authentication needs an app password.",
         ("auth",),
         r"prod\.outlook\.com|^535 5\.7\.3 ",
+    ),
+    Remedy(
+        "Amazon SES did not accept user name and password: it wants its own SMTP credentials of this region, "
+        "which are made in the SES console and are neither an access key nor its secret.",
+        ("auth",),
+        r"^535 +Authentication Credentials Invalid",
+    ),
+    Remedy(
+        "SendGrid did not accept user name and password: the user name is the word apikey, "
+        "and the password is an API key that may send mail.",
+        ("auth",),
+        r"authorization grant is invalid|Bad username / password",
+    ),
+    Remedy(
+        "Mailgun did not accept user name and password: it wants the SMTP credentials of the sending domain, "
+        "not an API key.",
+        ("auth",),
+        r"Mailgun is not loving",
+    ),
+    Remedy(
+        "Brevo lets only authorised network addresses sign in: add the portal's address to the authorised IPs "
+        "in Brevo's security settings.",
+        ("auth",),
+        r"^525 .*unauthorized IP",
+    ),
+    Remedy(
+        "Yahoo wants an app password: create one in the account's security settings and use it in place of the "
+        "usual password.",
+        ("auth",),
+        r"#AUTH00\d|#MBR12\d\d",
     ),
     Remedy(
         "The mail server wants encryption before sign-in: choose STARTTLS or TLS.",
@@ -175,6 +217,40 @@ REMEDIES = (
     ),
     # MAIL, RCPT, DATA
     Remedy(
+        "The provider's sending limit is reached: wait until it is lifted, usually a day, or ask for a higher one.",
+        ("mail", "rcpt", "data"),
+        r"5\.4\.5 |5\.1\.90 |throttling failure|(sending|relay|message|daily|hourly)\b.*\b(limit|quota)",
+    ),
+    Remedy(
+        "Amazon SES sends only from addresses or domains that are verified in this region, and while the account is "
+        "in the sandbox only to verified ones: verify them in the SES console.",
+        ("mail", "rcpt", "data"),
+        r"email address is not verified",
+    ),
+    Remedy(
+        "SendGrid sends only from verified senders: verify this address or its domain under Sender Authentication.",
+        ("mail", "rcpt", "data"),
+        r"verified Sender Identity",
+    ),
+    Remedy(
+        "Mailgun's sandbox domain sends only to authorised recipients: add the address there, "
+        "or use a domain of your own.",
+        ("mail", "rcpt", "data"),
+        r"Sandbox subdomains are for test",
+    ),
+    Remedy(
+        "Zoho has blocked outgoing mail of this account: sign in to Zoho Mail in a browser, "
+        "where it says how to unblock it.",
+        ("auth", "mail", "rcpt", "data"),
+        r"^554 5\.1\.8 .*(outgoing blocked|sender address blocked)",
+    ),
+    Remedy(
+        "Microsoft 365 does not take this organisation's mail, as is usual for a new or trial one: "
+        "its administrator has to ask Microsoft's support to lift that.",
+        ("mail", "rcpt", "data"),
+        r"5\.7\.70[58] ",
+    ),
+    Remedy(
         "The mail server wants encryption first: choose STARTTLS or TLS.",
         ("mail", "rcpt"),
         r"^530 .*starttls|^530 5\.7\.10 ",
@@ -189,7 +265,8 @@ REMEDIES = (
         "The account that signs in may not send as this sender: use its own address as sender email, "
         "or let the provider allow it to send as that address.",
         ("mail", "rcpt", "data"),
-        r"5\.7\.60 |5\.2\.252 |SendAsDenied|not owned by user|send as this sender",
+        r"5\.7\.60 |5\.2\.252 |SendAsDenied|not owned by user|send as this sender|relaying disallowed as"
+        r"|sender address is not allowed",
     ),
     Remedy(
         "The mail server does not accept the sender email: use an address that belongs to this mail server's account.",
@@ -230,7 +307,7 @@ REMEDIES = (
     Remedy(
         "The provider's sending limit is reached: wait until it is lifted, usually a day, or ask for a higher one.",
         ("mail", "rcpt", "data"),
-        r"5\.4\.5 |5\.1\.90 |sending (limit|quota)|limit exceeded|rate limit|too many messages",
+        r"limit exceeded|rate limit|too many messages",
     ),
     Remedy(
         "The mail server takes fewer recipients at once; the portal sends to the others later by itself.",

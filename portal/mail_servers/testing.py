@@ -18,6 +18,7 @@ from portal.mail_servers.composing import InlineImage, Sender, Words
 from portal.mail_servers.connection import AuthMode, Budget, Encryption, SmtpSettings
 from portal.mail_servers.models import MailServer
 from portal.mail_servers.outcome import Kind, Outcome, Stage, advice
+from portal.mail_servers.providers import provider_of
 from portal.mail_servers.sender import sender
 from portal.mail_servers.settings import Entered, complete
 from portal.mail_servers.steps import Progress, Step, planned, words_of
@@ -118,7 +119,7 @@ def send_test(
     It takes no longer than `BUDGET`. The server is called `host`; without a name, nothing is told of where it is.
     """
     steps = planned(settings, from_.address, to, host=host)
-    progress = Progress(settings, steps, partial(_advice, port=settings.port))
+    progress = Progress(settings, steps, partial(_advice, settings))
     with ThreadPoolExecutor(1, "test-e-mail") as aside:
         talk = aside.submit(copy_context().run, _send, settings, from_, to, content, progress)
         talk.add_done_callback(lambda _: progress.stop())
@@ -146,7 +147,7 @@ def _send(settings: SmtpSettings, from_: Sender, to: Sequence[str], content: Con
     if len(refused) < len(outcomes):
         kind, taken = "partial", len(to) - len(refused)
         sentence = f"The test e-mail was taken for {taken} of {len(to)}, but not for {_named(list(refused))}."
-    return Result(kind, sentence, _advice(worst, settings.port), _reply(worst), progress.steps)
+    return Result(kind, sentence, _advice(settings, worst), _reply(worst), progress.steps)
 
 
 def _sentence(settings: SmtpSettings, outcome: Outcome) -> str:
@@ -170,9 +171,12 @@ def _reached(settings: SmtpSettings, failed: Stage | None) -> str:
     return ", ".join(done).capitalize()
 
 
-def _advice(outcome: Outcome, port: int) -> str:
+def _advice(settings: SmtpSettings, outcome: Outcome) -> str:
     # What the portal does by itself with a mail, somebody has to do with a test.
-    return _BY_ITSELF.sub("; try again in a minute.", advice(outcome, port))
+    text = _BY_ITSELF.sub("; try again in a minute.", advice(outcome, settings.port))
+    known = provider_of(settings.host)
+    refused = outcome.stage is Stage.AUTH and outcome.kind is Kind.SETTINGS and outcome.code
+    return f"{text} {known.label}: {known.hint}" if refused and known and known.hint else text
 
 
 def _reply(outcome: Outcome) -> str:

@@ -1,15 +1,19 @@
 """The forms of a tenant's recipients, of its limits to mails at once, and of a mail's template."""
 
 from collections.abc import Callable, Sequence
+from datetime import date, datetime, timedelta
+from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
-from wtforms import HiddenField, RadioField, TextAreaField, ValidationError
+from wtforms import HiddenField, RadioField, SelectMultipleField, TextAreaField, ValidationError
 from wtforms.fields import SelectChoice
 from wtforms.validators import InputRequired, Length
 
 from portal.errors import Refusal
-from portal.forms import CheckedBy, PortalForm, TextField, has_control_characters
+from portal.forms import CheckedBy, DayField, PortalForm, TextField, address, has_control_characters
 from portal.notifications import recipients
+from portal.notifications.kinds import KINDS
 from portal.notifications.models import LARGEST_BODY, LONGEST_SUBJECT
 from portal.notifications.storm_limits import MOST_MAILS, MOST_MINUTES
 from portal.notifications.wording import Format, Wording
@@ -33,6 +37,35 @@ class RecipientsForm(PortalForm):
         if isinstance(parsed, Refusal):
             raise ValidationError(parsed.text)
         self.parsed = parsed
+
+
+class RecipientForm(PortalForm):
+    """One more recipient."""
+
+    address = TextField("Add a recipient", [InputRequired("Enter an e-mail address."), CheckedBy(address)])
+
+
+class EventsForm(PortalForm):
+    """Which events a recipient gets."""
+
+    event = SelectMultipleField("Events", choices=list(KINDS))
+
+
+class PauseForm(PortalForm):
+    """Until which day a recipient gets nothing: from tomorrow on, for a year at most."""
+
+    until = DayField("Until", [InputRequired("Choose the day on which the pause ends.")])
+
+    def __init__(self, zone: str, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        today = datetime.now(ZoneInfo(zone)).date()
+        self.first, self.last = today + timedelta(days=1), today + timedelta(days=366)
+
+    def validate_until(self, field: DayField) -> None:
+        """Refuse a day that has begun, and one that is far away."""
+        chosen: date = field.data
+        if not self.first <= chosen <= self.last:
+            raise ValidationError("Choose a day from tomorrow on, within a year.")
 
 
 def number_of(things: str, most: int) -> Callable[[str], int]:

@@ -1,9 +1,18 @@
 """Who gets a tenant's notifications, which events send any, and in which words."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, UniqueConstraint, func
+from sqlalchemy import (
+    ARRAY,
+    CheckConstraint,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    String,
+    UniqueConstraint,
+    func,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 from uuid_utils.compat import uuid7
 
@@ -13,7 +22,7 @@ from portal.extensions import Base
 
 
 class Recipient(TenantOwned, Base):
-    """One of the tenant's "Emails of Recipients"."""
+    """One of the tenant's "Emails of Recipients". It gets every event that is not named, also those of later kinds."""
 
     __tablename__ = "recipients"
     __table_args__ = (
@@ -23,6 +32,13 @@ class Recipient(TenantOwned, Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     address: Mapped[str]
+    excluded_events: Mapped[list[str]] = mapped_column(ARRAY(String), default=list, server_default="{}")
+    paused_until: Mapped[datetime | None]
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it gets nothing just now."""
+        return self.paused_until is not None and self.paused_until > datetime.now(UTC)
 
 
 LONGEST_SUBJECT = 200  # characters

@@ -36,6 +36,7 @@ HELD: Final = {
     Reason.MAIL_SERVER_REJECTED: ("the mail server rejects the settings", "Check them", SETTINGS, {}),
     Reason.MAY_HAVE_BEEN_SENT: ("nobody confirmed them", "Decide", "deliveries.log", {"outcome": "held"}),
     Reason.THROTTLED: ("there were too many at once", "Look at them", "deliveries.log", {"outcome": "held"}),
+    Reason.NO_RECIPIENT_WANTS_IT: ("no recipient gets them just now", "Choose who does", "recipients.edit", {}),
     Reason.SWITCHED_OFF: ("their event is switched off", "Switch it on", "notifications.edit", {}),
 }
 

@@ -2,25 +2,18 @@
 
 from datetime import UTC, datetime, timedelta
 
-from wtforms import BooleanField, DateField, SelectField, ValidationError
+from wtforms import BooleanField, SelectField, ValidationError
 from wtforms.validators import InputRequired, Length, Optional
 
-from portal.forms import PortalForm, TextField
+from portal.forms import DayField, PortalForm, TextField
 
 EARTH = timedelta(hours=12)  # behind UTC, in the zone where a day ends last
 LAST_YEAR = 2100
 OVERLAPS = {"1": "1 hour", "24": "24 hours", "168": "7 days", "720": "30 days"}
 
 
-class LastDayField(DateField):
+class LastDayField(DayField):
     """A day in the future, or none."""
-
-    def process_formdata(self, valuelist: list[str]) -> None:
-        """Take the browser's value."""
-        try:
-            super().process_formdata(valuelist)
-        except ValueError:
-            raise ValueError("Enter a day like 2027-01-31.") from None
 
     def post_validate(self, form: PortalForm, validation_stopped: bool) -> None:  # noqa: ARG002 (WTForms' signature)
         """Refuse a day that is over everywhere."""

@@ -99,6 +99,90 @@ def _settings(stage: Stage, text: str) -> Outcome:
     return Outcome(Kind.SETTINGS, stage, None, None, text)
 
 
+# As the providers' servers were seen to say it.
+PROVIDERS_WORDS = [
+    (
+        Stage.AUTH,
+        534,
+        "5.7.9 Application-specific password required.\n5.7.9  https://support.google.com/mail/?p=Invalid - gsmtp",
+        "create an app password",
+    ),
+    (
+        Stage.AUTH,
+        535,
+        "5.7.8 Username and Password not accepted.\n5.7.8  https://support.google.com/mail/?p=BadCredentials - gsmtp",
+        "Google did not accept",
+    ),
+    (Stage.AUTH, 454, "4.7.0 Too many login attempts, please try again later. a1-b2 - gsmtp", "wait some minutes"),
+    (Stage.DATA, 550, "5.4.5 Daily user sending limit exceeded. a1-b2 - gsmtp", "sending limit"),
+    (Stage.DATA, 550, "5.4.5 Daily sending quota exceeded. a1-b2 - gsmtp", "sending limit"),
+    (Stage.MAIL, 550, "5.7.1 Daily SMTP relay limit exceeded for customer. - gsmtp", "sending limit"),
+    (
+        Stage.AUTH,
+        535,
+        "5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Tenant. [prod.outlook.com]",
+        "switch on Authenticated SMTP",
+    ),
+    (
+        Stage.AUTH,
+        535,
+        "5.7.139 Authentication unsuccessful, the user credentials were incorrect. [X.eurprd01.prod.outlook.com]",
+        "Microsoft 365 did not accept",
+    ),
+    (Stage.AUTH, 550, "5.7.30 Basic authentication is not supported for Client Submission.", "Authenticated SMTP"),
+    (Stage.DATA, 550, "5.7.708 Service unavailable. Access denied, traffic not accepted from this IP.", "new or trial"),
+    (
+        Stage.DATA,
+        554,
+        "5.2.252 SendAsDenied; a@x.example not allowed to send as b@x.example; STOREDRV.Submission.Exception",
+        "may not send as",
+    ),
+    (
+        Stage.DATA,
+        554,
+        "Message rejected: Email address is not verified. The following identities failed the check in region",
+        "verified in this region",
+    ),
+    (Stage.AUTH, 535, "Authentication Credentials Invalid", "made in the SES console"),
+    (Stage.DATA, 454, "Throttling failure: Daily message quota exceeded.", "sending limit"),
+    (Stage.DATA, 454, "Throttling failure: Maximum sending rate exceeded.", "sending limit"),
+    (
+        Stage.AUTH,
+        535,
+        "Authentication failed: The provided authorization grant is invalid, expired, or revoked",
+        "the word apikey",
+    ),
+    (Stage.AUTH, 535, "Authentication failed: Bad username / password", "the word apikey"),
+    (
+        Stage.DATA,
+        550,
+        "The from address does not match a verified Sender Identity. Mail cannot be sent until this error is resolved.",
+        "Sender Authentication",
+    ),
+    (Stage.AUTH, 535, "5.7.0 Mailgun is not loving your login or password", "of the sending domain"),
+    (
+        Stage.DATA,
+        550,
+        "Sandbox subdomains are for test purposes only. Please add your own domain or add the address to authorized …",
+        "authorised recipients",
+    ),
+    (Stage.AUTH, 525, "5.7.1 Unauthorized IP address", "authorised IPs"),
+    (Stage.RCPT, 553, "Relaying disallowed as pbx@acme.example", "may not send as"),
+    (Stage.DATA, 554, "5.1.8 Email Outgoing Blocked", "Zoho has blocked"),
+    (Stage.MAIL, 550, "Sender address is not allowed.", "may not send as"),
+    (
+        Stage.DATA,
+        550,
+        "Requested action not taken: mailbox unavailable\nSender address is not allowed.",
+        "may not send",
+    ),
+    (Stage.AUTH, 535, "5.7.0 (#AUTH005) Too many bad auth attempts.", "Yahoo wants an app password"),
+    (Stage.AUTH, 535, "5.7.0 (#MBR1212) Incorrect username or password.", "Yahoo wants an app password"),
+    (Stage.RCPT, 452, "4.2.2 The email account that you tried to reach is over quota.", "mailbox is full"),
+    (Stage.RCPT, 550, "Requested action not taken: mailbox unavailable", "no such mailbox"),
+]
+
+
 @pytest.mark.parametrize(
     ("outcome", "port", "part"),
     [
@@ -123,6 +207,7 @@ def _settings(stage: Stage, text: str) -> Outcome:
         (classify(Stage.AUTH, 535, "5.7.3 Authentication unsuccessful"), 587, "Microsoft 365 did not accept"),
         (classify(Stage.AUTH, 535, "5.7.8 Error: authentication failed"), 587, "did not accept user name and password"),
         (classify(Stage.AUTH, 538, "encrypt"), 25, "encryption before sign-in"),
+        *((classify(stage, code, words), 587, part) for stage, code, words, part in PROVIDERS_WORDS),
         (classify(Stage.AUTH, 454, "4.7.0 Temporary"), 587, "tries again by itself"),
         (_settings(Stage.AUTH, "The mail server offers no sign-in."), 25, "choose STARTTLS or TLS"),
         (_settings(Stage.AUTH, "The mail server offers only XOAUTH2."), 25, "mode Auto"),

@@ -1,0 +1,109 @@
+"""A tenant's recipients: which events each of them gets, who is paused, and what became of their last mail."""
+
+from typing import Any
+
+from flask import Blueprint, flash, redirect, url_for
+from flask.typing import ResponseReturnValue
+from htmx_flask import request
+from werkzeug.exceptions import BadRequest, NotFound
+
+from portal.notifications import recipients, switches
+from portal.notifications.forms import EventsForm, PauseForm, RecipientForm
+from portal.notifications.kinds import KINDS
+from portal.notifications.models import Recipient
+from portal.tenants.models import Tenant
+from portal.tenants.workspace import workspace
+from portal.ui import respond
+
+blueprint = Blueprint("recipients", __name__, url_prefix="/tenants/<domain>/recipients")
+
+
+@blueprint.get("")
+def edit(domain: str) -> ResponseReturnValue:
+    """Show who gets what."""
+    return _page(workspace(domain))
+
+
+@blueprint.post("")
+def add(domain: str) -> ResponseReturnValue:
+    """Add a recipient."""
+    tenant, form = workspace(domain), RecipientForm()
+    if not form.validate():
+        return _page(tenant, 422, form=form)
+    refused = recipients.add(tenant, form.address.data)
+    if refused:
+        form.refuse(refused)
+        return _page(tenant, 422, form=form)
+    flash(f"{form.address.data} is added.", "success")
+    return _done(tenant, just_added=True)
+
+
+@blueprint.post("/<int:recipient_id>/remove")
+def remove(domain: str, recipient_id: int) -> ResponseReturnValue:
+    """Remove a recipient."""
+    tenant = workspace(domain)
+    refused = recipients.remove(tenant, _recipient(recipient_id))
+    if refused:
+        flash(refused.text, "error")
+    return _done(tenant)
+
+
+@blueprint.post("/<int:recipient_id>/events")
+def choose_events(domain: str, recipient_id: int) -> ResponseReturnValue:
+    """Choose which events a recipient gets."""
+    tenant, form = workspace(domain), EventsForm()
+    if not form.validate():
+        raise BadRequest
+    recipients.choose_events(tenant, _recipient(recipient_id), form.event.data)
+    return _done(tenant)
+
+
+@blueprint.post("/<int:recipient_id>/pause")
+def pause(domain: str, recipient_id: int) -> ResponseReturnValue:
+    """Send a recipient nothing until a day."""
+    tenant = workspace(domain)
+    recipient, form = _recipient(recipient_id), PauseForm(tenant.time_zone)
+    if not form.validate():
+        return _page(tenant, 422, pause_form=form, changed=recipient.id)
+    recipients.pause(tenant, recipient, form.until.data)
+    return _done(tenant, changed=recipient.id)
+
+
+@blueprint.post("/<int:recipient_id>/resume")
+def resume(domain: str, recipient_id: int) -> ResponseReturnValue:
+    """End the pause of a recipient."""
+    tenant = workspace(domain)
+    recipient = _recipient(recipient_id)
+    recipients.resume(tenant, recipient)
+    return _done(tenant, changed=recipient.id)
+
+
+def _recipient(recipient_id: int) -> Recipient:
+    for each in recipients.listed():
+        if each.id == recipient_id:
+            return each
+    raise NotFound
+
+
+def _done(tenant: Tenant, **context: Any) -> ResponseReturnValue:
+    if request.htmx:
+        return _page(tenant, **context)
+    return redirect(url_for("recipients.edit", domain=tenant.domain), 303)
+
+
+def _page(tenant: Tenant, status: int = 200, **context: object) -> ResponseReturnValue:
+    listed = recipients.listed()
+    nobodys = [kind for kind in KINDS.values() if all(kind.type in each.excluded_events for each in listed)]
+    context = {
+        "tenant": tenant,
+        "kinds": KINDS.values(),
+        "switches": switches.switches(KINDS),
+        "recipients": listed,
+        "nobodys": nobodys if listed else [],
+        "form": RecipientForm(formdata=None),
+        "pause_form": PauseForm(tenant.time_zone, formdata=None),
+        "changed": None,
+        "just_added": False,
+        **context,
+    }
+    return respond("notifications/recipients.html", "notifications/_recipient_list.html", status, **context)
