@@ -11,7 +11,7 @@ htmx.onLoad((piece) => {
 
 document.addEventListener("click", (event) => {
   const { target } = event;
-  for (const menu of document.querySelectorAll("details.menu[open]")) menu.open = menu.contains(target);
+  for (const menu of document.querySelectorAll("details.menu[open]")) menu.open = menu.contains(target) && !target.closest("a[href^='#']");
   target.closest("[data-close]")?.closest(".note").remove();
   const box = target.closest("[data-pick-all]");
   if (box) for (const pick of box.form.querySelectorAll(".pick")) pick.checked = true;

@@ -15,7 +15,14 @@ from tests.demo.mails import mail
 from tests.pages import PASSWORD
 from tests.signed import call
 
-STRANGERS = ("/sign-in", "/forgotten-password", "/nothing-is-here", "/provision/spent-or-never-made")
+STRANGERS = (
+    "/api/reference",
+    "/provision/sample",
+    "/sign-in",
+    "/forgotten-password",
+    "/nothing-is-here",
+    "/provision/spent-or-never-made",
+)
 SYSTEM = (
     "/system/tenants",
     "/system/tenants?q=nobody",
@@ -35,6 +42,8 @@ TENANT = (
     "/tenants/acme.example/deliveries",
     "/tenants/acme.example/mail-server",
     "/tenants/acme.example/notifications",
+    "/tenants/acme.example/connect",
+    "/tenants/acme.example/connect?pbx=portsip",
     "/tenants/acme.example/keys",
     "/tenants/acme.example/audit",
 )
@@ -47,6 +56,7 @@ ELSEWHERE = {
     "demo.mail",
     "demo.part",
     "health.healthz",
+    "integrate.arrived",
     "provisioning.provision",
     "security.mf_recovery",
     "security.mf_recovery_codes",
@@ -137,5 +147,8 @@ def test_every_page_is_here(live_app: Flask) -> None:
     rules = live_app.url_map.iter_rules()
     pages = {rule.endpoint for rule in rules if "GET" in (rule.methods or ()) and "static" not in rule.endpoint}
     router = live_app.url_map.bind("portal.test")
-    seen = {router.match(path.partition("?")[0])[0] for path in ("/sign-in", "/forgotten-password", *SYSTEM, *TENANT)}
+    seen = {
+        router.match(path.partition("?")[0])[0]
+        for path in ("/sign-in", "/forgotten-password", "/api/reference", *SYSTEM, *TENANT)
+    }
     assert pages - seen == ELSEWHERE

@@ -6,10 +6,15 @@ A value is put in once and never looked at again for variables, as Asterisk does
 import re
 import time
 import urllib.request
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 LINE = re.compile(r"(?:exten => (?P<exten>\w+),1| same => n)(?:\((?P<label>\w+)\))?,(?P<app>\w+)\((?P<data>.*)\)")
 HEADER = "CURLOPT(httpheader)"
+OPERATORS: Mapping[str, Callable[[str, str], int]] = {
+    " != ": lambda one, other: int(one != other),
+    " - ": lambda one, other: int(one) - int(other),
+}
 
 
 @dataclass
@@ -72,10 +77,7 @@ def _inside(text: str) -> tuple[str, str]:
 
 
 def _evaluate(expression: str) -> str:
-    for operator, result in (
-        (" != ", lambda one, other: int(one != other)),
-        (" - ", lambda one, other: int(one) - int(other)),
-    ):
+    for operator, result in OPERATORS.items():
         one, found, other = expression.partition(operator)
         if found:
             return str(result(one, other))

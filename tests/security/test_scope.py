@@ -189,7 +189,7 @@ def test_no_statement_of_the_portal_finds_anything_with_the_scope_forgotten(
 ) -> None:
     statements.clear()
     for browser in (admin, system):
-        for page in ("deliveries", "mail-server", "notifications", "keys", "audit"):
+        for page in ("deliveries", "mail-server", "notifications", "connect", "keys", "audit"):
             assert browser.get(f"/tenants/{ready}/{page}").status_code == 200
         assert browser.get(f"/tenants/{ready}/notifications/queue.call_lost").status_code in {200, 404, 405}
     post("user.created", {**WELCOME, "email": "ann@acme.example"})
