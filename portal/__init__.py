@@ -26,6 +26,8 @@ from portal.notifications import views as notifications_views
 from portal.overview import views as overview_views
 from portal.pbx import rejections
 from portal.pbx import views as pbx_views
+from portal.pbx.integrate import views as integrate_views
+from portal.pbx.reference import views as reference_views
 from portal.provisioning import qr
 from portal.provisioning import views as provisioning_views
 from portal.tenants import views as tenants_views
@@ -42,6 +44,8 @@ BLUEPRINTS = (
     recipient_views.blueprint,
     deliveries_views.blueprint,
     *pbx_views.BLUEPRINTS,
+    integrate_views.blueprint,
+    reference_views.blueprint,
     provisioning_views.blueprint,
     audit_views.blueprint,
 )

@@ -12,10 +12,19 @@ htmx.onLoad((piece) => {
 
 document.addEventListener("click", (event) => {
   const { target } = event;
-  for (const menu of document.querySelectorAll("details.menu[open]")) menu.open = menu.contains(target);
+  for (const menu of document.querySelectorAll("details.menu[open]")) menu.open = menu.contains(target) && !target.closest("a[href^='#']");
   target.closest("[data-close]")?.closest(".note").remove();
   const box = target.closest("[data-pick-all]");
   if (box) for (const pick of box.form.querySelectorAll(".pick")) pick.checked = true;
+  const tab = target.closest("[data-tab]"); // what it leads to is in the page already
+  if (tab) {
+    event.preventDefault();
+    for (const each of tab.parentElement.children) {
+      each.ariaCurrent = each === tab ? "true" : null;
+      document.getElementById(each.dataset.tab).hidden = each !== tab;
+    }
+    history.replaceState(history.state, "", tab.href);
+  }
   const fill = target.closest("[data-fill]");
   if (fill) {
     event.preventDefault();
@@ -78,3 +87,8 @@ for (const event of ["htmx:responseError", "htmx:sendError", "htmx:timeout"])
     if (event === "htmx:responseError") return; // the answer brings its own message
     document.getElementById("messages").replaceChildren(document.getElementById("unreachable").content.cloneNode(true));
   });
+
+// What waits for news, [data-poll] with hx-trigger="poll", asks for it every 3 seconds while somebody can see the page.
+setInterval(() => {
+  if (document.visibilityState === "visible") for (const it of document.querySelectorAll("[data-poll]")) htmx.trigger(it, "poll");
+}, 3000);

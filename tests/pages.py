@@ -6,6 +6,10 @@ from typing import Any
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+TENANT_PAGES = (  # below /tenants/<domain>/
+    *("overview", "deliveries", "mail-server", "recipients", "notifications", "templates", "brand"),
+    *("connect", "keys", "audit"),
+)
 PASSWORD = "a long enough password"
 HTMX = {"HX-Request": "true"}
 

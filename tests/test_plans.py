@@ -79,6 +79,7 @@ def test_an_event(post: Post, ready: str, statements: Statements, find_by_index:
     find_by_index()
 
 
+OTHER_PAGES = ("overview", "mail-server", "recipients", "notifications", "brand", "connect", "connect/arrival", "keys")
 TEMPLATES = ("templates", "templates/queue.call_lost?before={0:032x}")
 TRAIL = ("audit", "audit?person=admin%40acme.example&action=account.signed_in&since=2026-01-01T00:00", "audit.csv")
 
@@ -97,9 +98,7 @@ LOG = (
 )
 
 
-@pytest.mark.parametrize(
-    "page", ["overview", *LOG, "mail-server", "notifications", "brand", "keys", *TEMPLATES, *TRAIL]
-)
+@pytest.mark.parametrize("page", [*OTHER_PAGES, *LOG, *TEMPLATES, *TRAIL])
 def test_a_tenants_pages(
     app: Flask,
     admin: FlaskClient,

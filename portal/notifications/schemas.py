@@ -29,7 +29,7 @@ def _name(kind: EventKind) -> str:
 
 def _event(kind: EventKind, envelope: dict[str, Any]) -> dict[str, Any]:
     own = {
-        "type": {"type": "string", "const": kind.type},
+        "type": {"type": "string", "const": kind.type, "description": envelope["properties"]["type"]["description"]},
         "data": {"$ref": REFERENCE.format(model=kind.fields.__name__)},
     }
     return envelope | {

@@ -181,7 +181,9 @@ def _report_schemas() -> dict[str, Any]:
 
 def _problem_schema() -> dict[str, Any]:
     text = {"type": "string"}
-    error = {"type": "object", "properties": {"field": text, "message": text}, "required": ["field", "message"]}
+    field = text | {"description": "Its path, like `data.caller_number`."}
+    message = text | {"description": "What is wrong with it."}
+    error = {"type": "object", "properties": {"field": field, "message": message}, "required": ["field", "message"]}
     return {
         "type": "object",
         "description": "What is wrong (RFC 9457).",

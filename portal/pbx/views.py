@@ -189,6 +189,7 @@ def _page(
         rejected=rejections.recent(owner),
         overlaps=OVERLAPS,
         issued=issued,
+        key=(issued and issued.secret) or "KEY",
         address=address,
     )
     if issued:

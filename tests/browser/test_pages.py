@@ -15,7 +15,14 @@ from tests.demo.mails import mail
 from tests.pages import PASSWORD
 from tests.signed import call
 
-STRANGERS = ("/sign-in", "/forgotten-password", "/nothing-is-here", "/provision/spent-or-never-made")
+STRANGERS = (
+    "/api/reference",
+    "/provision/sample",
+    "/sign-in",
+    "/forgotten-password",
+    "/nothing-is-here",
+    "/provision/spent-or-never-made",
+)
 SYSTEM = (
     "/system/overview",
     "/system/tenants",
@@ -43,6 +50,8 @@ TENANT = (
     "/tenants/acme.example/templates/user.created",
     "/tenants/acme.example/templates/queue.call_lost?version=default",
     "/tenants/acme.example/brand",
+    "/tenants/acme.example/connect",
+    "/tenants/acme.example/connect?pbx=portsip",
     "/tenants/acme.example/keys",
     "/tenants/acme.example/audit",
 )
@@ -60,6 +69,7 @@ ELSEWHERE = {
     "demo.part",
     "health.healthz",
     "mail_templates.html",
+    "integrate.arrived",
     "provisioning.provision",
     "security.mf_recovery",
     "security.mf_recovery_codes",
@@ -150,5 +160,8 @@ def test_every_page_is_here(live_app: Flask) -> None:
     rules = live_app.url_map.iter_rules()
     pages = {rule.endpoint for rule in rules if "GET" in (rule.methods or ()) and "static" not in rule.endpoint}
     router = live_app.url_map.bind("portal.test")
-    seen = {router.match(path.partition("?")[0])[0] for path in ("/sign-in", "/forgotten-password", *SYSTEM, *TENANT)}
+    seen = {
+        router.match(path.partition("?")[0])[0]
+        for path in ("/sign-in", "/forgotten-password", "/api/reference", *SYSTEM, *TENANT)
+    }
     assert pages - seen == ELSEWHERE

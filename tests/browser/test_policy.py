@@ -43,7 +43,17 @@ def test_no_page_of_a_journey_breaks_the_policy(sign_in: OpenPage, ready: str, p
     assert post("queue.call_lost").status_code == 200
     page = sign_in("admin@acme.example", administers=ready)
     page.context.add_init_script(WATCH)
-    for name in ("overview", "mail-server", "notifications", "keys", "deliveries"):
+    for name in (
+        "overview",
+        "mail-server",
+        "recipients",
+        "notifications",
+        "templates",
+        "brand",
+        "connect",
+        "keys",
+        "deliveries",
+    ):
         page.goto(f"/tenants/{ready}/{name}")
         for details in page.locator("details").all():
             details.evaluate("it => it.open = true")

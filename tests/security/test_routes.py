@@ -16,6 +16,7 @@ PUBLIC = {
     "webhook.receive_event",  # the key is the proof
     "webhook.receive_portsip",  # the same
     "webhook.openapi",  # tells nothing but the interface
+    "reference.show",  # the same as a page
 }
 TOKEN = re.compile(r"[\w-]+\.[\w-]{6}\.[\w-]{20,}")  # which is another one in each second
 

@@ -24,7 +24,7 @@ from portal.notifications.models import MailTemplate
 from portal.notifications.wording import Format, Wording
 from portal.tenants import directory
 from tests.noted import Statements, statements
-from tests.pages import PASSWORD
+from tests.pages import PASSWORD, TENANT_PAGES
 from tests.ready import Post, key, peer, post, ready
 from tests.sql import sql
 
@@ -203,7 +203,7 @@ def test_no_statement_of_the_portal_finds_anything_with_the_scope_forgotten(
 ) -> None:
     statements.clear()
     for browser in (admin, system):
-        for page in ("overview", "deliveries", "mail-server", "notifications", "templates", "keys", "audit"):
+        for page in TENANT_PAGES:
             assert browser.get(f"/tenants/{ready}/{page}").status_code == 200
         assert browser.get(f"/tenants/{ready}/notifications/queue.call_lost").status_code in {200, 404, 405}
     post("user.created", {**WELCOME, "email": "ann@acme.example"})
