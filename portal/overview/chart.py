@@ -6,7 +6,7 @@ from datetime import date
 from typing import Final, NamedTuple
 
 from babel.dates import format_date
-from babel.numbers import format_decimal
+from babel.numbers import format_compact_decimal, format_decimal
 
 from portal.deliveries.states import Status
 from portal.deliveries.tally import Day, Tallied
@@ -72,6 +72,12 @@ class Chart:
     ticks: Sequence[tuple[float, str]]
     summary: str
     uncounted: int
+
+    @property
+    def scale(self) -> Sequence[tuple[float, str]]:
+        """The lines above the ground: at which part of the height, and their number."""
+        numbers = ((part, self.top * part) for part in (0.5, 1.0))
+        return [(part, format_compact_decimal(number, locale=LOCALE, fraction_digits=1)) for part, number in numbers]
 
     @property
     def total(self) -> int:

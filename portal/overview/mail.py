@@ -26,6 +26,11 @@ class MailState:
     success: Success | None = None
     failure: Failure | None = None
 
+    @property
+    def is_first(self) -> bool:
+        """Whether no mail has been tried yet, although it could be."""
+        return self.state == "working" and self.success is None and self.failure is None
+
 
 def of_tenant(tenant: Tenant) -> MailState:
     """Return the state of the mail of the tenant in scope."""

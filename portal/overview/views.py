@@ -75,7 +75,7 @@ def _now(tenant: Tenant) -> dict[str, Any]:
     has, state = setup.of_tenant(tenant), mail.of_tenant(tenant)
     first = steps.of_tenant(has, has_sent=state.success is not None)
     looks = request.args.get("looks", LOOKS, type=int)
-    waits = state.state == "paused" or any(step.state == steps.WAITING for step in first)
+    waits = state.state == "paused" or any(step.state == steps.WAITING for step in first) or state.is_first
     return {
         "tenant": tenant,
         "mail": state,

@@ -48,7 +48,7 @@ def test_the_systems_mail_server(system: FlaskClient, app: Flask) -> None:
         sql("UPDATE mail_servers SET paused_until = now() + interval '1 minute', pause_text = 'It does not answer.'")
     page = words(system, PAGE)
     assert "Mail waits 127.0.0.1, shared with all tenants" in page
-    assert "It does not answer. Tried again in" in page
+    assert "It does not answer. Next try in" in page
     assert submit(system, PAGE, f"{PAGE}/try-now").location == PAGE
     assert "Mail server is ready" in words(system, PAGE)
 
