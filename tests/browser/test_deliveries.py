@@ -23,8 +23,9 @@ LOG = "/tenants/acme.example/deliveries"
 # Keeps how far anything on the page moved without anybody's doing.
 WATCH_SHIFTS = """
     window.shifts = [];
-    new PerformanceObserver((list) => shifts.push(...list.getEntries().filter((it) => !it.hadRecentInput).map((it) => it.value)))
-        .observe({type: "layout-shift"});
+    new PerformanceObserver((list) => {
+        for (const it of list.getEntries()) if (!it.hadRecentInput) shifts.push(it.value);
+    }).observe({type: "layout-shift"});
 """
 Work = Callable[[int], None]
 
@@ -146,8 +147,9 @@ def test_what_is_decided_about_one_mail_leaves_the_selection_alone(
     expect(page.get_by_text("The mail is sent again now.")).to_be_visible()
     expect(event(page, 7001)).to_contain_text("Asked for again")
     worker(1)
-    expect(event(page, 7001).get_by_text("queued as 4711")).to_have_count(2)
     expect(event(page, 7002).get_by_role("checkbox")).to_be_checked()
+    event(page, 7002).get_by_role("checkbox").uncheck()
+    expect(event(page, 7001).get_by_text("queued as 4711")).to_have_count(2)
     expect(event(page, 7002)).to_contain_text("Will try again")
 
 
@@ -193,7 +195,7 @@ def test_the_list_follows_what_is_typed_and_so_does_the_address(page: Page, post
     expect(page.get_by_role("heading", name="Nothing found")).to_be_visible()
     expect(page).to_have_url(re.compile(r"/deliveries\?q=7002&outcome=failed$"))
     assert_usable(page)
-    page.get_by_role("link", name="Outcome Failed: take this filter away").click()
+    page.get_by_role("link", name=re.compile("Outcome Failed")).click()
     expect(event(page, 7002)).to_be_visible()
     expect(page.get_by_label("Outcome")).to_have_value("")
     page.get_by_role("link", name="Clear").click()
