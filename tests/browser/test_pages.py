@@ -6,7 +6,12 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from portal.database import enter_scope
 from portal.demo.mailbox import Mailbox
+from portal.notifications import mail_templates
+from portal.notifications.kinds import KINDS
+from portal.notifications.models import MailTemplate
+from portal.notifications.wording import Format, Wording
 from portal.pbx import keys
 from portal.tenants import directory
 from tests.authenticator import Authenticator
@@ -113,6 +118,22 @@ def test_keys_and_rejected_calls(sign_in: OpenPage, app: Flask, acme: str, clien
     page.goto("/tenants/acme.example/keys")
     page.get_by_text("Rotate").first.click()
     assert_usable(page)
+
+
+def test_a_template_with_versions(sign_in: OpenPage, app: Flask, acme: str) -> None:
+    kind, last = KINDS["user.created"], None
+    with app.app_context():
+        tenant = directory.find(acme)
+        assert tenant is not None
+        enter_scope(tenant.id)
+        for words in ("One", "A subject that is long enough to need another line on a phone and on a tablet too"):
+            saved = mail_templates.save(tenant, kind, Wording(Format.HTML, words, "<p>%%NOBODY%%</p>"), last)
+            assert isinstance(saved, MailTemplate)
+            last = saved.id
+    page = sign_in("admin@acme.example", administers=acme)
+    for path in ("", "/user.created", "/user.created?version=default"):
+        page.goto(f"/tenants/acme.example/templates{path}")
+        assert_usable(page)
 
 
 def test_the_choice_between_tenants(sign_in: OpenPage, acme: str, globex: str) -> None:

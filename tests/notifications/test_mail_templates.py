@@ -12,7 +12,7 @@ from portal.extensions import db
 from portal.notifications import mail_templates, switches
 from portal.notifications.kinds import KINDS
 from portal.notifications.mail_templates import of_version
-from portal.notifications.models import LARGEST_BODY, LONGEST_SUBJECT
+from portal.notifications.models import LARGEST_BODY, LONGEST_SUBJECT, MailTemplate
 from portal.notifications.wording import Format, Wording
 from portal.tenants import directory
 from portal.tenants.models import Tenant
@@ -102,9 +102,9 @@ def test_what_cannot_be_made_safe_is_not_saved(tenant: Tenant) -> None:
 
 
 def test_versions_come_in_pages(tenant: Tenant) -> None:
-    last = None
+    last: MailTemplate | None = None
     for number in range(mail_templates.PAGE + 1):
-        last = saved(tenant, Wording(Format.MARKDOWN, f"S{number}", "B"), last and last.id)
+        last = saved(tenant, Wording(Format.MARKDOWN, f"S{number}", "B"), last.id if last else None)
     page, older = mail_templates.versions(LOST)
     assert (page[0].subject, page[-1].subject, older) == ("S20", "S1", True)
     page, older = mail_templates.versions(LOST, page[-1].id)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from email import message_from_bytes, policy
 from html import unescape
 from html.parser import HTMLParser
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
@@ -121,7 +121,7 @@ def tenant(context: Flask, acme: str) -> Tenant:
 def test_what_an_author_writes_runs_neither_in_the_portal_nor_in_the_mail(
     admin: FlaskClient, attack: str, form: Format
 ) -> None:
-    words = {"subject": attack[:200], "body": attack, "format": form.value}
+    words: dict[str, Any] = {"subject": attack[:200], "body": attack, "format": form.value}
     assert post(admin, PAGE, **words).status_code == 303
     pages = [admin.get(path).text for path in (PAGE, "/tenants/acme.example/templates", "/tenants/acme.example/audit")]
     pages += [post(admin, PAGE, f"{PAGE}/preview", htmx=htmx, **words).text for htmx in (False, True)]
@@ -136,7 +136,7 @@ def test_what_an_author_writes_runs_neither_in_the_portal_nor_in_the_mail(
 
 
 def test_the_frame_runs_nothing_whatever_is_in_it(admin: FlaskClient, acme: str) -> None:
-    words = {"subject": "S", "body": "x", "format": "html"}
+    words: dict[str, Any] = {"subject": "S", "body": "x", "format": "html"}
     for answer in (admin.get(f"{PAGE}/preview/html"), post(admin, PAGE, f"{PAGE}/preview/html", **words)):
         found = directives(answer)
         assert found["default-src"] == found["form-action"] == "'none'"
@@ -234,7 +234,11 @@ def test_a_subject_makes_no_header(admin: FlaskClient, ready: str, peer: SmtpPee
 
 
 def test_a_sample_reaches_the_account_alone(admin: FlaskClient, ready: str, peer: SmtpPeer) -> None:
-    others = {"to": "recipients", "recipients": "victim@stranger.example", "email": "victim@stranger.example"}
+    others: dict[str, Any] = {
+        "to": "recipients",
+        "recipients": "victim@stranger.example",
+        "email": "victim@stranger.example",
+    }
     answer = post(admin, PAGE, f"{PAGE}/sample", subject="S", body="x", format="markdown", **others)
     assert "took the sample for admin@acme.example" in unescape(answer.text)
     assert [mail.recipients for mail in peer.mails] == [["admin@acme.example"]]

@@ -1,0 +1,110 @@
+"""A tenant's pages of its templates: the answers to what is asked, with HTMX and without."""
+
+from html import unescape
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from portal.notifications.kinds import KINDS
+from portal.notifications.models import LARGEST_BODY, LONGEST_SUBJECT
+from tests.pages import post
+
+LIST = "/tenants/acme.example/templates"
+PAGE = f"{LIST}/queue.call_lost"
+WORDS: dict[str, Any] = {"subject": "Ring %%CALLER_NUMBER%%", "body": "Now.", "format": "markdown"}
+
+
+def text_of(browser: FlaskClient, path: str) -> str:
+    return unescape(browser.get(path).text)
+
+
+def test_the_list_shows_each_kind_with_its_subject_as_it_is_read(admin: FlaskClient, acme: str) -> None:
+    html = text_of(admin, LIST)
+    for kind in KINDS.values():
+        assert kind.label in html
+        assert f'href="{LIST}/{kind.type}"' in html
+    assert "Call lost in queue Support: +442079460123" in html
+    assert "%%" not in html
+    post(admin, PAGE, **WORDS)
+    assert "Ring +442079460123" in text_of(admin, LIST)
+
+
+@pytest.mark.parametrize("event_type", KINDS)
+def test_each_row_of_the_notifications_leads_to_its_template(admin: FlaskClient, acme: str, event_type: str) -> None:
+    assert f'href="{LIST}/{event_type}"' in admin.get("/tenants/acme.example/notifications").text
+    assert admin.get(f"{LIST}/{event_type}").status_code == 200
+
+
+def test_saving_leads_back_to_the_page(admin: FlaskClient, acme: str) -> None:
+    answer = post(admin, PAGE, **WORDS)
+    assert (answer.status_code, answer.location) == (303, PAGE)
+    assert 'value="Ring %%CALLER_NUMBER%%"' in text_of(admin, PAGE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"subject": ""}, "Enter a subject."),
+        ({"subject": "x" * (LONGEST_SUBJECT + 1)}, "Use at most 200 characters."),
+        ({"subject": "a\r\nb"}, "Control characters are not allowed here."),
+        ({"body": ""}, "Enter a body."),
+        ({"body": "a\x00b"}, "Control characters are not allowed here."),
+        ({"body": "é" * (LARGEST_BODY // 2 + 1)}, "use at most 100 kB"),
+        ({"format": "docx"}, "Not a valid choice."),
+        ({"body": "<p class='%%REASON%%'>", "format": "html"}, "stands in the attribute “class”"),
+    ],
+)
+def test_what_cannot_be_saved_is_told(admin: FlaskClient, acme: str, changes: dict[str, Any], words: str) -> None:
+    answer = post(admin, PAGE, **WORDS | changes)
+    assert answer.status_code == 422
+    assert words in unescape(answer.text)
+    assert "Versions" not in text_of(admin, PAGE)
+    assert words in unescape(post(admin, PAGE, f"{PAGE}/preview", htmx=True, **WORDS | changes).text)
+
+
+def test_the_browsers_line_ends_are_none_of_the_templates(admin: FlaskClient, acme: str) -> None:
+    for line_end in ("\r\n", "\n"):
+        version = admin.get(PAGE).text.partition('name="based_on" value="')[2].partition('"')[0]
+        assert post(admin, PAGE, **WORDS | {"body": f"a{line_end}b", "based_on": version}).status_code == 303
+    assert text_of(admin, PAGE).count(">In use<") == text_of(admin, PAGE).count("by admin@acme.example") == 1
+
+
+def test_htmx_gets_the_preview_alone(admin: FlaskClient, acme: str) -> None:
+    html = post(admin, PAGE, f"{PAGE}/preview", htmx=True, **WORDS | {"subject": "<b> %%CALLER_NAME%%"}).text
+    assert html.lstrip().startswith('<div id="preview">')
+    assert "&lt;b&gt; <mark>Ana Kovač</mark>" in html
+    assert 'formtarget="mail" data-press' in html
+
+
+def test_the_frame_has_the_text_of_the_editor_or_of_a_version(admin: FlaskClient, acme: str) -> None:
+    assert "Call lost in queue" in admin.get(f"{PAGE}/preview/html").text
+    post(admin, PAGE, **WORDS)
+    assert "Now." in admin.get(f"{PAGE}/preview/html").text
+    assert "Call lost in queue" in admin.get(f"{PAGE}/preview/html?version=default").text
+    assert "Unsaved." in post(admin, PAGE, f"{PAGE}/preview/html", **WORDS | {"body": "Unsaved."}).text
+    refused = post(admin, PAGE, f"{PAGE}/preview/html", **WORDS | {"body": ""})
+    assert (refused.status_code, refused.text) == (422, "")
+
+
+@pytest.mark.parametrize("version", ["nonsense", "00000000-0000-0000-0000-000000000001", "default%00"])
+def test_a_version_that_is_not_there(admin: FlaskClient, acme: str, version: str) -> None:
+    assert admin.get(f"{PAGE}?version={version}").status_code == 404
+    assert admin.get(f"{PAGE}/preview/html?version={version}").status_code == 404
+
+
+def test_a_kind_that_is_not_there(admin: FlaskClient, acme: str) -> None:
+    for path in ("/queue.digest", "/nonsense", "/nonsense/preview/html"):
+        assert admin.get(LIST + path).status_code == 404
+
+
+def test_nonsense_as_what_one_began_with_is_an_older_version(admin: FlaskClient, acme: str) -> None:
+    answer = post(admin, PAGE, **WORDS | {"based_on": "nonsense"})
+    assert answer.status_code == 422
+    assert "Yours is still here and not saved." in answer.text
+
+
+def test_without_a_mail_server_no_sample_is_sent(admin: FlaskClient, acme: str) -> None:
+    answer = post(admin, PAGE, f"{PAGE}/sample", htmx=True, **WORDS)
+    assert "Set up a mail server first." in answer.text
+    assert 'id="sample-test"' in answer.text
