@@ -83,7 +83,7 @@ TRAIL = ("audit", "audit?person=admin%40acme.example&action=account.signed_in&si
 
 
 @pytest.mark.parametrize(
-    "page", ["deliveries", "deliveries?before={0:032x}", "mail-server", "notifications", "keys", *TRAIL]
+    "page", ["deliveries", "deliveries?before={0:032x}", "mail-server", "recipients", "notifications", "keys", *TRAIL]
 )
 def test_a_tenants_pages(
     admin: FlaskClient, post: Post, ready: str, page: str, statements: Statements, find_by_index: Check

@@ -34,6 +34,7 @@ SYSTEM = (
 TENANT = (
     "/tenants/acme.example/deliveries",
     "/tenants/acme.example/mail-server",
+    "/tenants/acme.example/recipients",
     "/tenants/acme.example/notifications",
     "/tenants/acme.example/keys",
     "/tenants/acme.example/audit",
