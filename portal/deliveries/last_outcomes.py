@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from portal.deliveries.models import Delivery, DeliveryRecipient
 from portal.deliveries.states import Status
@@ -32,7 +33,7 @@ def find(addresses: Collection[str]) -> Mapping[str, LastOutcome]:
     newest = select(Delivery.id, at).order_by(Delivery.id.desc()).limit(NEWEST).subquery()
     query = (
         select(DeliveryRecipient, newest.c.at)
-        .distinct(DeliveryRecipient.address)
+        .ext(distinct_on(DeliveryRecipient.address))
         .join(newest, DeliveryRecipient.delivery_id == newest.c.id)
         .where(DeliveryRecipient.address.in_(addresses))
         .order_by(DeliveryRecipient.address, newest.c.id.desc())

@@ -29,7 +29,7 @@ class Step:
 
     stage: Stage
     label: str
-    subject: str = ""  # the server, the sender, the recipient
+    subject: str = ""  # which server, which way to sign in, which recipient
     state: State = State.WAITING
     seconds: float | None = field(default=None, compare=False)
     facts: tuple[str, ...] = ()
@@ -89,7 +89,7 @@ class Progress:
         self.begins(Stage.CONNECT)
         port = f"port {address.sockaddr[1]}"
         is_told = self.settings.reach.everywhere or is_public(address.host) or address.host == self.settings.host
-        self._tell(self._running, facts=(f"{address.host}, {port}" if is_told else port.capitalize(),))
+        self._tell(self._running, subject=f"{address.host}, {port}" if is_told else port)
 
     def begins(self, stage: Stage) -> None:
         """Go on to the next step of this stage that was not reached yet, if there is one."""
@@ -108,12 +108,12 @@ class Progress:
 
     def encrypted(self, version: str, found: Mapping[str, Any], host: str) -> None:
         """Show TLS's version and the certificate."""
-        facts = (version.replace("TLSv", "TLS "), *certificate.facts(found, host))
-        self._tell(self._running, facts=facts, warning=certificate.warning(found))
+        facts, warning = certificate.facts(found, host), certificate.warning(found)
+        self._tell(self._running, subject=version.replace("TLSv", "TLS "), facts=facts, warning=warning)
 
     def signs_in(self, mechanism: str) -> None:
         """Show who signs in, and how."""
-        self._tell(self._nth(Stage.AUTH), facts=(f"{mechanism} as {self.settings.username}",))
+        self._tell(self._nth(Stage.AUTH), subject=f"{mechanism} as {self.settings.username}")
 
     def ended(self, outcomes: Mapping[str, Outcome]) -> None:
         """Show how it ended for each recipient."""

@@ -63,8 +63,8 @@ class PauseForm(PortalForm):
 
     def validate_until(self, field: DayField) -> None:
         """Refuse a day that has begun, and one that is far away."""
-        chosen: date = field.data
-        if not self.first <= chosen <= self.last:
+        chosen: date | None = field.data
+        if chosen and not self.first <= chosen <= self.last:
             raise ValidationError("Choose a day from tomorrow on, within a year.")
 
 

@@ -50,6 +50,7 @@ TENANT = (
     "/tenants/acme.example/deliveries?q=nobody&queue=8000&since=2026-11-01",
     "/tenants/acme.example/deliveries?since=nonsense",
     "/tenants/acme.example/mail-server",
+    "/tenants/acme.example/recipients",
     "/tenants/acme.example/notifications",
     "/tenants/acme.example/templates",
     "/tenants/acme.example/templates/user.created",
