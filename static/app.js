@@ -23,7 +23,7 @@ document.addEventListener("click", (event) => {
     filled.dispatchEvent(new Event("input", { bubbles: true }));
   }
   const copy = target.closest("[data-copy]");
-  if (copy) navigator.clipboard.writeText(document.getElementById(copy.dataset.copy).textContent.trim()).then(() => (copy.textContent = "Copied"));
+  if (copy) navigator.clipboard.writeText(document.getElementById(copy.dataset.copy).textContent.trim()).then(() => (copy.textContent = copy.dataset.copied ?? "Copied"));
 });
 
 // Two controls of one value, such as a colour and its digits: each takes what is whole in the other.

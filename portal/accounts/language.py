@@ -1,7 +1,6 @@
 """The language of pages: the account's choice, else what the browser asks for, else English."""
 
-from gettext import NullTranslations
-
+from babel.support import NullTranslations
 from flask import Flask, g, has_request_context, request
 from flask_babel import Domain, get_locale, refresh
 from flask_security.babel import FsDomain
