@@ -12,7 +12,7 @@ from portal.config import ROOT
 TEMPLATES = ROOT / "templates"
 ALL = sorted(path.relative_to(TEMPLATES).as_posix() for path in TEMPLATES.rglob("*") if path.is_file())
 PAGES = [name for name in ALL if "email/" not in name]
-# Whose words are translated: folders and files. PBX words that are the same everywhere need no translation.
+# Whose words are translated: folders and files.
 ROOMS = (
     "accounts/",
     "brand/",
@@ -25,7 +25,7 @@ ROOMS = (
     "workspace.html",
 )
 TRANSLATED = [name for name in PAGES if name.startswith(ROOMS) and name.endswith(".html")]
-PROPER = {"acme.example"}
+PROPER = {"acme.example", "wide"}
 every_template = pytest.mark.parametrize("name", ALL)
 every_page = pytest.mark.parametrize("name", PAGES)
 
