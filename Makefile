@@ -25,7 +25,7 @@ define install
 done; echo
 endef
 
-.PHONY: help run test fuzz audit lint bench screenshots lock chromium
+.PHONY: help run test fuzz audit lint bench screenshots translations lock chromium
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -59,6 +59,9 @@ bench: $(BENCH) $(HTMX) ## run the yardsticks; ARGS="events burst" runs some, AR
 
 screenshots: $(DEV) $(HTMX) chromium ## take the pictures in docs/images anew
 	$(BIN)/python -m docs.screenshots
+
+translations: $(DEV) ## bring the catalogues up to date with what code and templates say
+	$(BIN)/python -m portal.translations
 
 lock: $(DEV) ## pin the dependencies of pyproject.toml; ARGS=--upgrade takes newer ones
 	$(PIP) install --quiet uv

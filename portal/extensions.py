@@ -3,7 +3,6 @@
 from datetime import datetime
 from typing import Any, ClassVar
 
-from flask_babel import Babel
 from flask_bootstrap import Bootstrap5
 from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
@@ -36,5 +35,4 @@ migrate = Migrate(directory="migrations")
 csrf = CSRFProtect()
 htmx = Htmx()
 bootstrap = Bootstrap5()
-babel = Babel()
 limiter = Limiter(key_func=get_remote_address)

@@ -6,6 +6,7 @@ from typing import Any
 
 import email_validator
 import idna
+from flask_babel import gettext
 from flask_wtf import FlaskForm
 from werkzeug.datastructures import MultiDict
 from wtforms import DateField, StringField, ValidationError
@@ -65,7 +66,7 @@ class TextField(StringField):
     def pre_validate(self, form: FlaskForm) -> None:  # noqa: ARG002 (WTForms' signature)
         """Refuse control characters before any other check sees them."""
         if has_control_characters(self.data or ""):
-            raise ValidationError("Control characters are not allowed here.")
+            raise ValidationError(gettext("Control characters are not allowed here."))
 
 
 class DayField(DateField):

@@ -6,7 +6,6 @@ it is written, when it is first needed: there is nothing to compile.
 
 from collections.abc import Mapping
 from functools import cache
-from gettext import NullTranslations
 from io import BytesIO
 from pathlib import Path
 from types import MappingProxyType
@@ -15,7 +14,7 @@ from typing import Any, Final
 from babel import Locale
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
-from babel.support import Translations
+from babel.support import NullTranslations, Translations
 
 FOLDER: Final = Path(__file__).parent / "translations"
 LANGUAGES: Final[Mapping[str, str]] = MappingProxyType(

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from werkzeug.exceptions import HTTPException, ServiceUnavailable
 from werkzeug.routing import RoutingException
 
+from portal import reading
 from portal.database import DATABASE_FAULTS
 from portal.languages import locale, to_translate
 
@@ -65,6 +66,7 @@ STALE_PAGE = (
 
 def init_app(app: Flask) -> None:
     """Give the application its error pages and template filters."""
+    reading.init_app(app)
     app.register_error_handler(HTTPException, error_page)
     for fault in DATABASE_FAULTS:
         app.register_error_handler(fault, _database_away)

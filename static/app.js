@@ -33,7 +33,7 @@ document.addEventListener("click", (event) => {
     filled.dispatchEvent(new Event("input", { bubbles: true }));
   }
   const copy = target.closest("[data-copy]");
-  if (copy) navigator.clipboard.writeText(document.getElementById(copy.dataset.copy).textContent.trim()).then(() => (copy.textContent = "Copied"));
+  if (copy) navigator.clipboard.writeText(document.getElementById(copy.dataset.copy).textContent.trim()).then(() => (copy.textContent = copy.dataset.copied ?? "Copied"));
 });
 
 // What looks anew by itself does so while it is seen, and nobody has selected anything or is about to press something.

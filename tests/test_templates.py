@@ -12,6 +12,20 @@ from portal.config import ROOT
 TEMPLATES = ROOT / "templates"
 ALL = sorted(path.relative_to(TEMPLATES).as_posix() for path in TEMPLATES.rglob("*") if path.is_file())
 PAGES = [name for name in ALL if "email/" not in name]
+# Whose words are translated: folders and files.
+ROOMS = (
+    "accounts/",
+    "brand/",
+    "provisioning/",
+    "tenants/",
+    "_",
+    "card.html",
+    "error.html",
+    "layout.html",
+    "workspace.html",
+)
+TRANSLATED = [name for name in PAGES if name.startswith(ROOMS) and name.endswith(".html")]
+PROPER = {"acme.example", "wide"}
 every_template = pytest.mark.parametrize("name", ALL)
 every_page = pytest.mark.parametrize("name", PAGES)
 
@@ -68,6 +82,15 @@ def test_its_ids_stand_once(name: str) -> None:
 def test_its_icons_exist(name: str) -> None:
     drawn = set(re.findall(r'<symbol id="([\w-]+)"', (ROOT / "static/icons.svg").read_text()))
     assert set(re.findall(r"icon\(['\"]([\w-]+)['\"]\)", _text(name))) <= drawn
+
+
+@pytest.mark.parametrize("name", TRANSLATED)
+def test_its_words_are_translated(name: str) -> None:
+    text = re.sub(r"{%.*?%}|{{.*?}}", "", _text(name), flags=re.S)
+    shown = re.findall(r"\s(?:aria-label|alt|placeholder|title)=\"([^\"]*)\"", text)
+    shown += re.sub(r"<[^>]*>", "\n", text).splitlines()
+    bare = [words for words in shown if re.search(r"[A-Za-z]{3,}", words) and words.strip() not in PROPER]
+    assert not bare, f"put {bare} between {{{{ _(…) }}}}: see docs/development.md"
 
 
 def test_there_are_templates() -> None:

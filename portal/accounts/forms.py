@@ -3,6 +3,7 @@
 from typing import Any
 from uuid import uuid4
 
+from flask_babel import lazy_gettext
 from flask_security import ForgotPasswordForm, TwoFactorRescueForm
 from wtforms import RadioField
 from wtforms.validators import DataRequired
@@ -32,7 +33,7 @@ class CodeForm(PortalForm):
     """The code of an authenticator, when it is set up."""
 
     code = TextField(
-        "Code from the app",
-        validators=[DataRequired("Enter the code that the app shows.")],
+        lazy_gettext("Code from the app"),
+        validators=[DataRequired(lazy_gettext("Enter the code that the app shows."))],
         render_kw={"autocomplete": "one-time-code", "inputmode": "numeric"},
     )

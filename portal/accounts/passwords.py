@@ -3,11 +3,12 @@
 from threading import Lock
 from typing import Any, Final
 
+from flask_babel import gettext, lazy_gettext
 from flask_security import PasswordUtil
 from zxcvbn import zxcvbn
 
 MINIMUM_LENGTH: Final = 10
-HELP: Final = f"At least {MINIMUM_LENGTH} characters. Several words are good."
+HELP: Final = lazy_gettext("At least %(least)s characters. Several words are good.", least=MINIMUM_LENGTH)
 LONGEST_LOOKED_AT: Final = 72  # characters; what comes behind can only make it better
 STRONG_ENOUGH: Final = 3  # of 4: more than 10^8 guesses
 
@@ -27,10 +28,11 @@ class Passwords(PasswordUtil):
         """
         normal = self.normalize(password)
         if len(normal) < MINIMUM_LENGTH:
-            return [f"A password needs at least {MINIMUM_LENGTH} characters."], normal
+            return [gettext("A password needs at least %(least)s characters.", least=MINIMUM_LENGTH)], normal
         email = kwargs["email"] if "email" in kwargs else kwargs["user"].email
         with self._estimating:
             found = zxcvbn(normal[:LONGEST_LOOKED_AT], [email, *email.replace("@", ".").split(".")])
         if found["score"] < STRONG_ENOUGH:
-            return ["This password would be guessed early. Make it longer, for example of several words."], normal
+            weak = gettext("This password would be guessed early. Make it longer, for example of several words.")
+            return [weak], normal
         return None, normal

@@ -12,9 +12,12 @@ from portal.accounts.passwords import HELP, Passwords
 from portal.accounts.two_factor import WINDOW, RecoveryCodes, Totp
 from portal.config import Settings
 from portal.extensions import db
+from portal.languages import to_translate
 from portal.ui import PRODUCT
 
 datastore = SQLAlchemyUserDatastore(db, Account, Role)
+WRONG_PASSWORD = to_translate("The e-mail address or the password is not right.")
+WRONG_CODE = to_translate("This code is not right, or was used already.")
 FRESH = timedelta(minutes=15)  # after typing the password, for what weakens an account
 
 
@@ -68,12 +71,12 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "SECURITY_EMAIL_TEMPLATE_PASSWORD_RESET": "accounts/email/reset_instructions",
         "SECURITY_EMAIL_TEMPLATE_PASSWORD_RESET_NOTICE": "accounts/email/reset_notice",
         "SECURITY_EMAIL_TEMPLATE_PASSWORD_CHANGE_NOTICE": "accounts/email/change_notice",
-        "SECURITY_MSG_GENERIC_AUTHN_FAILED": ("The e-mail address or the password is not right.", "error"),
-        "SECURITY_MSG_TWO_FACTOR_INVALID_TOKEN": ("This code is not right, or was used already.", "error"),
-        "SECURITY_MSG_INVALID_RECOVERY_CODE": ("This code is not right, or was used already.", "error"),
-        "SECURITY_MSG_TWO_FACTOR_PERMISSION_DENIED": ("Sign in with your password first.", "error"),
-        "SECURITY_MSG_TWO_FACTOR_LOGIN_SUCCESSFUL": ("You are signed in.", "success"),
-        "SECURITY_MSG_REAUTHENTICATION_SUCCESSFUL": ("Thank you. Go on.", "success"),
+        "SECURITY_MSG_GENERIC_AUTHN_FAILED": (WRONG_PASSWORD, "error"),
+        "SECURITY_MSG_TWO_FACTOR_INVALID_TOKEN": (WRONG_CODE, "error"),
+        "SECURITY_MSG_INVALID_RECOVERY_CODE": (WRONG_CODE, "error"),
+        "SECURITY_MSG_TWO_FACTOR_PERMISSION_DENIED": (to_translate("Sign in with your password first."), "error"),
+        "SECURITY_MSG_TWO_FACTOR_LOGIN_SUCCESSFUL": (to_translate("You are signed in."), "success"),
+        "SECURITY_MSG_REAUTHENTICATION_SUCCESSFUL": (to_translate("Thank you. Go on."), "success"),
         "SECURITY_RESET_PASSWORD_WITHIN": timedelta(hours=2),
     }
 

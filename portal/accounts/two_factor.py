@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from flask import current_app
+from flask_babel import gettext
 from flask_security import MfRecoveryCodesUtil
 from flask_security import Totp as FlaskSecurityTotp
 from passlib.exc import TokenError, UsedTokenError
@@ -106,7 +107,9 @@ def turn_on(account: Account, secret: str, code: str) -> list[str] | Refusal:
     """Return recovery codes if the code shows that the authenticator has the secret. From now on it is asked for."""
     counter = _totp().match(code, secret)
     if counter is None:
-        return Refusal("code", "This code is not right. Wait for the next one, and check the clock of your phone.")
+        return Refusal(
+            "code", gettext("This code is not right. Wait for the next one, and check the clock of your phone.")
+        )
     account.tf_totp_secret, account.totp_counter = secret, counter
     return renew_recovery_codes(account)
 
@@ -122,7 +125,7 @@ def renew_recovery_codes(account: Account) -> list[str]:
 def turn_off(account: Account) -> Refusal | None:
     """Let the account sign in with its password alone."""
     if requires_two_factor():
-        return Refusal("", "Your system administrator requires two-factor authentication.")
+        return Refusal("", gettext("Your system administrator requires two-factor authentication."))
     _forget(account)
     return None
 

@@ -1,5 +1,6 @@
 """The form of a tenant's brand."""
 
+from flask_babel import gettext, lazy_gettext
 from wtforms import SelectField, TextAreaField, ValidationError
 from wtforms.fields import SelectChoice
 from wtforms.validators import Length
@@ -16,18 +17,18 @@ class BrandForm(PortalForm):
     """The name, colour, footer and language of a tenant's mails."""
 
     sender_name = TextField(
-        "Sender name",
-        [Length(max=100, message="Enter at most 100 characters.")],
-        description="Mails come from this name and speak of it.",
+        lazy_gettext("Sender name"),
+        [Length(max=100, message=lazy_gettext("Enter at most %(most)s characters.", most=100))],
+        description=lazy_gettext("Mails come from this name and speak of it."),
     )
-    colour = TextField("Colour", [CheckedBy(colours.colour)])
+    colour = TextField(lazy_gettext("Colour"), [CheckedBy(colours.colour)])
     footer = TextAreaField(
-        "Footer",
-        [Length(max=500, message="Enter at most 500 characters.")],
-        description="Plain text. %%TENANT_NAME%% and %%DOMAIN%% are filled in.",
+        lazy_gettext("Footer"),
+        [Length(max=500, message=lazy_gettext("Enter at most %(most)s characters.", most=500))],
+        description=lazy_gettext("Plain text. %%TENANT_NAME%% and %%DOMAIN%% are filled in."),
     )
     locale = SelectField(
-        "Language", choices=[SelectChoice(tag, name, {"lang": tag}) for tag, name in LANGUAGES.items()]
+        lazy_gettext("Language"), choices=[SelectChoice(tag, name, {"lang": tag}) for tag, name in LANGUAGES.items()]
     )
 
     @classmethod
@@ -45,8 +46,12 @@ class BrandForm(PortalForm):
         """Refuse what would stay empty in each mail, or is no text."""
         field.data = "\n".join(line.rstrip() for line in (field.data or "").strip().splitlines())
         if has_control_characters(field.data.replace("\n", "")):
-            raise ValidationError("Control characters are not allowed here.")
+            raise ValidationError(gettext("Control characters are not allowed here."))
         unknown = unknown_placeholders("", field.data, COMMON)
         if unknown:
             known = ", ".join(f"%%{name}%%" for name in COMMON)
-            raise ValidationError(f"A footer does not know %%{unknown[0]}%%. It knows {known}.")
+            raise ValidationError(
+                gettext(
+                    "A footer does not know %(unknown)s. It knows %(known)s.", unknown=f"%%{unknown[0]}%%", known=known
+                )
+            )

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from flask import Blueprint, current_app, flash, redirect, url_for
 from flask.typing import ResponseReturnValue
+from flask_babel import gettext
 from htmx_flask import request
 from itsdangerous import BadSignature, URLSafeSerializer
 from werkzeug.exceptions import NotFound
@@ -40,7 +41,7 @@ def edit(domain: str) -> ResponseReturnValue:
     form = BrandForm()
     if form.validate():
         brand.save(tenant, form.sender_name.data, form.colour.data, form.footer.data, form.locale.data)
-        flash("The brand is saved.", "success")
+        flash(gettext("The brand is saved."), "success")
         return redirect(url_for("brand.edit", domain=domain), 303)
     return _page(tenant, form, 422)
 

@@ -9,6 +9,8 @@ from functools import lru_cache
 from math import ceil, floor
 from typing import Final, NamedTuple
 
+from flask_babel import gettext
+
 DEFAULT: Final = "#3846c4"  # the portal's own accent
 WHITE: Final = "#ffffff"
 BLACK: Final = "#000000"
@@ -36,7 +38,7 @@ def colour(text: str) -> str:
     """
     found = _HEX.fullmatch(text.strip())
     if found is None:
-        raise ValueError("Write the colour like #3846c4: six digits from 0 to 9 and a to f.")
+        raise ValueError(gettext("Write the colour like #3846c4: six digits from 0 to 9 and a to f."))
     digits = found[1] if len(found[1]) == 6 else "".join(digit * 2 for digit in found[1])
     return f"#{digits.lower()}"
 

@@ -77,7 +77,10 @@ class Chart:
     def scale(self) -> Sequence[tuple[float, str]]:
         """The lines above the ground: at which part of the height, and their number."""
         numbers = ((part, self.top * part) for part in (0.5, 1.0))
-        return [(part, format_compact_decimal(number, locale=LOCALE, fraction_digits=1)) for part, number in numbers]
+        return [
+            (part, format_compact_decimal(number, locale=readers_locale(), fraction_digits=1))
+            for part, number in numbers
+        ]
 
     @property
     def total(self) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from zoneinfo import available_timezones
 
+from flask_babel import gettext
 from sqlalchemy import func, or_, select
 from sqlalchemy.exc import IntegrityError
 
@@ -93,6 +94,6 @@ def _save(tenant: Tenant) -> Tenant | Refusal:
     except IntegrityError as error:
         db.session.rollback()
         if "uq_tenants_domain" in str(error.orig):
-            return Refusal("domain", "Another tenant has this domain already.")
+            return Refusal("domain", gettext("Another tenant has this domain already."))
         raise
     return tenant

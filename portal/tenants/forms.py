@@ -2,6 +2,7 @@
 
 from zoneinfo import available_timezones
 
+from flask_babel import lazy_gettext
 from wtforms import SelectField
 from wtforms.validators import InputRequired, Length
 
@@ -21,12 +22,15 @@ def time_zones() -> list[str]:
 class TenantForm(PortalForm):
     """A tenant's name, SIP domain and time zone."""
 
-    name = TextField("Name", [InputRequired("Enter the tenant's name."), Length(max=100)])
+    name = TextField(lazy_gettext("Name"), [InputRequired(lazy_gettext("Enter the tenant's name.")), Length(max=100)])
     domain = TextField(
-        "SIP domain",
-        [InputRequired("Enter the SIP domain by which the PBX knows the tenant."), CheckedBy(domain)],
-        description="The domain by which the PBX knows the tenant, like acme.example.",
+        lazy_gettext("SIP domain"),
+        [InputRequired(lazy_gettext("Enter the SIP domain by which the PBX knows the tenant.")), CheckedBy(domain)],
+        description=lazy_gettext("The domain by which the PBX knows the tenant, like acme.example."),
     )
     time_zone = SelectField(
-        "Time zone", choices=time_zones, default="UTC", description="Times in mails and pages are shown in this zone."
+        lazy_gettext("Time zone"),
+        choices=time_zones,
+        default="UTC",
+        description=lazy_gettext("Times in mails and pages are shown in this zone."),
     )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from flask import Blueprint, flash, redirect, request, session, url_for
 from flask.typing import ResponseReturnValue
+from flask_babel import gettext
 from werkzeug.exceptions import NotFound
 
 from portal.accounts.access import signed_in, system_administrator
@@ -61,7 +62,7 @@ def new() -> ResponseReturnValue:
     if form.validate_on_submit():
         added = directory.add(form.name.data, form.domain.data, form.time_zone.data)
         if isinstance(added, Tenant):
-            flash(f"{added.name} is added.", "success")
+            flash(gettext("%(name)s is added.", name=added.name), "success")
             return redirect(url_for("tenants.index"), 303)
         form.refuse(added)
     return respond("tenants/edit.html", form=form, edited=None, status=422 if form.is_submitted() else 200)
@@ -75,7 +76,7 @@ def edit(domain: str) -> ResponseReturnValue:
     if form.validate_on_submit():
         saved = directory.edit(tenant, form.name.data, form.domain.data, form.time_zone.data)
         if not isinstance(saved, Refusal):
-            flash(f"{saved.name} is saved.", "success")
+            flash(gettext("%(name)s is saved.", name=saved.name), "success")
             return redirect(url_for("tenants.index"), 303)
         form.refuse(saved)
     return respond("tenants/edit.html", form=form, edited=tenant, status=422 if form.is_submitted() else 200)
@@ -86,7 +87,7 @@ def suspend(domain: str) -> ResponseReturnValue:
     """Stop a tenant's mails."""
     tenant = _tenant(domain)
     directory.suspend(tenant)
-    flash(f"{tenant.name} is suspended. Its events are recorded, and no mail is sent.", "success")
+    flash(gettext("%(name)s is suspended. Its events are recorded, and no mail is sent.", name=tenant.name), "success")
     return redirect(url_for("tenants.edit", domain=domain), 303)
 
 
@@ -95,7 +96,7 @@ def resume(domain: str) -> ResponseReturnValue:
     """Let a suspended tenant's events send mail again."""
     tenant = _tenant(domain)
     directory.resume(tenant)
-    flash(f"{tenant.name} is active again.", "success")
+    flash(gettext("%(name)s is active again.", name=tenant.name), "success")
     return redirect(url_for("tenants.edit", domain=domain), 303)
 
 

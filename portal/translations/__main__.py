@@ -3,6 +3,9 @@
 A message that is new has no words yet; a test names it. One that is gone is taken out.
 """
 
+from os import PathLike
+from pathlib import Path
+
 from babel.messages.catalog import Catalog
 from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po, write_po
@@ -11,7 +14,9 @@ from portal.config import ROOT
 from portal.languages import LANGUAGES, catalogue_file
 from portal.notifications.digest import EVERY_KIND
 
-METHODS = [("portal/**.py", "python"), ("templates/**.html", "jinja2")]
+TEMPLATES = "templates/**.html"
+METHODS = [("portal/**.py", "python"), (TEMPLATES, "jinja2")]
+OPTIONS = {TEMPLATES: {"extensions": "jinja2.ext.do", "silent": "false"}}
 KEYWORDS = {
     **dict.fromkeys(("_", "gettext", "lazy_gettext", "to_translate")),
     "ngettext": (1, 2),
@@ -26,12 +31,14 @@ def messages() -> Catalog:
     for kind in EVERY_KIND.values():
         for text in filter(None, (getattr(kind, name) for name in OF_A_KIND)):
             found.add(text, locations=[(kind.type, 0)])
-    marked = extract_from_dir(
-        ROOT, METHODS, keywords=KEYWORDS, directory_filter=lambda path: "translations" not in path
-    )
+    marked = extract_from_dir(ROOT, METHODS, OPTIONS, KEYWORDS, directory_filter=_is_ours)
     for path, _line, message, _comments, _context in marked:
         found.add(message, locations=[(path, 0)])
     return found
+
+
+def _is_ours(folder: str | PathLike[str]) -> bool:
+    return Path(folder).name not in {"translations", "node_modules", "var"} and not Path(folder).name.startswith(".")
 
 
 def main() -> None:
