@@ -87,8 +87,3 @@ for (const event of ["htmx:responseError", "htmx:sendError", "htmx:timeout"])
     if (event === "htmx:responseError") return; // the answer brings its own message
     document.getElementById("messages").replaceChildren(document.getElementById("unreachable").content.cloneNode(true));
   });
-
-// What waits for news, [data-poll] with hx-trigger="poll", asks for it every 3 seconds while somebody can see the page.
-setInterval(() => {
-  if (document.visibilityState === "visible") for (const it of document.querySelectorAll("[data-poll]")) htmx.trigger(it, "poll");
-}, 3000);
