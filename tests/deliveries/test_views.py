@@ -107,7 +107,7 @@ def test_htmx_gets_the_rows_that_changed_with_the_focus_on_the_first(admin: Flas
     assert html.count("<tbody ") == html.count(' hx-swap-oob="true"') == html.count("#discarded") == 2
     assert html.count(" autofocus") == html.partition("</tbody>")[0].count(" autofocus") == 1
     assert 'hx-swap-oob="innerHTML"' in html
-    assert "1 mail is discarded." in html
+    assert "2 mails are discarded." in html
 
 
 def test_who_selected_nothing_is_told(app: Flask, admin: FlaskClient, waiting: list[UUID]) -> None:
