@@ -34,7 +34,7 @@ def add(domain: str) -> ResponseReturnValue:
     if refused:
         form.refuse(refused)
         return _page(tenant, 422, form=form)
-    flash(f"{form.address.data} is added.", "success")
+    flash("The recipient is added.", "success")
     return _done(tenant, just_added=True)
 
 

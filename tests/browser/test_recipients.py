@@ -1,0 +1,78 @@
+"""Recipients: who gets what, a pause and its end, with and without JavaScript."""
+
+from flask import Flask
+from playwright.sync_api import Browser, Page, expect
+
+from portal.database import enter_scope
+from portal.notifications import recipients
+from portal.tenants import directory
+from tests.browser.conftest import OpenPage, assert_usable
+from tests.ready import Post
+from tests.smtp_peer import SmtpPeer
+
+PAGE = "/tenants/acme.example/recipients"
+
+
+def gets(page: Page, kind: str, address: str) -> bool:
+    return page.get_by_role("checkbox", name=f"{kind} for {address}").is_checked()
+
+
+def excluded(app: Flask) -> dict[str, list[str]]:
+    with app.app_context():
+        tenant = directory.find("acme.example")
+        assert tenant is not None
+        enter_scope(tenant.id)
+        return {each.address: each.excluded_events for each in recipients.listed()}
+
+
+def test_who_gets_what(sign_in: OpenPage, app: Flask, post: Post, ready: str, peer: SmtpPeer) -> None:
+    peer.script = {"rcpt": ["250 ok", "550 5.1.1 <night@acme.example>: user unknown"]}
+    assert post().json["status"] == "partial"
+    page = sign_in("admin@acme.example", administers=ready)
+    page.get_by_role("link", name="Recipients").click()
+    night = page.get_by_role("row").filter(has_text="night@acme.example")
+    expect(night).to_contain_text("there is no such mailbox")
+    for address in ("ops@acme.example", "night@acme.example"):
+        with page.expect_response(lambda answer: answer.request.method == "POST"):
+            page.get_by_role("checkbox", name=f"Call lost for {address}").uncheck()
+    expect(page.get_by_role("status").filter(has_text="Nobody gets: Call lost.")).to_be_visible()
+    assert excluded(app) == {"ops@acme.example": ["queue.call_lost"], "night@acme.example": ["queue.call_lost"]}
+    assert post().json["reason"] == "no_recipient_wants_it"
+    assert_usable(page)
+
+    page.set_viewport_size({"width": 1440, "height": 900})
+    night.get_by_text("Pause", exact=False).first.click()
+    night.get_by_label("No mail until").fill("2020-01-01")
+    night.get_by_role("button", name="Pause").click()
+    expect(night).to_contain_text("Choose a day from tomorrow on")
+    tomorrow = night.get_by_label("No mail until").get_attribute("min")
+    night.get_by_label("No mail until").fill(tomorrow or "")
+    night.get_by_role("button", name="Pause").click()
+    expect(night).to_contain_text("Paused until")
+    night.get_by_role("button", name="End pause").click()
+    expect(night).not_to_contain_text("Paused until")
+
+    page.get_by_label("Add a recipient").fill("new@acme.example")
+    page.get_by_role("button", name="Add").click()
+    expect(page.get_by_role("row")).to_have_count(4)
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Remove night@acme.example").click()
+    expect(page.get_by_role("row")).to_have_count(3)
+
+
+def test_without_javascript(sign_in: OpenPage, chromium: Browser, app: Flask, ready: str, portal_url: str) -> None:
+    cookies = sign_in("admin@acme.example", administers=ready).context.storage_state()
+    with chromium.new_context(base_url=portal_url, java_script_enabled=False, storage_state=cookies) as context:
+        page = context.new_page()
+        page.goto(PAGE)
+        page.get_by_role("checkbox", name="Call lost for ops@acme.example").uncheck()
+        page.get_by_role("button", name="Save ops@acme.example").click()
+        assert excluded(app)["ops@acme.example"] == ["queue.call_lost"]
+        assert not gets(page, "Call lost", "ops@acme.example")
+        ops = page.get_by_role("row").filter(has_text="ops@acme.example")
+        ops.locator("summary").click()
+        ops.get_by_label("No mail until").fill(ops.get_by_label("No mail until").get_attribute("min") or "")
+        ops.get_by_role("button", name="Pause").click()
+        expect(ops).to_contain_text("Paused until")
+        ops.get_by_role("button", name="End pause").click()
+        expect(ops).not_to_contain_text("Paused until")

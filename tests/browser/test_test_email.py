@@ -1,0 +1,68 @@
+"""The test e-mail as somebody sees it: step by step while it goes, and as a page where there is no JavaScript."""
+
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.conftest import OpenPage, assert_usable
+from tests.ready import peer
+from tests.smtp_peer import Script, Slowly, SmtpPeer
+
+__all__ = ["peer"]
+
+PAGE = "/tenants/acme.example/mail-server"
+SLOW: Script = {"mail": Slowly("250 2.1.0 ok", 0.15), "rcpt": "550 5.1.1 no such user"}
+
+
+def fill_in(page: Page, port: int) -> None:
+    page.goto(PAGE)
+    page.get_by_label("SMTP Server Address").fill("127.0.0.1")
+    page.get_by_label("SMTP Server Port").fill(str(port))
+    page.get_by_label("Encryption").select_option(label="None")
+    page.get_by_label("Authentication Mode").select_option(label="None")
+    page.get_by_label("Sender email").fill("pbx@acme.example")
+
+
+def test_it_is_seen_as_it_goes(sign_in: OpenPage, acme: str, peer: SmtpPeer) -> None:
+    peer.script = SLOW
+    page = sign_in("admin@acme.example", administers=acme)
+    page.get_by_role("button", name="OK").click()
+    fill_in(page, peer.port)
+    page.get_by_role("button", name="Send test e-mail").click()
+    steps = page.locator("#own-test-steps > li")
+    expect(steps.filter(has_text="Sender")).to_contain_text("Under way")
+    expect(steps.filter(has_text="Greeting")).to_contain_text("220 peer.test ESMTP")
+    expect(steps.last).to_contain_text("Not reached")
+    expect(page.get_by_text("Sending the test e-mail …")).to_be_visible()
+    tops = steps.evaluate_all("all => all.map(each => each.offsetTop)")
+
+    said = page.get_by_role("status").filter(has_text="Connected, but a recipient was refused.")
+    expect(said).to_be_visible()
+    expect(page.get_by_text("Sending the test e-mail …")).to_be_hidden()
+    assert steps.evaluate_all("all => all.map(each => each.offsetTop)")[:-1] == tops[:-1]  # nothing moved but the last
+    expect(steps.filter(has_text="Recipient")).to_contain_text("correct the recipient's address")
+    expect(page.get_by_role("button", name="Send test e-mail")).to_be_focused()
+    assert_usable(page)
+
+
+def test_without_javascript_it_is_a_page(
+    sign_in: OpenPage, chromium: Browser, acme: str, peer: SmtpPeer, portal_url: str
+) -> None:
+    cookies = sign_in("admin@acme.example", administers=acme).context.storage_state()
+    with chromium.new_context(base_url=portal_url, java_script_enabled=False, storage_state=cookies) as context:
+        page = context.new_page()
+        fill_in(page, peer.port)
+        page.get_by_role("button", name="Send test e-mail").click()
+        expect(page.get_by_text("the mail server took the test e-mail for admin@acme.example")).to_be_visible()
+        expect(page.locator("#own-test-steps > li").last).to_contain_text("queued as 4711")
+
+
+def test_a_provider_fills_in_what_is_the_same_for_everybody(sign_in: OpenPage, acme: str) -> None:
+    page = sign_in("admin@acme.example", administers=acme)
+    page.get_by_role("button", name="OK").click()
+    page.goto(PAGE)
+    page.get_by_label("Email Service Provider").select_option(label="SendGrid")
+    expect(page.get_by_label("Username")).to_have_value("apikey")
+    expect(page.get_by_label("SMTP Server Address")).to_have_value("smtp.sendgrid.net")
+    page.get_by_label("Email Service Provider").select_option(label="Fastmail")
+    expect(page.get_by_label("SMTP Server Port")).to_have_value("465")
+    expect(page.get_by_label("Encryption")).to_have_value("tls")
+    expect(page.get_by_text("Password: an app password.")).to_be_visible()
