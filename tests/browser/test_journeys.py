@@ -129,6 +129,7 @@ def test_the_pop_up_stays_away_for_who_does_not_want_it(sign_in: OpenPage, acme:
 
 def test_a_system_administrator_manages_a_tenant_and_comes_back(sign_in: OpenPage, acme: str) -> None:
     page = sign_in("root@pbx.example", system=True)
+    page.get_by_role("link", name="Tenants").click()
     page.get_by_role("row").filter(has_text="Acme").get_by_role("link", name="Manage").click()
     expect(page.get_by_text("You are managing Acme")).to_be_visible()
     page.get_by_role("dialog").get_by_role("button", name="OK").click()
@@ -138,6 +139,7 @@ def test_a_system_administrator_manages_a_tenant_and_comes_back(sign_in: OpenPag
 
 def test_a_tenant_is_found_as_one_types(sign_in: OpenPage, acme: str, globex: str) -> None:
     page = sign_in("root@pbx.example", system=True)
+    page.get_by_role("link", name="Tenants").click()
     page.get_by_role("searchbox").press_sequentially("glob")
     expect(page.get_by_role("row").filter(has_text="Acme")).to_have_count(0)
     expect(page.get_by_role("row").filter(has_text="Globex")).to_have_count(1)
