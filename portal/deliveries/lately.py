@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from sqlalchemy import select
-from sqlalchemy.orm import aliased, selectinload
+from sqlalchemy.orm import aliased, joinedload, selectinload
 
 from portal.deliveries.models import Delivery, DeliveryRecipient, RecordedEvent
 from portal.deliveries.states import Reason, Status
@@ -21,10 +21,11 @@ KINDS: Final = {Status.DEFERRED: Kind.TEMPORARY, Status.HELD: Kind.SETTINGS, Sta
 
 @dataclass(frozen=True, slots=True)
 class Success:
-    """A mail that was accepted, and for whom."""
+    """A mail that was accepted, for whom, and whether somebody sent it to try the portal out."""
 
     at: datetime
     addresses: Sequence[str]
+    is_sample: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,8 @@ def last_success() -> Success | None:
     mail = _newest(SUCCESS)
     if mail is None or mail.attempted_at is None:
         return None
-    return Success(mail.attempted_at, [each.address for each in mail.recipients if each.status == Status.SENT])
+    addresses = [each.address for each in mail.recipients if each.status == Status.SENT]
+    return Success(mail.attempted_at, addresses, mail.event.sample)
 
 
 def last_failure(port: int | None = None) -> Failure | None:
@@ -72,7 +74,7 @@ def _newest(wanted: Sequence[Status]) -> Delivery | None:
     attempts = select(Delivery).where(Delivery.attempted_at.is_not(None)).order_by(Delivery.attempted_at.desc())
     newest = aliased(Delivery, attempts.limit(LOOKED_AT).subquery())
     query = select(newest).where(newest.status.in_(wanted)).order_by(newest.attempted_at.desc()).limit(1)
-    return db.session.scalar(query.options(selectinload(newest.recipients)))
+    return db.session.scalar(query.options(selectinload(newest.recipients), joinedload(newest.event)))
 
 
 def _advice(mail: Delivery, recipient: DeliveryRecipient, port: int | None) -> str:

@@ -15,7 +15,7 @@ from portal.tenants.models import Tenant
 EXPIRES_SOON: Final = timedelta(days=14)
 SILENT_AFTER: Final = timedelta(days=7)
 SETTINGS: Final = "mail_servers.edit"
-RECIPIENTS: Final = {"_anchor": "recipients-form"}
+RECIPIENTS: Final = "recipients.edit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ HELD: Final = {
     Reason.MAIL_SERVER_REJECTED: ("the mail server rejects the settings", "Check them", SETTINGS, {}),
     Reason.MAY_HAVE_BEEN_SENT: ("nobody confirmed them", "Decide", "deliveries.log", {"outcome": "held"}),
     Reason.THROTTLED: ("there were too many at once", "Look at them", "deliveries.log", {"outcome": "held"}),
-    Reason.NO_RECIPIENT_WANTS_IT: ("no recipient gets them just now", "Choose who does", "recipients.edit", {}),
+    Reason.NO_RECIPIENT_WANTS_IT: ("no recipient gets them just now", "Choose who does", RECIPIENTS, {}),
     Reason.SWITCHED_OFF: ("their event is switched off", "Switch it on", "notifications.edit", {}),
 }
 
@@ -70,11 +70,11 @@ def _missing(setup: Setup, held: Mapping[Reason, int]) -> Iterator[Concern]:
     if setup.server is None and Reason.NO_MAIL_SERVER not in held:
         yield Concern("bad", "There is no mail server.", "Set one up", SETTINGS)
     if not setup.addresses and Reason.NO_RECIPIENTS not in held:
-        yield Concern("bad", "There are no recipients.", "Enter them", SETTINGS, RECIPIENTS)
+        yield Concern("bad", "There are no recipients.", "Enter them", RECIPIENTS)
     if not setup.events_on:
         yield Concern("bad", "No event is switched on, so none sends mail.", "Switch some on", "notifications.edit")
     if not setup.keys and not any(key.is_live for key in keys.of_owner(None)):
-        yield Concern("bad", "There is no live PBX key, so no event can arrive.", "Issue one", "pbx.keys")
+        yield Concern("bad", "There is no live PBX key, so no event can arrive.", "Connect a PBX", "integrate.show")
 
 
 def _held(setup: Setup, held: Mapping[Reason, int]) -> Iterator[Concern]:
@@ -82,7 +82,7 @@ def _held(setup: Setup, held: Mapping[Reason, int]) -> Iterator[Concern]:
         if reason not in held:
             continue
         if reason is Reason.NO_RECIPIENTS and not setup.addresses:
-            link, endpoint, place = "Enter recipients", SETTINGS, RECIPIENTS
+            link, endpoint, place = "Enter recipients", RECIPIENTS, {}
         yield Concern("warn", f"{number(held[reason], 'mail')} held: {why}.", link, endpoint, place)
 
 
@@ -101,7 +101,7 @@ def _unused(setup: Setup) -> Iterator[Concern]:
         yield Concern("warn", f"The PBX has not called for {days} days.", "Look at its keys", "pbx.keys")
     for key in setup.keys:
         if key.last_used_at is None:
-            yield Concern("info", f"Key “{key.name}” has never been used.", "Connect the PBX", "pbx.keys")
+            yield Concern("info", f"Key “{key.name}” has never been used.", "Connect the PBX", "integrate.show")
 
 
 def _expiring(setup: Setup) -> Iterator[Concern]:

@@ -21,11 +21,10 @@ class Step:
     text: str
     state: str
     endpoint: str
-    anchor: str | None = None
 
 
 def of_tenant(setup: Setup, *, has_sent: bool) -> Sequence[Step]:
-    """Return the four steps, none where all are done or a mail has gone out before: then it is no beginning."""
+    """Return the four steps, none where all are done or a PBX's event has become mail before: then it is no beginning."""
     steps = [_mail_server(setup), _recipients(setup), _events(setup), _key(setup)]
     return [] if has_sent or all(each.state == DONE for each in steps) else steps
 
@@ -45,7 +44,7 @@ def _recipients(setup: Setup) -> Step:
     if setup.addresses:
         others = len(setup.addresses) - 1
         text, state = f"{setup.addresses[0]}{f' and {others} more' if others else ''}.", DONE
-    return Step("recipients", "Recipients", text, state, "mail_servers.edit", "recipients-form")
+    return Step("recipients", "Recipients", text, state, "recipients.edit")
 
 
 def _events(setup: Setup) -> Step:
@@ -57,8 +56,13 @@ def _events(setup: Setup) -> Step:
 
 def _key(setup: Setup) -> Step:
     text, state = "A key with which your PBX reports its events.", TO_DO
-    if any(key.last_used_at for key in setup.keys) or db.session.scalar(select(RecordedEvent.id).limit(1)):
+    if any(key.last_used_at for key in setup.keys) or _has_event():
         text, state = "The first event has arrived.", DONE
     elif setup.keys:
         text, state = f"Key “{setup.keys[0].name}” is issued. Waiting for the first event.", WAITING
-    return Step("key", "PBX key", text, state, "pbx.keys")
+    return Step("key", "PBX key", text, state, "integrate.show")
+
+
+def _has_event() -> bool:
+    """Return whether a PBX has reported anything, and not only somebody sent samples."""
+    return db.session.scalar(select(RecordedEvent.id).where(~RecordedEvent.sample).limit(1)) is not None

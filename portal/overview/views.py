@@ -73,7 +73,7 @@ def _tenant_page(tenant: Tenant) -> ResponseReturnValue:
 def _now(tenant: Tenant) -> dict[str, Any]:
     """Return what may change while one looks: whether mail works, the first steps, what needs attention."""
     has, state = setup.of_tenant(tenant), mail.of_tenant(tenant)
-    first = steps.of_tenant(has, has_sent=state.success is not None)
+    first = steps.of_tenant(has, has_sent=state.success is not None and not state.success.is_sample)
     looks = request.args.get("looks", LOOKS, type=int)
     waits = state.state == "paused" or any(step.state == steps.WAITING for step in first) or state.is_first
     return {
