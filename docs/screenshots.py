@@ -34,21 +34,42 @@ def main() -> None:
             _of_the_tenant(browser, demo)
             _of_the_system(browser, demo)
             _of_the_mails(browser, demo)
+            _of_strangers(browser, demo)
 
 
 def _of_the_tenant(browser: Browser, demo: RunningDemo) -> None:
     with _signed_in(browser, demo, TENANT_ADMINISTRATOR) as page:
-        for name in ("deliveries", "mail-server", "notifications"):
+        for name in (
+            "overview",
+            "deliveries",
+            "recipients",
+            "mail-server",
+            "notifications",
+            "brand",
+            "connect",
+            "keys",
+        ):
             page.goto(f"/tenants/{DOMAIN}/{name}")
             _take(page, f"tenant-{name}")
+        page.goto(f"/tenants/{DOMAIN}/deliveries?outcome=partial")
+        page.locator(".log th a").first.click()
+        _take(page, "tenant-event")
+        page.goto(f"/tenants/{DOMAIN}/templates/queue.call_lost")
+        _take(page, "tenant-template")
+        page.goto(f"/tenants/{DOMAIN}/mail-server")
+        page.get_by_role("button", name="Send test e-mail").first.click()
+        page.locator(".conversation > li.done").last.wait_for()
+        page.locator("#shared-test").scroll_into_view_if_needed()
+        _take(page, "tenant-test-email")
         page.emulate_media(color_scheme="dark")
         page.set_viewport_size(PHONE)
-        _take(page, "tenant-notifications-phone")
+        page.goto(f"/tenants/{DOMAIN}/overview")
+        _take(page, "tenant-overview-phone")
 
 
 def _of_the_system(browser: Browser, demo: RunningDemo) -> None:
     with _signed_in(browser, demo, SYSTEM_ADMINISTRATOR) as page:
-        for name in ("tenants", "mail-server"):
+        for name in ("overview", "tenants", "mail-server"):
             page.goto(f"/system/{name}")
             _take(page, f"system-{name}")
 
@@ -60,6 +81,12 @@ def _of_the_mails(browser: Browser, demo: RunningDemo) -> None:
             page.get_by_role("link", name=subject).first.click()
             page.goto(page.locator("iframe").get_attribute("src") or "")
             _save(page.screenshot(full_page=True), f"mail-{name}")
+
+
+def _of_strangers(browser: Browser, demo: RunningDemo) -> None:
+    with _page(browser, demo) as page:
+        page.goto("/api/reference")
+        _take(page, "api-reference")
 
 
 @contextmanager
