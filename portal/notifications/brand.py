@@ -41,7 +41,7 @@ class Brand:
 PLAIN = Brand()
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=16_384)  # a colour each for more tenants than one portal has; a kilobyte each
 def _values(colour: str) -> Values:
     return {f"{BRAND}{part}": Rich(shade, shade) for part, shade in palette(colour)._asdict().items()}
 

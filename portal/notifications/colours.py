@@ -5,7 +5,6 @@ A colour is `#rrggbb`, lower case.
 
 import re
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from math import ceil, floor
 from typing import Final, NamedTuple
 
@@ -54,7 +53,6 @@ def contrast(one: str, other: str) -> float:
     return (light + 0.05) / (dark + 0.05)
 
 
-@lru_cache(maxsize=4096)
 def palette(colour: str) -> Palette:
     """Return what a mail needs of a colour; `on` is black or white, whichever is read better."""
     on = max((WHITE, BLACK), key=lambda text: contrast(colour, text))

@@ -89,8 +89,8 @@ def test_a_digest_of_four_thousand_reads_well(app: Flask, lose: Lose, ready: str
             sql(statement)
     assert end_storms(app) == 1
     subject, body = last_words(peer)
-    assert subject.startswith("4000 calls lost in queue Support")
-    assert "3990 of them" in body
+    assert subject.startswith("4,000 calls lost in queue Support")
+    assert "3,990 of them" in body
     assert body.count("+4420") == 20
     assert "… and 3,970 more" in body
     assert len(body) < 3000
