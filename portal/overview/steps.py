@@ -24,7 +24,7 @@ class Step:
 
 
 def of_tenant(setup: Setup, *, has_sent: bool) -> Sequence[Step]:
-    """Return the four steps, none where all are done or a PBX's event has become mail before: then it is no beginning."""
+    """Return the four steps, none where all are done or a PBX's event has become mail: then it is no beginning."""
     steps = [_mail_server(setup), _recipients(setup), _events(setup), _key(setup)]
     return [] if has_sent or all(each.state == DONE for each in steps) else steps
 
