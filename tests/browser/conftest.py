@@ -29,14 +29,18 @@ __all__ = ["key", "peer", "post", "ready"]
 
 WIDTHS = (360, 768, 1440)  # a phone, a tablet, a desktop
 HEIGHT = 900
-# What moves by itself is an error in the console; what moves within half a second of a click or a key is not.
+# What moves by itself, once the page is there, is an error in the console. A click or a key may move things.
 SHIFTS = """
 new PerformanceObserver((list) => {
     for (const shift of list.getEntries())
-        if (!shift.hadRecentInput && shift.value > 0.01)
+        if (!shift.hadRecentInput && shift.value > 0.01 && document.readyState === "complete")
             console.error("layout shift", shift.value, ...shift.sources.map(({node}) => node?.outerHTML?.slice(0, 99)));
 }).observe({type: "layout-shift", buffered: true});
 """
+NO_FAULTS = (
+    "Failed to load resource",  # an answer with 422 and the like: `on_response` decides about answers
+    "Blocked script execution in",  # SHIFTS itself, in the frame of a mail
+)
 PIECES = {"script", "stylesheet", "image", "font"}
 
 OpenPage = Callable[..., Page]
@@ -157,8 +161,7 @@ def assert_usable(page: Page) -> None:
 
 def _watch(page: Page, faults: list[str]) -> None:
     def on_console(message: ConsoleMessage) -> None:
-        # What an answer with 422 and the like writes there; `on_response` decides about answers.
-        if message.type == "error" and not message.text.startswith("Failed to load resource"):
+        if message.type == "error" and not message.text.startswith(NO_FAULTS):
             faults.append(f"{page.url}: console: {message.text}")
 
     def on_response(response: Response) -> None:

@@ -27,11 +27,12 @@ REACHED = """() => {
     if (!it || it === document.body) return "";
     if (window.reached.has(it)) return ""; // the parts of a date, which the browser draws itself
     window.reached.add(it);
-    const style = getComputedStyle(it), around = getComputedStyle(it.parentElement);
+    if (it.matches("iframe")) return ""; // what has the focus in there is drawn by the mail's own page
+    const styles = [getComputedStyle(it), getComputedStyle(it.parentElement), getComputedStyle(it, "::after")];
     const outlined = (of) => of.outlineStyle !== "none" && parseFloat(of.outlineWidth) >= 2;
     const {top, bottom, left, right} = it.getBoundingClientRect();
     const seen = bottom >= 0 && top <= innerHeight && right >= 0 && left <= innerWidth;
-    const fault = !seen ? "out of sight: " : !outlined(style) && !outlined(around) ? "no outline: " : "";
+    const fault = !seen ? "out of sight: " : !styles.some(outlined) ? "no outline: " : "";
     return fault && fault + it.outerHTML.slice(0, 120);
 }"""
 MISSED = """() => window.controls
