@@ -19,7 +19,6 @@ from tests.demo.running import RunningDemo, running
 
 IMAGES = ROOT / "docs" / "images"
 DESKTOP = ViewportSize(width=1200, height=800)
-PHONE = ViewportSize(width=390, height=800)
 MAIL = ViewportSize(width=680, height=400)
 
 
@@ -39,16 +38,7 @@ def main() -> None:
 
 def _of_the_tenant(browser: Browser, demo: RunningDemo) -> None:
     with _signed_in(browser, demo, TENANT_ADMINISTRATOR) as page:
-        for name in (
-            "overview",
-            "deliveries",
-            "recipients",
-            "mail-server",
-            "notifications",
-            "brand",
-            "connect",
-            "keys",
-        ):
+        for name in ("overview", "deliveries", "recipients", "notifications", "brand", "connect"):
             page.goto(f"/tenants/{DOMAIN}/{name}")
             _take(page, f"tenant-{name}")
         page.goto(f"/tenants/{DOMAIN}/deliveries?outcome=partial")
@@ -61,10 +51,6 @@ def _of_the_tenant(browser: Browser, demo: RunningDemo) -> None:
         page.locator(".conversation > li.done").last.wait_for()
         page.locator("#shared-test").scroll_into_view_if_needed()
         _take(page, "tenant-test-email")
-        page.emulate_media(color_scheme="dark")
-        page.set_viewport_size(PHONE)
-        page.goto(f"/tenants/{DOMAIN}/overview")
-        _take(page, "tenant-overview-phone")
 
 
 def _of_the_system(browser: Browser, demo: RunningDemo) -> None:

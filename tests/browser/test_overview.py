@@ -140,7 +140,7 @@ def test_from_the_system_to_a_tenant_in_trouble_and_to_what_is_held(
     assert_usable(page)
     page.get_by_role("link", name="Acme").click()
     page.get_by_role("link", name="Look at them").click()
-    expect(page.get_by_role("heading", name="Call lost")).to_be_visible()
+    expect(page.get_by_role("heading", name="Delivery log")).to_be_visible()
 
 
 def test_a_tenant_at_work_is_usable(sign_in: OpenPage, ready: str, post: Post, peer: SmtpPeer) -> None:
