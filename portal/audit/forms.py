@@ -13,6 +13,8 @@ from portal.audit.trail import Wanted
 from portal.audit.words import label
 from portal.forms import PortalForm, TextField
 
+FORMATS = ["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
+
 
 class TrailForm(PortalForm):
     """Who, what, from when to when, in the time zone of the page."""
@@ -26,8 +28,8 @@ class TrailForm(PortalForm):
         ],
         default="",
     )
-    since = DateTimeLocalField(lazy_pgettext("since", "From"), [Optional()], format=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
-    until = DateTimeLocalField(lazy_pgettext("until", "To"), [Optional()], format=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
+    since = DateTimeLocalField(lazy_pgettext("since", "From"), [Optional()], format=FORMATS)
+    until = DateTimeLocalField(lazy_pgettext("until", "To"), [Optional()], format=FORMATS)
 
     def wanted(self, zone: str) -> Wanted:
         """Return what a valid form asks for. The minute that it ends with belongs to it."""

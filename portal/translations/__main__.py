@@ -13,6 +13,7 @@ from babel.messages.pofile import read_po, write_po
 from portal.config import ROOT
 from portal.languages import LANGUAGES, catalogue_file
 from portal.notifications.digest import EVERY_KIND
+from portal.notifications.facts import labels
 
 TEMPLATES = "templates/**.html"
 METHODS = [("portal/**.py", "python"), (TEMPLATES, "jinja2")]
@@ -30,7 +31,7 @@ def messages() -> Catalog:
     """Return everything that is to be translated: of each event kind, and what code and templates mark."""
     found = Catalog()
     for kind in EVERY_KIND.values():
-        for text in filter(None, (getattr(kind, name) for name in OF_A_KIND)):
+        for text in filter(None, [*(getattr(kind, name) for name in OF_A_KIND), *labels(kind)]):
             found.add(text, locations=[(kind.type, 0)])
     marked = extract_from_dir(ROOT, METHODS, OPTIONS, KEYWORDS, directory_filter=_is_ours)
     for path, _line, message, _comments, context in marked:
