@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final, NamedTuple
 
-from babel.dates import format_date
+from babel.dates import format_date, format_skeleton
 from babel.numbers import format_compact_decimal
 from flask_babel import gettext
 
@@ -126,7 +126,7 @@ def _bar(day: Day, outcomes: Sequence[Outcome], counts: Sequence[int], top: int,
             height = max(LEAST, round(count * HEIGHT / top, 2))
             y = max(0.0, y - height)
             segments.append(Segment(outcome.name, round(y, 2), height))
-    label = format_date(day.day, "EEE d MMM", locale=readers_locale())
+    label = f"{format_date(day.day, 'EEE', locale=readers_locale())} {_short(day.day)}"
     words = (_told(outcomes, counts) or gettext("no mail")) if day.is_counted else gettext("not counted yet")
     width = slot * FILLED
     return Bar(
@@ -141,7 +141,7 @@ def _ticks(days: Sequence[Day], slot: float) -> Sequence[tuple[float, str]]:
 
 
 def _short(day: date) -> str:
-    return format_date(day, "d MMM", locale=readers_locale())
+    return format_skeleton("MMMd", day, locale=readers_locale())
 
 
 def _summary(days: Sequence[Day], outcomes: Sequence[Outcome], totals: Sequence[int]) -> str:
