@@ -19,7 +19,7 @@ class Words(Domain):
 
 def init_app(app: Flask) -> None:
     """Let pages speak the language of their reader."""
-    Babel(app, locale_selector=select).domain_instance = Words()
+    Babel(app, locale_selector=select).domain_instance = Words()  # type: ignore[no-untyped-call]
     app.jinja_env.globals.update(languages=LANGUAGES, page_language=tag)
 
 

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 from babel import Locale
 from babel.dates import format_skeleton, format_time, format_timedelta
+from babel.numbers import format_decimal
 from flask import Flask, Response, current_app, flash, jsonify, make_response, render_template, stream_with_context
 from flask_babel import get_locale, gettext
 from flask_wtf.csrf import CSRFError
@@ -76,6 +77,7 @@ def init_app(app: Flask) -> None:
     app.add_template_filter(lasting)
     app.add_template_filter(day)
     app.add_template_filter(duration)
+    app.add_template_filter(decimal)
     app.after_request(_move_whole_page)
 
 
@@ -171,8 +173,8 @@ def readers_locale() -> Locale:
 def lasting(time: timedelta) -> str:
     """Return how much later something happened: "2 minutes later", or "at once" within a second."""
     if time < timedelta(seconds=1):
-        return "at once"
-    return f"{format_timedelta(time, threshold=1.5, locale=readers_locale())} later"
+        return gettext("at once")
+    return gettext("%(time)s later", time=format_timedelta(time, threshold=1.5, locale=readers_locale()))
 
 
 def day(moment: datetime, zone: str) -> str:
@@ -180,6 +182,11 @@ def day(moment: datetime, zone: str) -> str:
     local = moment.astimezone(ZoneInfo(zone))
     this_year = local.year == datetime.now(local.tzinfo).year
     return format_skeleton("MMMMd" if this_year else "yMMMMd", local, locale=readers_locale())
+
+
+def decimal(number: int) -> str:
+    """Return a number with its thousands apart, as its reader writes it: "1,204"."""
+    return format_decimal(number, locale=readers_locale())
 
 
 def duration(seconds: float) -> str:

@@ -15,7 +15,10 @@ PAGES = [name for name in ALL if "email/" not in name]
 # Whose words are translated: folders and files.
 ROOMS = (
     "accounts/",
+    "audit/",
     "brand/",
+    "deliveries/",
+    "overview/",
     "provisioning/",
     "tenants/",
     "_",
@@ -25,7 +28,7 @@ ROOMS = (
     "workspace.html",
 )
 TRANSLATED = [name for name in PAGES if name.startswith(ROOMS) and name.endswith(".html")]
-PROPER = {"acme.example", "wide"}
+PROPER = {"acme.example", "CSV", "Message-ID", "wide"}
 every_template = pytest.mark.parametrize("name", ALL)
 every_page = pytest.mark.parametrize("name", PAGES)
 

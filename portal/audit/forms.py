@@ -3,6 +3,7 @@
 from datetime import MAXYEAR, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from flask_babel import gettext, lazy_gettext, lazy_pgettext
 from wtforms import DateTimeLocalField, SelectField
 from wtforms.fields import SelectChoice
 from wtforms.validators import Optional
@@ -12,18 +13,23 @@ from portal.audit.trail import Wanted
 from portal.audit.words import label
 from portal.forms import PortalForm, TextField
 
+FORMATS = ["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
+
 
 class TrailForm(PortalForm):
     """Who, what, from when to when, in the time zone of the page."""
 
-    person = TextField("Who")
+    person = TextField(lazy_gettext("Who"))
     action = SelectField(
-        "What",
-        choices=[SelectChoice("", "Anything"), *(SelectChoice(name, label(name)) for name in ACTIONS)],
+        lazy_gettext("What"),
+        choices=lambda: [
+            SelectChoice("", gettext("Anything")),
+            *(SelectChoice(name, label(name)) for name in ACTIONS),
+        ],
         default="",
     )
-    since = DateTimeLocalField("From", [Optional()], format=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
-    until = DateTimeLocalField("To", [Optional()], format=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
+    since = DateTimeLocalField(lazy_pgettext("since", "From"), [Optional()], format=FORMATS)
+    until = DateTimeLocalField(lazy_pgettext("until", "To"), [Optional()], format=FORMATS)
 
     def wanted(self, zone: str) -> Wanted:
         """Return what a valid form asks for. The minute that it ends with belongs to it."""

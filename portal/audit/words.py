@@ -2,10 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
+
+from flask_babel import gettext, ngettext
 
 from portal.audit.actions import ACTIONS
 from portal.audit.models import AuditEntry
+from portal.languages import to_translate
+
+OF_SECRETS: Final = (to_translate("set"), to_translate("changed"), to_translate("removed"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +25,19 @@ class Told:
 
 def action(entry: AuditEntry) -> tuple[str, str]:
     """Return what was done, in the words before and behind its subject."""
-    before, _, after = ACTIONS.get(entry.action, entry.action).partition("{}")
+    before, _, after = gettext(ACTIONS.get(entry.action, entry.action)).partition("{}")
     return before, after
+
+
+def subject(entry: AuditEntry) -> str:
+    """Return what it was done to. Mails, which are stored as an English number of them, are counted in words again."""
+    _, mails = entry.changes.get("message_ids", (None, None))
+    return ngettext("%(num)s mail", "%(num)s mails", len(mails)) if mails else entry.subject
 
 
 def label(name: str) -> str:
     """Return an action's words without a subject, for a choice: "Changed the account …"."""
-    words = ACTIONS[name].replace("{}", "…")
+    words = gettext(ACTIONS[name]).replace("{}", "…")
     return words[0].upper() + words[1:]
 
 
@@ -37,16 +48,16 @@ def changes(entry: AuditEntry) -> Sequence[Told]:
 
 def _told(field: str, change: Any) -> Sequence[Told]:
     if isinstance(change, str):
-        return [Told(field, word=change)]
+        return [Told(field, word=gettext(change))]
     old, new = change
     if isinstance(old, list) and isinstance(new, list):
         added, removed = ([each for each in one if each not in other] for one, other in ((new, old), (old, new)))
-        both = (("added", added), ("removed", removed))
+        both = ((gettext("added"), added), (gettext("removed"), removed))
         return [Told(word, new=_value(members)) for word, members in both if members]
-    return [Told(field, old="" if old is None else _value(old), new="none" if new is None else _value(new))]
+    return [Told(field, old="" if old is None else _value(old), new=gettext("none") if new is None else _value(new))]
 
 
 def _value(value: Any) -> str:
     if isinstance(value, bool):
-        return "on" if value else "off"
+        return gettext("on") if value else gettext("off")
     return ", ".join(value) if isinstance(value, list) else str(value)

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from uuid import UUID
 
+from flask_babel import gettext
 from sqlalchemy import select, text
 from sqlalchemy.orm import joinedload
 
@@ -37,10 +38,11 @@ def send_again(delivery_id: UUID) -> Delivery | Refusal:
     query = select(Delivery).where(Delivery.id == delivery_id).options(joinedload(Delivery.event))
     first = db.session.scalar(query)
     if first is None or first.status not in {Status.SENT, Status.PARTIAL, Status.FAILED, Status.EXPIRED}:
-        return Refusal("delivery", "Only a mail that was sent, refused or given up can be sent again.")
+        return Refusal("delivery", gettext("Only a mail that was sent, refused or given up can be sent again."))
     kind, event = EVERY_KIND[first.event.type], first.event
     if kind.fields.secret_names() and event.secrets_encrypted is None:
-        return Refusal("delivery", "Its password was erased when it was delivered. Have the PBX report the user again.")
+        erased = gettext("Its password was erased when it was delivered. Have the PBX report the user again.")
+        return Refusal("delivery", erased)
     addresses = [each.address for each in first.recipients]
     expiry = SAMPLE_EXPIRY if event.sample else kind.expiry
     once_more = Delivery.of(NewMail.about(first.event_id, expiry, first.audience, addresses), first.tenant_id)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from flask_babel import gettext
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import distinct_on
 
@@ -47,4 +48,4 @@ def _outcome(row: DeliveryRecipient, at: datetime) -> LastOutcome:
     if not row.stage or status not in KIND:
         return LastOutcome(status, at, "" if status is Status.SENT else words, "")
     said = Outcome(KIND[status], Stage(row.stage), row.code, row.enhanced_code, row.text or "")
-    return LastOutcome(status, at, words, advice(said))
+    return LastOutcome(status, at, words, gettext(advice(said)))

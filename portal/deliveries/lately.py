@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from flask_babel import gettext
 from sqlalchemy import select
 from sqlalchemy.orm import aliased, joinedload, selectinload
 
@@ -30,7 +31,7 @@ class Success:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A mail that went wrong: for whom, what the mail server said, and what to make of it."""
+    """A mail that went wrong: for whom, what the mail server said, and what to make of it in the reader's words."""
 
     at: datetime
     status: Status
@@ -79,9 +80,9 @@ def _newest(wanted: Sequence[Status]) -> Delivery | None:
 
 def _advice(mail: Delivery, recipient: DeliveryRecipient, port: int | None) -> str:
     if recipient.status == Status.EXPIRED:
-        return "It could not be delivered in time."
+        return gettext("It could not be delivered in time.")
     if recipient.stage is None:
         return ""
     kind = Kind.UNKNOWN if mail.reason == Reason.MAY_HAVE_BEEN_SENT else KINDS[Status(recipient.status)]
     outcome = Outcome(kind, Stage(recipient.stage), recipient.code, recipient.enhanced_code, recipient.text or "")
-    return advice(outcome, port)
+    return gettext(advice(outcome, port))

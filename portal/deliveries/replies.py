@@ -5,19 +5,22 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
 
+from flask_babel import gettext
+
 from portal.deliveries.states import Status
+from portal.languages import to_translate
 from portal.mail_servers.outcome import Kind, Outcome, Stage, advice
 
 STAGES: Final = {
-    Stage.NAME: "looking the mail server up",
-    Stage.CONNECT: "connecting",
-    Stage.TLS: "agreeing on encryption",
-    Stage.GREETING: "saying hello",
-    Stage.EHLO: "saying hello",
-    Stage.AUTH: "signing in",
-    Stage.MAIL: "naming the sender",
-    Stage.RCPT: "naming the recipient",
-    Stage.DATA: "handing the mail over",
+    Stage.NAME: to_translate("while looking the mail server up"),
+    Stage.CONNECT: to_translate("while connecting"),
+    Stage.TLS: to_translate("while agreeing on encryption"),
+    Stage.GREETING: to_translate("while saying hello"),
+    Stage.EHLO: to_translate("while saying hello"),
+    Stage.AUTH: to_translate("while signing in"),
+    Stage.MAIL: to_translate("while naming the sender"),
+    Stage.RCPT: to_translate("while naming the recipient"),
+    Stage.DATA: to_translate("while handing the mail over"),
 }
 _KINDS: Final = {
     Status.SENT: Kind.SENT,
@@ -28,7 +31,10 @@ _KINDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What these recipients were told alike. `said` are the mail server's words, `means` says what to do about them."""
+    """What these recipients were told alike.
+
+    `said` are the mail server's words, `stage` tells when it said them, and `means` what to do about them.
+    """
 
     addresses: Sequence[str]
     status: str
@@ -53,9 +59,9 @@ def _replies(told: Sequence[Mapping[str, Any]], port: int | None) -> Iterator[Re
         yield Reply(
             addresses=[each["address"] for each in same],
             status=status,
-            stage=STAGES[outcome.stage],
+            stage=gettext(STAGES[outcome.stage]),
             said=" ".join(str(each) for each in (code, enhanced, text) if each),
-            means="" if outcome.kind is Kind.SENT else advice(outcome, port),
+            means="" if outcome.kind is Kind.SENT else gettext(advice(outcome, port)),
         )
 
 

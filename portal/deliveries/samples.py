@@ -1,5 +1,7 @@
 """Sending a sample event: it goes the way of a real one, and takes no part in storms."""
 
+from flask_babel import gettext
+
 from portal.accounts.models import Account
 from portal.audit.entries import note
 from portal.deliveries import circumstances
@@ -12,8 +14,6 @@ from portal.notifications.kinds import EventKind
 from portal.notifications.samples import sample
 from portal.tenants.models import Tenant
 
-UNDER_WAY = Refusal("sample", "Another sample is still on its way. Wait until it has arrived, then try again.")
-
 
 def send(tenant: Tenant, kind: EventKind, asker: Account) -> EventReport | Refusal:
     """Record a sample for the tenant in scope, send its mails, and return what became of them.
@@ -23,7 +23,8 @@ def send(tenant: Tenant, kind: EventKind, asker: Account) -> EventReport | Refus
     # Each sample holds a thread of the process, for as long as the mail server likes within the budget.
     with sending.the_only_one(("sample", tenant.id)) as alone:
         if not alone:
-            return UNDER_WAY
+            text = gettext("Another sample is still on its way. Wait until it has arrived, then try again.")
+            return Refusal("sample", text)
         note("event.sample_sent", kind.type, tenant_id=tenant.id)
         db.session.commit()
         report = accept(circumstances.find(tenant.id, kind.type), sample(tenant, kind, asker.email))

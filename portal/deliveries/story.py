@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import select
 from sqlalchemy.orm import selectinload
 
+from portal import reading
 from portal.audit import trail
 from portal.audit.models import AuditEntry
 from portal.deliveries.log import Entry, Mail
@@ -18,13 +19,18 @@ from portal.deliveries.models import Delivery, DeliveryAttempt, RecordedEvent
 from portal.deliveries.replies import Reply, replies
 from portal.deliveries.states import Reason, Status
 from portal.extensions import db
+from portal.languages import to_translate
 from portal.notifications.digest import DIGEST, EVERY_KIND
 from portal.notifications.facts import Fact
 from portal.notifications.facts import facts as in_words
 from portal.notifications.placeholders import Context
 from portal.tenants.models import Tenant
 
-DECISIONS = {"mail.sent_now": "Sent now by", "mail.sent_again": "Sent again by", "mail.discarded": "Discarded by"}
+DECISIONS = {
+    "mail.sent_now": to_translate("Sent now by %(who)s"),
+    "mail.sent_again": to_translate("Sent again by %(who)s"),
+    "mail.discarded": to_translate("Discarded by %(who)s"),
+}
 SKEW = timedelta(minutes=1)  # between the clocks of Postgres and of the portal
 DIGEST_WITHIN = timedelta(hours=24)  # after the event, also where a worker comes late
 
@@ -96,8 +102,8 @@ def of_event(event_id: UUID) -> Story | None:
 
 
 def facts(event: RecordedEvent, tenant: Tenant) -> Sequence[Fact]:
-    """Return what the PBX reported, in words. Its secrets are not among it."""
-    whose = Context(tenant.name, tenant.domain, tenant.time_zone, tenant.locale)
+    """Return what the PBX reported, in the reader's words. Its secrets are not among it."""
+    whose = Context(tenant.name, tenant.domain, tenant.time_zone, reading.tag())
     return in_words(event.type, event.data, event.occurred_at, whose)
 
 

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from flask import Blueprint, flash, redirect, url_for
 from flask.typing import ResponseReturnValue
+from flask_babel import gettext, ngettext
 from htmx_flask import request
 from werkzeug.exceptions import BadRequest, NotFound
 
@@ -86,7 +87,7 @@ def send_now(domain: str) -> ResponseReturnValue:
     """Let mails go on that are held or wait."""
     tenant, chosen = workspace(domain), _chosen()
     count = mending.send_now(chosen)
-    _tell(count, chosen, "{} is tried now.", "{} are tried now.")
+    _tell(count, chosen, ngettext("%(num)s mail is tried now.", "%(num)s mails are tried now.", count))
     return _decided(tenant, chosen)
 
 
@@ -95,7 +96,7 @@ def discard(domain: str) -> ResponseReturnValue:
     """Give mails up that are held or wait."""
     tenant, chosen = workspace(domain), _chosen()
     count = again.discard(chosen)
-    _tell(count, chosen, "{} is discarded.", "{} are discarded.")
+    _tell(count, chosen, ngettext("%(num)s mail is discarded.", "%(num)s mails are discarded.", count))
     return _decided(tenant, chosen)
 
 
@@ -109,7 +110,7 @@ def send_again(domain: str) -> ResponseReturnValue:
     if isinstance(sent, Refusal):
         flash(sent.text, "error")
     else:
-        flash("The mail is sent again now.", "success")
+        flash(gettext("The mail is sent again now."), "success")
     return _decided(tenant, chosen)
 
 
@@ -122,7 +123,8 @@ def send_sample(domain: str) -> ResponseReturnValue:
         raise NotFound
     sent = samples.send(tenant, kind, signed_in())
     if not request.htmx:
-        flash(sent.text if isinstance(sent, Refusal) else "The sample stands on top of this log.", "info")
+        told = gettext("The sample stands on top of this log.")
+        flash(sent.text if isinstance(sent, Refusal) else told, "info")
         return redirect(url_for("deliveries.log", domain=domain), 303)
     return ui.respond("deliveries/_sample_result.html", tenant=tenant, kind=kind, sent=sent)
 
@@ -146,7 +148,8 @@ def _event(tenant: Tenant, event_id: UUID, *, decided: bool = False) -> Response
     told = story.of_event(event_id)
     if told is None:
         raise NotFound
-    context = {"story": told, "facts": story.facts(told.entry.event, tenant), "decided": decided}
+    facts = story.facts(told.entry.event, tenant)
+    context = {"story": told, "facts": facts, "decided": decided, "decisions": story.DECISIONS}
     here = {"domain": tenant.domain, "on": event_id}
     fragment = "deliveries/_story.html" if decided or request.endpoint == "deliveries.news" else None
     return ui.respond("deliveries/event.html", fragment, **_of_rows(tenant, here) | context)
@@ -187,13 +190,13 @@ def _chosen() -> Collection[UUID]:
     return chosen
 
 
-def _tell(count: int, chosen: Collection[UUID], one: str, several: str) -> None:
+def _tell(count: int, chosen: Collection[UUID], done: str) -> None:
     if count:
-        flash(one.format("1 mail") if count == 1 else several.format(f"{count} mails"), "success")
+        flash(done, "success")
     elif chosen:
-        flash("Nothing was changed: it no longer waits.", "warning")
+        flash(gettext("Nothing was changed: it no longer waits."), "warning")
     else:
-        flash("Select the mails first.", "warning")
+        flash(gettext("Select the mails first."), "warning")
 
 
 @blueprint.app_template_global("last_send")

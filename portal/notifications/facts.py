@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from flask_babel import gettext
+
 from portal.notifications.digest import EVERY_KIND
+from portal.notifications.kinds import EventKind
 from portal.notifications.placeholders import Context, Feeds, Scene, feeds
 
 ACRONYMS: Final = {"id", "ip", "pin", "sip", "sla", "tcp", "tls", "udp"}
-NO_UNIT: Final = "_seconds"  # the value in words has its unit
+NO_UNIT: Final = "_seconds"  # each such value is put in words, which have its unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +35,23 @@ def facts(event_type: str, data: Mapping[str, Any], time: datetime, context: Con
     return [_fact(name, data[name], marks.get(name), scene) for name in shown if name not in kind.fields.secret_names()]
 
 
+def labels(kind: EventKind) -> Sequence[str]:
+    """Return the labels of what its events carry, in English: they are to be translated."""
+    return [
+        _label(name.removesuffix(NO_UNIT))
+        for name in kind.fields.model_fields
+        if name not in kind.fields.secret_names()
+    ]
+
+
 def _fact(name: str, value: Any, mark: Feeds | None, scene: Scene) -> Fact:
+    label = gettext(_label(name.removesuffix(NO_UNIT)))
     if name.endswith("_at"):
-        return Fact(_label(name), str(value), datetime.fromisoformat(value))
+        return Fact(label, str(value), datetime.fromisoformat(value))
     if mark is None:
-        return Fact(_label(name), str(value))
+        return Fact(label, str(value))
     words = mark.words(value, scene)
-    return Fact(_label(name.removesuffix(NO_UNIT)), words if isinstance(words, str) else words.text)
+    return Fact(label, words if isinstance(words, str) else words.text)
 
 
 def _label(name: str) -> str:

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final, NamedTuple
 
-from babel.dates import format_date
-from babel.numbers import format_compact_decimal, format_decimal
+from babel.dates import format_date, format_skeleton
+from babel.numbers import format_compact_decimal
+from flask_babel import gettext
 
 from portal.deliveries.states import Status
 from portal.deliveries.tally import Day, Tallied
-from portal.ui import readers_locale
+from portal.languages import to_translate
+from portal.ui import decimal, readers_locale
 
 HEIGHT: Final = 160  # px of the highest bar
 LEAST: Final = 2  # px, so that one failure among thousands of mails is seen
@@ -20,20 +22,29 @@ NEAR_THE_END: Final = 3  # days, whose labels would touch the last one's
 
 
 class Outcome(NamedTuple):
-    """Statuses that a reader need not tell apart: `name` is its class in the stylesheet."""
+    """Statuses that a reader need not tell apart: `name` is its class in the stylesheet.
+
+    `label` and `counted` are to be translated.
+    """
 
     name: str
     label: str
+    counted: str
     statuses: tuple[Status, ...]
 
 
 OUTCOMES: Final = (  # from the bottom of a bar to its top
-    Outcome("sent", "Sent", (Status.SENT,)),
-    Outcome("partial", "Partly sent", (Status.PARTIAL,)),
-    Outcome("waiting", "Waiting", (Status.PENDING, Status.DEFERRED)),
-    Outcome("held", "Held", (Status.HELD,)),
-    Outcome("discarded", "Discarded", (Status.DISCARDED,)),
-    Outcome("failed", "Failed or expired", (Status.FAILED, Status.EXPIRED)),
+    Outcome("sent", to_translate("Sent"), to_translate("%(count)s sent"), (Status.SENT,)),
+    Outcome("partial", to_translate("Partly sent"), to_translate("%(count)s partly sent"), (Status.PARTIAL,)),
+    Outcome("waiting", to_translate("Waiting"), to_translate("%(count)s waiting"), (Status.PENDING, Status.DEFERRED)),
+    Outcome("held", to_translate("Held"), to_translate("%(count)s held"), (Status.HELD,)),
+    Outcome("discarded", to_translate("Discarded"), to_translate("%(count)s discarded"), (Status.DISCARDED,)),
+    Outcome(
+        "failed",
+        to_translate("Failed or expired"),
+        to_translate("%(count)s failed or expired"),
+        (Status.FAILED, Status.EXPIRED),
+    ),
 )
 
 
@@ -115,13 +126,8 @@ def _bar(day: Day, outcomes: Sequence[Outcome], counts: Sequence[int], top: int,
             height = max(LEAST, round(count * HEIGHT / top, 2))
             y = max(0.0, y - height)
             segments.append(Segment(outcome.name, round(y, 2), height))
-    told = [
-        f"{format_decimal(count, locale=readers_locale())} {outcome.label.lower()}"
-        for outcome, count in zip(outcomes, counts, strict=True)
-        if count
-    ]
-    label = format_date(day.day, "EEE d MMM", locale=readers_locale())
-    words = (", ".join(told) or "no mail") if day.is_counted else "not counted yet"
+    label = f"{format_date(day.day, 'EEE', locale=readers_locale())} {_short(day.day)}"
+    words = (_told(outcomes, counts) or gettext("no mail")) if day.is_counted else gettext("not counted yet")
     width = slot * FILLED
     return Bar(
         label, words, round(x + (slot - width) / 2, 3), round(width, 3), segments, counts, is_counted=day.is_counted
@@ -135,18 +141,18 @@ def _ticks(days: Sequence[Day], slot: float) -> Sequence[tuple[float, str]]:
 
 
 def _short(day: date) -> str:
-    return format_date(day, "d MMM", locale=readers_locale())
+    return format_skeleton("MMMd", day, locale=readers_locale())
 
 
 def _summary(days: Sequence[Day], outcomes: Sequence[Outcome], totals: Sequence[int]) -> str:
-    period = f"Mails per day from {_short(days[0].day)} to {_short(days[-1].day)}"
-    if not outcomes:
-        return f"{period}: none."
-    told = [
-        f"{format_decimal(total, locale=readers_locale())} {outcome.label.lower()}"
-        for outcome, total in zip(outcomes, totals, strict=True)
-    ]
-    return f"{period}: {', '.join(told)}."
+    told = _told(outcomes, totals) or gettext("none")
+    first, last = _short(days[0].day), _short(days[-1].day)
+    return gettext("Mails per day from %(first)s to %(last)s: %(told)s.", first=first, last=last, told=told)
+
+
+def _told(outcomes: Sequence[Outcome], counts: Sequence[int]) -> str:
+    counted = zip(outcomes, counts, strict=True)
+    return ", ".join(gettext(outcome.counted, count=decimal(count)) for outcome, count in counted if count)
 
 
 def _round_up(number: int) -> int:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from flask_babel import gettext
+
 from portal.deliveries import lately
 from portal.deliveries.lately import Failure, Success
 from portal.mail_servers import selection, status
@@ -38,9 +40,10 @@ def of_tenant(tenant: Tenant) -> MailState:
     success, failure = lately.last_success(), lately.last_failure()
     tone, symbol, headline = _headline(used.state, success, failure)
     if tenant.is_suspended and used.state != "none":
-        tone, symbol, headline = "warn", "held", "No mail goes out: suspended"
+        tone, symbol, headline = "warn", "held", gettext("No mail goes out: suspended")
+    reason = _in_words(used.reason)
     return MailState(
-        tone, symbol, headline, used.host, used.is_system, used.state, used.reason, used.paused_until, success, failure
+        tone, symbol, headline, used.host, used.is_system, used.state, reason, used.paused_until, success, failure
     )
 
 
@@ -48,23 +51,30 @@ def of_system() -> tuple[MailState, MailServer | None]:
     """Return the state of the system's mail server, and the server itself."""
     server = selection.of_owner(None)
     if server is None:
-        return MailState("warn", "warning", "No system mail server"), None
+        return MailState("warn", "warning", gettext("No system mail server")), None
     until = paused_until(server)
     state = "rejected" if server.rejected_at else "paused" if until else "working"
     tone, symbol, headline = (
-        _headline(state, None, None) if state != "working" else ("good", "sent", "Mail server is ready")
+        _headline(state, None, None) if state != "working" else ("good", "sent", gettext("Mail server is ready"))
     )
-    reason = (server.pause_text or "") if state != "working" else ""
+    reason = _in_words(server.pause_text) if state != "working" else ""
     return MailState(tone, symbol, headline, server.host, True, state, reason, until), server
+
+
+def _in_words(pause_text: str | None) -> str:
+    """Return why a mail server is left alone, which is stored in English, in the reader's words."""
+    return gettext(pause_text) if pause_text else ""
 
 
 def _headline(state: str, success: Success | None, failure: Failure | None) -> tuple[str, str, str]:
     if state != "working":
         return {
-            "none": ("warn", "warning", "No mail can be sent"),
-            "rejected": ("bad", "failed", "Mail does not go out"),
-            "paused": ("warn", "held", "Mail waits"),
+            "none": ("warn", "warning", gettext("No mail can be sent")),
+            "rejected": ("bad", "failed", gettext("Mail does not go out")),
+            "paused": ("warn", "held", gettext("Mail waits")),
         }[state]
     if failure and (success is None or failure.at > success.at):
-        return "warn", "warning", "The last mail failed"
-    return ("good", "sent", "Mail is working") if success else ("info", "info", "Ready: no mail sent yet")
+        return "warn", "warning", gettext("The last mail failed")
+    if success:
+        return "good", "sent", gettext("Mail is working")
+    return "info", "info", gettext("Ready: no mail sent yet")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from flask_babel import gettext, ngettext
 from sqlalchemy import text
 
 from portal.deliveries import unsent
@@ -19,17 +20,30 @@ def concerns() -> Sequence[Concern]:
 
 def _workers() -> Iterator[Concern]:
     if not db.session.scalar(text(ALIVE)):
-        yield Concern("bad", "No worker is running, so no mail is tried again: start “flask --app wsgi worker”.")
+        yield Concern(
+            "bad", gettext("No worker is running, so no mail is tried again: start “flask --app wsgi worker”.")
+        )
 
 
 def _overdue() -> Iterator[Concern]:
     count = unsent.overdue()
     if count:
-        yield Concern("bad", f"{number(count, 'mail')} overdue by more than 5 minutes: the workers do not keep up.")
+        sentence = ngettext(
+            "%(number)s mail is overdue by more than 5 minutes: the workers do not keep up.",
+            "%(number)s mails are overdue by more than 5 minutes: the workers do not keep up.",
+            count,
+            number=number(count),
+        )
+        yield Concern("bad", sentence)
 
 
 def _rejected() -> Iterator[Concern]:
     count = rejections.total(None)
     if count:
-        text = f"{number(count, 'call', 'was', 'were')} rejected in the last 7 days, of the system's keys or of none."
-        yield Concern("warn", text, "See why", "system_keys.keys", {"_anchor": "rejected"})
+        sentence = ngettext(
+            "%(number)s call was rejected in the last 7 days, of the system's keys or of none.",
+            "%(number)s calls were rejected in the last 7 days, of the system's keys or of none.",
+            count,
+            number=number(count),
+        )
+        yield Concern("warn", sentence, gettext("See why"), "system_keys.keys", {"_anchor": "rejected"})

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from flask_babel import gettext
 from sqlalchemy import select
 
 from portal.deliveries.models import RecordedEvent
@@ -31,36 +32,39 @@ def of_tenant(setup: Setup, *, has_sent: bool) -> Sequence[Step]:
 
 def _mail_server(setup: Setup) -> Step:
     if setup.server is None:
-        text = "Which server sends your mail."
+        text = gettext("Which server sends your mail.")
     elif setup.server.is_system:
-        text = "The system administrator's mail server is used."
+        text = gettext("The system administrator's mail server is used.")
     else:
-        text = f"Your own: {setup.server.host}."
-    return Step("mail-server", "Mail server", text, DONE if setup.server else TO_DO, "mail_servers.edit")
+        text = gettext("Your own: %(host)s.", host=setup.server.host)
+    return Step("mail-server", gettext("Mail server"), text, DONE if setup.server else TO_DO, "mail_servers.edit")
 
 
 def _recipients(setup: Setup) -> Step:
-    text, state = "Who gets the notifications.", TO_DO
+    text, state = gettext("Who gets the notifications."), TO_DO
     if setup.addresses:
-        others = len(setup.addresses) - 1
-        text, state = f"{setup.addresses[0]}{f' and {others} more' if others else ''}.", DONE
-    return Step("recipients", "Recipients", text, state, "recipients.edit")
+        first, others = setup.addresses[0], len(setup.addresses) - 1
+        more = gettext("%(address)s and %(count)s more.", address=first, count=others)
+        text, state = more if others else f"{first}.", DONE
+    return Step("recipients", gettext("Recipients"), text, state, "recipients.edit")
 
 
 def _events(setup: Setup) -> Step:
-    text, state = "Which events send mail.", TO_DO
+    text, state = gettext("Which events send mail."), TO_DO
     if setup.events_on:
-        text, state = f"{setup.events_on} of {setup.events} are switched on.", DONE
-    return Step("events", "Events", text, state, "notifications.edit")
+        text = gettext("%(on)s of %(all)s are switched on.", on=setup.events_on, all=setup.events)
+        state = DONE
+    return Step("events", gettext("Events"), text, state, "notifications.edit")
 
 
 def _key(setup: Setup) -> Step:
-    text, state = "A key with which your PBX reports its events.", TO_DO
+    text, state = gettext("A key with which your PBX reports its events."), TO_DO
     if any(key.last_used_at for key in setup.keys) or _has_event():
-        text, state = "The first event has arrived.", DONE
+        text, state = gettext("The first event has arrived."), DONE
     elif setup.keys:
-        text, state = f"Key “{setup.keys[0].name}” is issued. Waiting for the first event.", WAITING
-    return Step("key", "PBX key", text, state, "integrate.show")
+        text = gettext("Key “%(name)s” is issued. Waiting for the first event.", name=setup.keys[0].name)
+        state = WAITING
+    return Step("key", gettext("PBX key"), text, state, "integrate.show")
 
 
 def _has_event() -> bool:

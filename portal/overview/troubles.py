@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Final
 
+from flask_babel import gettext, ngettext
 from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import aliased
 
@@ -16,7 +17,7 @@ from portal.extensions import db
 from portal.mail_servers import selection
 from portal.mail_servers.models import MailServer
 from portal.notifications.models import NotificationSwitch
-from portal.overview.attention import SILENT_AFTER, number
+from portal.overview.attention import SILENT_AFTER, held_mails, number
 from portal.pbx.models import PbxKey
 from portal.tenants.models import Tenant
 
@@ -125,13 +126,26 @@ def _without_server() -> dict[int, int]:
 
 
 def _words(severity: Severity, count: int) -> tuple[str, str]:
-    return {
-        Severity.REJECTED: ("bad", "Its mail server rejects the settings."),
-        Severity.NO_SERVER: ("bad", "Events are on, and there is no mail server."),
-        Severity.UNDELIVERED: ("bad", f"{number(count, 'mail', 'was', 'were')} not delivered in the last 24 hours."),
-        Severity.HELD: ("warn", f"{number(count, 'mail')} held."),
-        Severity.PAUSED: ("warn", "Its mail server does not answer just now."),
-    }[severity]
+    match severity:
+        case Severity.REJECTED:
+            return "bad", gettext("Its mail server rejects the settings.")
+        case Severity.NO_SERVER:
+            return "bad", gettext("Events are on, and there is no mail server.")
+        case Severity.UNDELIVERED:
+            return "bad", _undelivered(count)
+        case Severity.HELD:
+            return "warn", held_mails(count)
+        case Severity.PAUSED:
+            return "warn", gettext("Its mail server does not answer just now.")
+
+
+def _undelivered(count: int) -> str:
+    return ngettext(
+        "%(number)s mail was not delivered in the last 24 hours.",
+        "%(number)s mails were not delivered in the last 24 hours.",
+        count,
+        number=number(count),
+    )
 
 
 def _tenants(ids: Iterable[int]) -> Mapping[int, Tenant]:

@@ -13,6 +13,7 @@ from babel.messages.pofile import read_po, write_po
 from portal.config import ROOT
 from portal.languages import LANGUAGES, catalogue_file
 from portal.notifications.digest import EVERY_KIND
+from portal.notifications.facts import labels
 
 TEMPLATES = "templates/**.html"
 METHODS = [("portal/**.py", "python"), (TEMPLATES, "jinja2")]
@@ -20,6 +21,7 @@ OPTIONS = {TEMPLATES: {"extensions": "jinja2.ext.do", "silent": "false"}}
 KEYWORDS = {
     **dict.fromkeys(("_", "gettext", "lazy_gettext", "to_translate")),
     "ngettext": (1, 2),
+    "lazy_pgettext": ((1, "c"), 2),  # behind what tells two meanings apart
     "translated": (2,),  # behind the language
 }
 OF_A_KIND = ("label", "plural", "help", "subject", "body", "why")
@@ -29,11 +31,11 @@ def messages() -> Catalog:
     """Return everything that is to be translated: of each event kind, and what code and templates mark."""
     found = Catalog()
     for kind in EVERY_KIND.values():
-        for text in filter(None, (getattr(kind, name) for name in OF_A_KIND)):
+        for text in filter(None, [*(getattr(kind, name) for name in OF_A_KIND), *labels(kind)]):
             found.add(text, locations=[(kind.type, 0)])
     marked = extract_from_dir(ROOT, METHODS, OPTIONS, KEYWORDS, directory_filter=_is_ours)
-    for path, _line, message, _comments, _context in marked:
-        found.add(message, locations=[(path, 0)])
+    for path, _line, message, _comments, context in marked:
+        found.add(message, locations=[(path, 0)], context=context)
     return found
 
 

@@ -57,6 +57,25 @@ def noted(app: Flask, acme: str) -> int:
         return tenant.id
 
 
+def test_an_entry_is_read_in_the_readers_language_and_stored_in_english(
+    app: Flask, admin: FlaskClient, acme: str
+) -> None:
+    with app.app_context():
+        tenant = directory.find(acme)
+        assert tenant is not None
+        act_as(lambda: Actor("ann@acme.example"))
+        note("mail.sent_now", "2 mails", tenant_id=tenant.id, changes={"message_ids": [None, ["<1@a>", "<2@a>"]]})
+        note("mail_server.changed", tenant_id=tenant.id, changes={"shared": [False, True], "password": "changed"})
+        db.session.commit()
+    assert read(admin, TENANT, person="ann@acme.example")[1].startswith("ann@acme.example had 2 mails sent now")
+    admin.environ_base["HTTP_ACCEPT_LANGUAGE"] = "de"
+    changed, sent = read(admin, TENANT, person="ann@acme.example")
+    assert changed == "ann@acme.example hat den Mailserver geändert: shared aus → ein; password geändert"
+    assert sent.startswith("ann@acme.example hat 2 E-Mails jetzt senden lassen: message ids ")
+    assert "Hat den Mailserver geändert" in admin.get(TENANT).get_data(as_text=True)
+    assert {row["action"] for row in download(admin, f"{TENANT}.csv")} >= {"mail_server.changed", "mail.sent_now"}
+
+
 def test_an_entry_is_read_at_a_glance(app: Flask, admin: FlaskClient, acme: str) -> None:
     with app.app_context():
         tenant = directory.find(acme)

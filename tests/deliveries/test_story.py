@@ -51,6 +51,17 @@ def kept(app: Flask) -> list[tuple[int, list[str]]]:
         return [(row.number, [each["status"] for each in row.replies]) for row in rows]
 
 
+def test_it_is_told_in_the_readers_language(
+    app: Flask, admin: FlaskClient, post: Post, ready: str, peer: SmtpPeer
+) -> None:
+    post()
+    admin.environ_base["HTTP_ACCEPT_LANGUAGE"] = "zh"
+    page = page_of(admin, *events(app))
+    assert steps(page) == ["已记录", "第 1 次尝试 ops@acme.example, night@acme.example 已发送 250 2.0.0 queued as 4711"]
+    assert "<dt>队列号码</dt>" in page
+    assert "<h1>来电流失</h1>" in page
+
+
 def test_what_was_accepted_at_once_is_told_by_its_rows(
     app: Flask, admin: FlaskClient, post: Post, ready: str, peer: SmtpPeer
 ) -> None:

@@ -195,6 +195,16 @@ def test_held_mail_by_other_reasons(admin: FlaskClient, post: Post, ready: str, 
     assert "2 mails are held: nobody confirmed them. Decide" in words(admin, PAGE)
 
 
+def test_it_speaks_the_readers_language(admin: FlaskClient, post: Post, ready: str, app: Flask) -> None:
+    with app.app_context():
+        sql("DELETE FROM mail_servers")
+    assert post().json["status"] == "held"
+    admin.environ_base["HTTP_ACCEPT_LANGUAGE"] = "de"
+    page = words(admin, PAGE)
+    assert "1 E-Mail wird zurückgehalten: Es gibt keinen Mailserver. Einrichten" in page
+    assert "Anruf verloren Warteschlange 8000" in page
+
+
 def test_what_failed_or_expired_is_told_for_a_day(admin: FlaskClient, post: Post, ready: str, app: Flask) -> None:
     for number in range(3):
         post(data=CALL_LOST | {"queue_number": f"900{number}"})
