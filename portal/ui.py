@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 from babel import Locale
 from babel.dates import format_skeleton, format_time, format_timedelta
+from babel.numbers import format_decimal
 from flask import Flask, Response, current_app, flash, jsonify, make_response, render_template, stream_with_context
 from flask_babel import get_locale, gettext
 from flask_wtf.csrf import CSRFError
@@ -184,7 +185,9 @@ def day(moment: datetime, zone: str) -> str:
 
 def duration(seconds: float) -> str:
     """Return how long something took, as people read it: "35 ms" or "1.4 s"."""
-    return f"{seconds * 1000:.0f} ms" if seconds < 0.9995 else f"{seconds:.1f} s"
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    return f"{format_decimal(seconds, '0.0', locale=readers_locale())} s"
 
 
 def _time_element(moment: datetime, text: str, title: str) -> Markup:

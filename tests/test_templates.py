@@ -16,6 +16,7 @@ PAGES = [name for name in ALL if "email/" not in name]
 ROOMS = (
     "accounts/",
     "brand/",
+    "mail_servers/",
     "provisioning/",
     "tenants/",
     "_",

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
 
+from flask_babel import gettext
+
 from portal.deliveries.states import Status
-from portal.mail_servers.outcome import Kind, Outcome, Stage, advice
+from portal.mail_servers.outcome import Kind, Outcome, Stage, advice, words_of
 
 STAGES: Final = {
     Stage.NAME: "looking the mail server up",
@@ -54,8 +56,8 @@ def _replies(told: Sequence[Mapping[str, Any]], port: int | None) -> Iterator[Re
             addresses=[each["address"] for each in same],
             status=status,
             stage=STAGES[outcome.stage],
-            said=" ".join(str(each) for each in (code, enhanced, text) if each),
-            means="" if outcome.kind is Kind.SENT else advice(outcome, port),
+            said=words_of(outcome),
+            means="" if outcome.kind is Kind.SENT else gettext(advice(outcome, port)),
         )
 
 

@@ -7,7 +7,7 @@ from portal.deliveries import lately
 from portal.deliveries.lately import Failure, Success
 from portal.mail_servers import selection, status
 from portal.mail_servers.models import MailServer
-from portal.mail_servers.pause import paused_until
+from portal.mail_servers.pause import paused_until, why
 from portal.tenants.models import Tenant
 
 
@@ -54,7 +54,7 @@ def of_system() -> tuple[MailState, MailServer | None]:
     tone, symbol, headline = (
         _headline(state, None, None) if state != "working" else ("good", "sent", "Mail server is ready")
     )
-    reason = (server.pause_text or "") if state != "working" else ""
+    reason = why(server) if state != "working" else ""
     return MailState(tone, symbol, headline, server.host, True, state, reason, until), server
 
 
