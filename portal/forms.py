@@ -36,7 +36,7 @@ def address(text: str) -> str:
             text.strip(), check_deliverability=False, globally_deliverable=False, allow_smtputf8=False, strict=True
         )
     except email_validator.EmailNotValidError:
-        raise ValueError(f"“{text.strip()[:80]}” is not an e-mail address.") from None
+        raise ValueError(gettext("“%(text)s” is not an e-mail address.", text=text.strip()[:80])) from None
     assert parts.ascii_email is not None
     return parts.ascii_email
 

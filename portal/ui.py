@@ -191,7 +191,9 @@ def decimal(number: int) -> str:
 
 def duration(seconds: float) -> str:
     """Return how long something took, as people read it: "35 ms" or "1.4 s"."""
-    return f"{seconds * 1000:.0f} ms" if seconds < 0.9995 else f"{seconds:.1f} s"
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    return f"{format_decimal(seconds, '0.0', locale=readers_locale())} s"
 
 
 def _time_element(moment: datetime, text: str, title: str) -> Markup:

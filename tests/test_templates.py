@@ -19,6 +19,7 @@ ROOMS = (
     "brand/",
     "deliveries/",
     "overview/",
+    "mail_servers/",
     "provisioning/",
     "tenants/",
     "_",

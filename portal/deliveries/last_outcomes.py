@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import distinct_on
 from portal.deliveries.models import Delivery, DeliveryRecipient
 from portal.deliveries.states import Status
 from portal.extensions import db
-from portal.mail_servers.outcome import Kind, Outcome, Stage, advice
+from portal.mail_servers.outcome import Kind, Outcome, Stage, advice, words_of
 
 NEWEST: Final = 500  # mails that are looked through
 KIND: Final = {Status.DEFERRED: Kind.TEMPORARY, Status.HELD: Kind.SETTINGS, Status.FAILED: Kind.REFUSED}
@@ -44,7 +44,7 @@ def find(addresses: Collection[str]) -> Mapping[str, LastOutcome]:
 
 def _outcome(row: DeliveryRecipient, at: datetime) -> LastOutcome:
     status = Status(row.status)
-    words = " ".join(str(part) for part in (row.code, row.enhanced_code, row.text) if part)
+    words = words_of(row)
     if not row.stage or status not in KIND:
         return LastOutcome(status, at, "" if status is Status.SENT else words, "")
     said = Outcome(KIND[status], Stage(row.stage), row.code, row.enhanced_code, row.text or "")

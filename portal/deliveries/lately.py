@@ -12,7 +12,7 @@ from sqlalchemy.orm import aliased, joinedload, selectinload
 from portal.deliveries.models import Delivery, DeliveryRecipient, RecordedEvent
 from portal.deliveries.states import Reason, Status
 from portal.extensions import db
-from portal.mail_servers.outcome import Kind, Outcome, Stage, advice
+from portal.mail_servers.outcome import Kind, Outcome, Stage, advice, words_of
 
 LOOKED_AT: Final = 500  # attempts: a tenant whose last success is further back has none to speak of
 SUCCESS: Final = (Status.SENT, Status.PARTIAL)
@@ -61,8 +61,7 @@ def last_failure(port: int | None = None) -> Failure | None:
     worst = next((each for each in mail.recipients if each.status in FAILURE), None)
     if worst is None:
         return None
-    reply = " ".join(str(each) for each in (worst.code, worst.enhanced_code, worst.text) if each)
-    return Failure(mail.attempted_at, Status(worst.status), worst.address, reply, _advice(mail, worst, port))
+    return Failure(mail.attempted_at, Status(worst.status), worst.address, words_of(worst), _advice(mail, worst, port))
 
 
 def newest_events(count: int) -> Sequence[RecordedEvent]:

@@ -9,7 +9,7 @@ from flask_babel import gettext
 
 from portal.deliveries.states import Status
 from portal.languages import to_translate
-from portal.mail_servers.outcome import Kind, Outcome, Stage, advice
+from portal.mail_servers.outcome import Kind, Outcome, Stage, advice, words_of
 
 STAGES: Final = {
     Stage.NAME: to_translate("while looking the mail server up"),
@@ -60,7 +60,7 @@ def _replies(told: Sequence[Mapping[str, Any]], port: int | None) -> Iterator[Re
             addresses=[each["address"] for each in same],
             status=status,
             stage=gettext(STAGES[outcome.stage]),
-            said=" ".join(str(each) for each in (code, enhanced, text) if each),
+            said=words_of(outcome),
             means="" if outcome.kind is Kind.SENT else gettext(advice(outcome, port)),
         )
 

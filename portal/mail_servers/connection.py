@@ -7,6 +7,7 @@ from pathlib import Path
 
 import flask_mail
 
+from portal.languages import to_translate
 from portal.mail_servers.composing import UnsafeHeader, ascii_address, content_of
 from portal.mail_servers.dialling import Deadline, dial, resolve, settings_fault, tls_context
 from portal.mail_servers.mechanisms import BEST_FIRST
@@ -124,7 +125,7 @@ class Connection(flask_mail.Connection):
         settings = self.settings
         signs_in = settings.auth_mode is not AuthMode.NONE
         if signs_in and settings.encryption is Encryption.NONE and not settings.reach.trusts(session.peer):
-            raise settings_fault(Stage.AUTH, "No password is sent without encryption.")
+            raise settings_fault(Stage.AUTH, to_translate("No password is sent without encryption."))
         if settings.encryption is Encryption.TLS:
             session.secure(tls_context(self.ca_file), settings.host)
         session.greet()

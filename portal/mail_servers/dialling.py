@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from portal.languages import to_translate
 from portal.mail_servers.outcome import Fault, Kind, Outcome, Stage, classify
 from portal.mail_servers.reach import Reach
 
@@ -78,7 +79,7 @@ def resolve(host: str, port: int, deadline: Deadline) -> list[Address]:
     except (socket.gaierror, UnicodeError) as error:
         if isinstance(error, UnicodeError) or error.errno in _NO_SUCH_NAME:
             raise _not_found() from None
-        raise Fault(classify(Stage.NAME, None, "The name cannot be looked up just now.")) from None
+        raise Fault(classify(Stage.NAME, None, to_translate("The name cannot be looked up just now."))) from None
 
 
 def numeric(host: str, port: int) -> list[Address]:
@@ -131,7 +132,7 @@ def dial(
 
 def _not_found() -> Fault:
     # The same for a name that does not exist and one that leads inside: else tenants could read the inside's names.
-    return settings_fault(Stage.NAME, "There is no mail server that the portal may connect to.")
+    return settings_fault(Stage.NAME, to_translate("There is no mail server that the portal may connect to."))
 
 
 def _connected(address: Address, seconds: float) -> socket.socket:
@@ -172,15 +173,15 @@ def fault_of(stage: Stage, error: OSError) -> Fault:
         case ssl.SSLCertVerificationError():
             return settings_fault(stage, f"The certificate is not accepted: {error.verify_message}")
         case ConnectionRefusedError():
-            text = "The connection was refused."
+            text = to_translate("The connection was refused.")
         case ConnectionError() | ssl.SSLEOFError() | ssl.SSLZeroReturnError():
-            text = "The mail server closed the connection."
+            text = to_translate("The mail server closed the connection.")
         case ssl.SSLError() if stage is Stage.TLS:
-            return settings_fault(stage, "No encryption could be agreed on.")
+            return settings_fault(stage, to_translate("No encryption could be agreed on."))
         case TimeoutError():
-            text = "No answer in time."
+            text = to_translate("No answer in time.")
         case _ if stage is Stage.CONNECT:
-            text = "The mail server is unreachable."
+            text = to_translate("The mail server is unreachable.")
         case _:
-            text = "The connection broke."
+            text = to_translate("The connection broke.")
     return Fault(classify(stage, None, text))

@@ -3,6 +3,7 @@
 import ipaddress
 from typing import Any
 
+from flask_babel import gettext, lazy_gettext
 from flask_wtf import FlaskForm
 from wtforms import PasswordField, SelectField, ValidationError
 from wtforms.fields import SelectChoice
@@ -35,7 +36,11 @@ def host(text: str) -> str:
         name = ""
     # A name never ends in a number (RFC 3696, section 2): it is an IP address with a typing error.
     if not name or name.rpartition(".")[2].isdigit():
-        raise ValueError(f"“{text[:80]}” is not a host name or an IP address. Write it like “smtp.acme.example”.")
+        raise ValueError(
+            gettext(
+                "“%(text)s” is not a host name or an IP address. Write it like “smtp.acme.example”.", text=text[:80]
+            )
+        )
     return name
 
 
@@ -46,7 +51,7 @@ def port(text: str) -> int:
         ValueError: with a sentence that says what is wrong with it.
     """
     if not (text.isascii() and text.isdigit() and len(text) <= 6 and 1 <= int(text) <= LARGEST_PORT):
-        raise ValueError(f"Enter a port from 1 to {LARGEST_PORT}.")
+        raise ValueError(gettext("Enter a port from 1 to %(largest)s.", largest=LARGEST_PORT))
     return int(text)
 
 
@@ -56,50 +61,61 @@ class WriteOnlyField(PasswordField):
     def pre_validate(self, form: FlaskForm) -> None:  # noqa: ARG002 (WTForms' signature)
         """Refuse control characters."""
         if has_control_characters(self.data or ""):
-            raise ValidationError("Control characters are not allowed here.")
+            raise ValidationError(gettext("Control characters are not allowed here."))
 
 
 class MailServerForm(PortalForm):
     """The SMTP settings of the system or of a tenant, under the names that administrators of PortSIP know."""
 
     provider = SelectField(
-        "Email Service Provider",
+        lazy_gettext("Email Service Provider"),
         choices=[
-            SelectChoice(key, each.label, optgroup=name)
+            SelectChoice(key, lazy_gettext(each.label), optgroup=lazy_gettext(name))
             for name, group in GROUPS.items()
             for key, each in group.items()
         ],
         default="smtp",
     )
     host = TextField(
-        "SMTP Server Address", [InputRequired("Enter the mail server's name or IP address."), CheckedBy(host)]
+        lazy_gettext("SMTP Server Address"),
+        [InputRequired(lazy_gettext("Enter the mail server's name or IP address.")), CheckedBy(host)],
     )
-    port = TextField("SMTP Server Port", [InputRequired("Enter the port, usually 587."), CheckedBy(port)], default=587)
+    port = TextField(
+        lazy_gettext("SMTP Server Port"),
+        [InputRequired(lazy_gettext("Enter the port, usually 587.")), CheckedBy(port)],
+        default=587,
+    )
     encryption = SelectField(
-        "Encryption",
+        lazy_gettext("Encryption"),
         choices=[
-            SelectChoice(Encryption.NONE, "None"),
+            SelectChoice(Encryption.NONE, lazy_gettext("None")),
             SelectChoice(Encryption.STARTTLS, "STARTTLS"),
             SelectChoice(Encryption.TLS, "TLS"),
         ],
         default=Encryption.STARTTLS,
     )
     auth_mode = SelectField(
-        "Authentication Mode",
+        lazy_gettext("Authentication Mode"),
         choices=[
-            SelectChoice(AuthMode.NONE, "None"),
-            SelectChoice(AuthMode.AUTO, "Auto"),
+            SelectChoice(AuthMode.NONE, lazy_gettext("None")),
+            SelectChoice(AuthMode.AUTO, lazy_gettext("Auto")),
             SelectChoice(AuthMode.LOGIN, "LOGIN"),
             SelectChoice(AuthMode.PLAIN, "PLAIN"),
         ],
         default=AuthMode.AUTO,
     )
-    username = TextField("Username", [Length(max=320, message="Enter at most 320 characters.")])
-    password = WriteOnlyField("Password", [Length(max=1000, message="Enter at most 1000 characters.")])
+    username = TextField(
+        lazy_gettext("Username"),
+        [Length(max=320, message=lazy_gettext("Enter at most %(most)s characters.", most=320))],
+    )
+    password = WriteOnlyField(
+        lazy_gettext("Password"),
+        [Length(max=1000, message=lazy_gettext("Enter at most %(most)s characters.", most=1000))],
+    )
     sender_email = TextField(
-        "Sender email",
-        [InputRequired("Enter the address that mails come from."), CheckedBy(address)],
-        description="The address that mails come from. The mail server must allow it.",
+        lazy_gettext("Sender email"),
+        [InputRequired(lazy_gettext("Enter the address that mails come from.")), CheckedBy(address)],
+        description=lazy_gettext("The address that mails come from. The mail server must allow it."),
     )
 
     presets_username = False  # whether the username is the chosen provider's, and the same for everybody
@@ -121,12 +137,12 @@ class MailServerForm(PortalForm):
     def hint(self) -> str:
         """What to know about the chosen provider."""
         known = PROVIDERS.get(self.provider.data)
-        return known.hint if known else ""
+        return gettext(known.hint) if known and known.hint else ""
 
     def validate_username(self, field: TextField) -> None:
         """Ask for a username where the settings sign in."""
         if not field.data and self.auth_mode.data != AuthMode.NONE:
-            raise ValidationError("Enter the username, or choose None as the authentication mode.")
+            raise ValidationError(gettext("Enter the username, or choose None as the authentication mode."))
 
     def entered(self) -> Entered:
         """Return what was entered into a valid form."""
@@ -145,4 +161,4 @@ class MailServerForm(PortalForm):
 class SenderForm(PortalForm):
     """Where answers to a tenant's mails go. The name they come from belongs to its brand."""
 
-    reply_to = TextField("Reply-To", [CheckedBy(address)])
+    reply_to = TextField(lazy_gettext("Reply-To"), [CheckedBy(address)])

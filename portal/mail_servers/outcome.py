@@ -5,7 +5,11 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
+from flask_babel import gettext
+
+from portal.languages import to_translate
 from portal.mail_servers.remedies import REMEDIES
 
 TEXT_LENGTH = 500  # characters
@@ -60,6 +64,17 @@ class Outcome:
     code: int | None
     enhanced_code: str | None
     text: str
+
+
+class Reply(Protocol):
+    """What is kept of what a mail server said."""
+
+    @property
+    def code(self) -> int | None: ...  # noqa: D102 (as in `Outcome`)
+    @property
+    def enhanced_code(self) -> str | None: ...  # noqa: D102
+    @property
+    def text(self) -> str | None: ...  # noqa: D102
 
 
 class Fault(Exception):
@@ -124,29 +139,28 @@ def longest_pause(outcomes: Iterable[Outcome]) -> Pause:
     return max(map(pause_for, outcomes), key=list(Pause).index, default=Pause.NONE)
 
 
-def advice(outcome: Outcome, port: int | None = None) -> str:
-    """Return one sentence about the outcome that a tenant's administrator can act on.
+def advice(outcome: Outcome, port: int | None = None, *, by_hand: bool = False) -> str:
+    """Return one sentence about the outcome that a tenant's administrator can act on: in English, as it is stored.
 
     Args:
         outcome: what happened.
         port: the mail server's port where it is known: some advice depends on it.
+        by_hand: whether somebody tried it out, so that nothing is tried again by itself.
     """
     if outcome.kind is Kind.SENT:
-        return "The mail server accepted the mail."
+        return to_translate("The mail server accepted the mail.")
     if outcome.kind is Kind.UNKNOWN:
-        return (
+        return to_translate(
             "The mail server took the mail but did not confirm it, so it may have been sent: "
             "look into the mailbox before you send it again."
         )
     reply = f"{outcome.code or ''} {outcome.enhanced_code or ''} {outcome.text}"
-    for remedy in REMEDIES:
-        if remedy.fits(outcome.kind, outcome.stage, reply, port):
-            return remedy.sentence
-    return _GENERAL[outcome.kind]
+    remedy = next(each for each in REMEDIES if each.fits(outcome.kind, outcome.stage, reply, port))
+    return remedy.by_hand if by_hand and remedy.by_hand else remedy.sentence
 
 
-_GENERAL = {
-    Kind.TEMPORARY: "The mail server has a temporary fault; the portal tries again by itself.",
-    Kind.SETTINGS: "The mail server does not work with these settings: compare them with your provider's instructions.",
-    Kind.REFUSED: "The mail server refused the mail for good: its own words say why.",
-}
+def words_of(reply: Reply) -> str:
+    """Return a reply as the mail server gave it: code, enhanced code and words; ours in the reader's language."""
+    if reply.code is None and reply.text:
+        return str(gettext(reply.text))
+    return " ".join(str(part) for part in (reply.code, reply.enhanced_code, reply.text) if part)

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+from flask_babel import gettext
 from sqlalchemy import update
 
 from portal.audit.entries import note
@@ -43,6 +44,11 @@ def lift(owner: int | None) -> None:
             mend(owner, server_changed=True)
             note("mail_server.tried_now", tenant_id=owner)
         db.session.commit()
+
+
+def why(server: MailServer) -> str:
+    """Return why the server is left alone: its own words, or ours in the reader's language."""
+    return gettext(server.pause_text) if server.pause_text else ""
 
 
 def paused_until(server: MailServer) -> datetime | None:

@@ -12,13 +12,16 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import NamedTuple
 
+from portal.languages import to_translate
 from portal.mail_servers.composing import MimeMessage
 from portal.mail_servers.connection import STANDARD_BUDGET, Budget, Connection, SendResult, SmtpSettings
 from portal.mail_servers.dialling import Deadline
 from portal.mail_servers.outcome import Fault, Kind, Outcome, Pause, Stage, longest_pause
 from portal.mail_servers.places import PlaceLimits, Places
 
-BUSY = Outcome(Kind.TEMPORARY, Stage.CONNECT, None, None, "The mail server is busy with other mails of this portal.")
+BUSY = Outcome(
+    Kind.TEMPORARY, Stage.CONNECT, None, None, to_translate("The mail server is busy with other mails of this portal.")
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ Hosts, ports and names of users are those of the providers' own instructions.
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from portal.languages import to_translate
 from portal.mail_servers.connection import Encryption
 
 
@@ -23,59 +24,87 @@ class Provider(NamedTuple):
     hint: str = ""
 
 
-WHOLE_ADDRESS: Final = "Username: the whole address. Password: the mailbox's."
-BY_APP: Final = "Username: the whole address. Password: an app password"
+BY_MAILBOX: Final = to_translate("Username: the whole address. Password: the mailbox's.")
+BY_APP: Final = to_translate("Username: the whole address. Password: an app password.")
+OF_DOMAIN: Final = to_translate("Username and password: SMTP credentials of the sending domain.")
 
 MAILBOXES: Final = {
-    "gmail": Provider("Google Gmail", "smtp.gmail.com", hint=f"{BY_APP}, which needs 2-Step Verification."),
+    "gmail": Provider(
+        "Google Gmail",
+        "smtp.gmail.com",
+        hint=to_translate("Username: the whole address. Password: an app password, which needs 2-Step Verification."),
+    ),
     "microsoft365": Provider(
         "Microsoft 365",
         "smtp.office365.com",
-        hint="Username: the whole address. Authenticated SMTP must be switched on for the mailbox.",
+        hint=to_translate("Username: the whole address. Authenticated SMTP must be switched on for the mailbox."),
     ),
-    "fastmail": Provider("Fastmail", "smtp.fastmail.com", 465, Encryption.TLS, hint=f"{BY_APP}."),
-    "gmx": Provider("GMX", "mail.gmx.net", hint=f"{WHOLE_ADDRESS} POP3 and IMAP must be allowed in the mailbox."),
-    "icloud": Provider("iCloud Mail", "smtp.mail.me.com", hint=f"{BY_APP} of the Apple Account."),
-    "infomaniak": Provider("Infomaniak", "mail.infomaniak.com", 465, Encryption.TLS, hint=WHOLE_ADDRESS),
-    "ionos": Provider("IONOS", "smtp.ionos.com", hint=f"{WHOLE_ADDRESS} In Germany the server is smtp.ionos.de."),
-    "ovh": Provider("OVHcloud", "ssl0.ovh.net", 465, Encryption.TLS, hint=WHOLE_ADDRESS),
-    "strato": Provider("STRATO", "smtp.strato.de", 465, Encryption.TLS, hint=WHOLE_ADDRESS),
-    "yahoo": Provider("Yahoo Mail", "smtp.mail.yahoo.com", 465, Encryption.TLS, hint=f"{BY_APP}."),
+    "fastmail": Provider("Fastmail", "smtp.fastmail.com", 465, Encryption.TLS, hint=BY_APP),
+    "gmx": Provider(
+        "GMX",
+        "mail.gmx.net",
+        hint=to_translate(
+            "Username: the whole address. Password: the mailbox's. POP3 and IMAP must be allowed in the mailbox."
+        ),
+    ),
+    "icloud": Provider(
+        "iCloud Mail",
+        "smtp.mail.me.com",
+        hint=to_translate("Username: the whole address. Password: an app password of the Apple Account."),
+    ),
+    "infomaniak": Provider("Infomaniak", "mail.infomaniak.com", 465, Encryption.TLS, hint=BY_MAILBOX),
+    "ionos": Provider(
+        "IONOS",
+        "smtp.ionos.com",
+        hint=to_translate(
+            "Username: the whole address. Password: the mailbox's. In Germany the server is smtp.ionos.de."
+        ),
+    ),
+    "ovh": Provider("OVHcloud", "ssl0.ovh.net", 465, Encryption.TLS, hint=BY_MAILBOX),
+    "strato": Provider("STRATO", "smtp.strato.de", 465, Encryption.TLS, hint=BY_MAILBOX),
+    "yahoo": Provider("Yahoo Mail", "smtp.mail.yahoo.com", 465, Encryption.TLS, hint=BY_APP),
     "zoho": Provider(
         "Zoho Mail",
         "smtp.zoho.com",
         465,
         Encryption.TLS,
-        hint="Username: the whole address. Accounts in Europe use smtp.zoho.eu; two-factor ones an app password.",
+        hint=to_translate(
+            "Username: the whole address. Accounts in Europe use smtp.zoho.eu; two-factor ones an app password."
+        ),
     ),
 }
 SENDING_SERVICES: Final = {
     "ses": Provider(
         "Amazon SES",
         "email-smtp.us-east-1.amazonaws.com",
-        hint="Put your region into the server address. Username and password: SES's SMTP credentials.",
+        hint=to_translate("Put your region into the server address. Username and password: SES's SMTP credentials."),
     ),
     "brevo": Provider(
-        "Brevo", "smtp-relay.brevo.com", hint="Username: the SMTP login. Password: an SMTP key, not an API key."
+        "Brevo",
+        "smtp-relay.brevo.com",
+        hint=to_translate("Username: the SMTP login. Password: an SMTP key, not an API key."),
     ),
-    "mailgun": Provider(
-        "Mailgun", "smtp.mailgun.org", hint="Username and password: SMTP credentials of the sending domain."
+    "mailgun": Provider("Mailgun", "smtp.mailgun.org", hint=OF_DOMAIN),
+    "mailgun-eu": Provider("Mailgun (EU)", "smtp.eu.mailgun.org", hint=OF_DOMAIN),
+    "mailjet": Provider(
+        "Mailjet", "in-v3.mailjet.com", hint=to_translate("Username: the API key. Password: the secret key.")
     ),
-    "mailgun-eu": Provider(
-        "Mailgun (EU)", "smtp.eu.mailgun.org", hint="Username and password: SMTP credentials of the sending domain."
-    ),
-    "mailjet": Provider("Mailjet", "in-v3.mailjet.com", hint="Username: the API key. Password: the secret key."),
     "postmark": Provider(
-        "Postmark", "smtp.postmarkapp.com", hint="Username and password: the Server API token, in both fields."
+        "Postmark",
+        "smtp.postmarkapp.com",
+        hint=to_translate("Username and password: the Server API token, in both fields."),
     ),
     "sendgrid": Provider(
-        "SendGrid", "smtp.sendgrid.net", username="apikey", hint="Username: the word apikey. Password: an API key."
+        "SendGrid",
+        "smtp.sendgrid.net",
+        username="apikey",
+        hint=to_translate("Username: the word apikey. Password: an API key."),
     ),
 }
 GROUPS: Final[Mapping[str, Mapping[str, Provider]]] = {
-    "Any": {"smtp": Provider("Generic SMTP")},
-    "Mailboxes": MAILBOXES,
-    "Sending services": SENDING_SERVICES,
+    to_translate("Any"): {"smtp": Provider(to_translate("Generic SMTP"))},
+    to_translate("Mailboxes"): MAILBOXES,
+    to_translate("Sending services"): SENDING_SERVICES,
 }
 PROVIDERS: Final[Mapping[str, Provider]] = {key: each for group in GROUPS.values() for key, each in group.items()}
 

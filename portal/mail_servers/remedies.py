@@ -6,15 +6,18 @@ Enhanced codes are those of RFC 3463 and its registry; the words are what the pr
 import re
 from typing import NamedTuple
 
+from portal.languages import to_translate
+
 
 class Remedy(NamedTuple):
-    """A sentence, and when it fits: each condition that is given must hold."""
+    """A sentence, which is found for the catalogues, and when it fits: each condition that is given must hold."""
 
     sentence: str
     stages: tuple[str, ...] = ()
     reply: str = ""  # a regular expression for "code enhanced-code text", without regard to case
     port: int | None = None
     kind: str | None = None
+    by_hand: str = ""  # in place of the sentence where nothing is tried again by itself
 
     def fits(self, kind: str, stage: str, reply: str, port: int | None) -> bool:
         """Return whether the sentence is about this outcome."""
@@ -35,7 +38,11 @@ REMEDIES = (
         ("name",),
         kind="settings",
     ),
-    Remedy("The name of the mail server cannot be looked up just now; the portal tries again by itself.", ("name",)),
+    Remedy(
+        "The name of the mail server cannot be looked up just now; the portal tries again by itself.",
+        ("name",),
+        by_hand=to_translate("The name of the mail server cannot be looked up just now; try again in a minute."),
+    ),
     Remedy(
         "Nothing answers on port 25, which many networks block: "
         "use port 587 with STARTTLS, or port 465 with TLS, and sign in.",
@@ -85,6 +92,9 @@ REMEDIES = (
         "The mail server hung up or kept silent while encryption was agreed on; the portal tries again by itself.",
         ("tls",),
         r"no answer|closed|broke",
+        by_hand=to_translate(
+            "The mail server hung up or kept silent while encryption was agreed on; try again in a minute."
+        ),
     ),
     # greeting and EHLO
     Remedy(
@@ -130,6 +140,7 @@ REMEDIES = (
         ("auth",),
         r"too many (login|bad auth) attempts|too many failed",
         kind="temporary",
+        by_hand=to_translate("Too many sign-ins were tried: wait some minutes; try again in a minute."),
     ),
     Remedy(
         "Google wants an app password here: turn on 2-Step Verification in the Google account, "
@@ -214,6 +225,7 @@ REMEDIES = (
         "The mail server cannot check passwords just now; the portal tries again by itself.",
         ("auth",),
         kind="temporary",
+        by_hand=to_translate("The mail server cannot check passwords just now; try again in a minute."),
     ),
     # MAIL, RCPT, DATA
     Remedy(
@@ -303,6 +315,9 @@ REMEDIES = (
         "The mail server puts strangers off for some minutes (greylisting); the portal tries again by itself.",
         ("rcpt", "data"),
         r"gr[ae]y-?list",
+        by_hand=to_translate(
+            "The mail server puts strangers off for some minutes (greylisting); try again in a minute."
+        ),
     ),
     Remedy(
         "The provider's sending limit is reached: wait until it is lifted, usually a day, or ask for a higher one.",
@@ -341,10 +356,26 @@ REMEDIES = (
     Remedy(
         "The mail server is busy or about to restart; the portal tries again by itself in a while.",
         reply=r"^421 ",
+        by_hand=to_translate("The mail server is busy or about to restart; try again in a minute."),
     ),
-    Remedy("The mail server did not answer in time; the portal tries again by itself.", reply=r"no answer"),
+    Remedy(
+        "The mail server did not answer in time; the portal tries again by itself.",
+        reply=r"no answer",
+        by_hand=to_translate("The mail server did not answer in time; try again in a minute."),
+    ),
     Remedy(
         "The mail server hung up in the middle; the portal tries again by itself.",
         reply=r"closed the connection|connection broke",
+        by_hand=to_translate("The mail server hung up in the middle; try again in a minute."),
     ),
+    Remedy(
+        "The mail server has a temporary fault; the portal tries again by itself.",
+        kind="temporary",
+        by_hand=to_translate("The mail server has a temporary fault; try again in a minute."),
+    ),
+    Remedy(
+        "The mail server does not work with these settings: compare them with your provider's instructions.",
+        kind="settings",
+    ),
+    Remedy("The mail server refused the mail for good: its own words say why.", kind="refused"),
 )

@@ -4,6 +4,8 @@ import socket
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from flask_babel import gettext
+
 from portal.database import every_tenant
 from portal.errors import Refusal
 from portal.extensions import db
@@ -44,9 +46,9 @@ def complete(owner: int | None, entered: Entered) -> SmtpSettings | Refusal:
     if entered.needs_password and not password:
         saved = of_owner(owner)
         if saved is None or saved.password_encrypted is None:
-            return Refusal("password", "Enter the password.")
+            return Refusal("password", gettext("Enter the password."))
         if _destination(saved) != _destination(entered):
-            return Refusal("password", "Enter the password again, because the server or the username changed.")
+            return Refusal("password", gettext("Enter the password again, because the server or the username changed."))
         password = saved.password
     reach = reach_of(owner)
     return _unreachable(entered, reach) or SmtpSettings(
@@ -96,7 +98,7 @@ def share(on: bool) -> MailServer | Refusal:
     with every_tenant():
         server = of_owner(None, to_change=True)
         if server is None:
-            return Refusal("host", "Set the system's mail server first.")
+            return Refusal("host", gettext("Set the system's mail server first."))
         server.shared = on
         mend(None)
         db.session.commit()
@@ -111,11 +113,13 @@ def _unreachable(entered: Entered, reach: Reach) -> Refusal | None:
         hosts = []
     trusted = all(map(reach.trusts, hosts)) if hosts else bool(reach.networks)
     if entered.port not in PORTS and not trusted and not reach.everywhere:
-        return Refusal("port", "Use port 25, 465, 587 or 2525.")
+        return Refusal("port", gettext("Use port 25, 465, 587 or 2525."))
     if not all(reach.admits(host, entered.port) for host in hosts):
-        return Refusal("host", "This address is not on the internet. The portal's operator has to allow its network.")
+        return Refusal(
+            "host", gettext("This address is not on the internet. The portal's operator has to allow its network.")
+        )
     if entered.needs_password and entered.encryption is Encryption.NONE and not trusted:
-        return Refusal("encryption", "Choose STARTTLS or TLS: no password is sent without encryption.")
+        return Refusal("encryption", gettext("Choose STARTTLS or TLS: no password is sent without encryption."))
     return None
 
 

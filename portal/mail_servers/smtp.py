@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
+from portal.languages import to_translate
 from portal.mail_servers.dialling import settings_fault
 from portal.mail_servers.mechanisms import MECHANISMS
 from portal.mail_servers.outcome import Fault, Kind, Outcome, Stage, classify
@@ -29,7 +30,7 @@ class Session(Wire):
         self.begin(Stage.GREETING)
         code, words = self.getreply()
         if code >= 400:
-            raise Fault(classify(Stage.GREETING, code, "The mail server turned the portal away."))
+            raise Fault(classify(Stage.GREETING, code, to_translate("The mail server turned the portal away.")))
         if code != 220 or not _is_text(words):
             raise self.not_smtp()
         self._say_ehlo()
@@ -41,11 +42,11 @@ class Session(Wire):
     def start_tls(self, context: ssl.SSLContext, host: str) -> None:
         """Turn to TLS (RFC 3207), never going on without it, and say EHLO again."""
         if not self.has_extn("starttls"):
-            raise settings_fault(Stage.TLS, "The mail server does not offer STARTTLS.")
+            raise settings_fault(Stage.TLS, to_translate("The mail server does not offer STARTTLS."))
         self.expect(Stage.TLS, "STARTTLS")
         if self.received:  # it would be read as if it had come under TLS
             self.close()
-            raise settings_fault(Stage.TLS, "Something spoke in clear after encryption was agreed on.")
+            raise settings_fault(Stage.TLS, to_translate("Something spoke in clear after encryption was agreed on."))
         self.secure(context, host)
         self._say_ehlo()
 
@@ -55,7 +56,7 @@ class Session(Wire):
         User name and password go out as UTF-8 (RFC 4616, section 2).
         """
         if not username or not password:
-            raise settings_fault(Stage.AUTH, "There is no user name or no password to sign in with.")
+            raise settings_fault(Stage.AUTH, to_translate("There is no user name or no password to sign in with."))
         mechanism = self._choose(mechanisms)
         answers = MECHANISMS[mechanism](username.encode(), password.encode())
         # PLAIN answers with its command, which saves a round trip; not every server takes that with LOGIN.
@@ -74,7 +75,7 @@ class Session(Wire):
                 return mechanism
         known = ", ".join(name for name in offered if re.fullmatch(r"[A-Z0-9_-]{1,20}", name))  # RFC 4422, section 3.1
         known = self.without_secrets(known)
-        text = f"The mail server offers only {known}." if known else "The mail server offers no sign-in."
+        text = f"The mail server offers only {known}." if known else to_translate("The mail server offers no sign-in.")
         raise settings_fault(Stage.AUTH, text)
 
     def hide(self, username: str | None, password: str | None) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from portal.mail_servers.pause import paused_until
+from portal.mail_servers.pause import paused_until, why
 from portal.mail_servers.selection import in_force
 from portal.tenants.models import Tenant
 
@@ -13,7 +13,7 @@ class MailServerStatus:
     """Which mail server a tenant's mail goes through, and its state.
 
     `state` is `none`, `rejected` (until its settings are saved again), `paused` (until `paused_until`) or `working`;
-    `reason` is the mail server's own words for the two in the middle.
+    `reason` says why, for the two in the middle: the mail server's own words, or ours.
     """
 
     state: str
@@ -30,5 +30,5 @@ def of_tenant(tenant: Tenant) -> MailServerStatus:
         return MailServerStatus("none")
     until = paused_until(server)
     state = "rejected" if server.rejected_at else "paused" if until else "working"
-    reason = (server.pause_text or "") if state != "working" else ""
+    reason = why(server) if state != "working" else ""
     return MailServerStatus(state, server.host, server.is_system, reason, until)

@@ -7,10 +7,12 @@ from enum import StrEnum
 from threading import Event
 from typing import Any
 
+from flask_babel import gettext
+
 from portal.mail_servers import certificate
 from portal.mail_servers.connection import AuthMode, Encryption, SmtpSettings
 from portal.mail_servers.dialling import Address
-from portal.mail_servers.outcome import Kind, Outcome, Stage
+from portal.mail_servers.outcome import Kind, Outcome, Stage, words_of
 from portal.mail_servers.reach import is_public
 
 
@@ -40,18 +42,18 @@ class Step:
 
 def planned(settings: SmtpSettings, sender: str, recipients: Sequence[str], *, host: str) -> list[Step]:
     """Return the steps that a test with these settings takes, in their order."""
-    hello, tls = Step(Stage.GREETING, "Greeting"), Step(Stage.TLS, "Encryption")
+    hello, tls = Step(Stage.GREETING, gettext("Greeting")), Step(Stage.TLS, gettext("Encryption"))
     signs_in = settings.auth_mode is not AuthMode.NONE
     return [
-        Step(Stage.NAME, "Find the server", host),
-        Step(Stage.CONNECT, "Connect"),
+        Step(Stage.NAME, gettext("Find the server"), host),
+        Step(Stage.CONNECT, gettext("Connect")),
         *{Encryption.NONE: [hello], Encryption.STARTTLS: [hello, tls], Encryption.TLS: [tls, hello]}[
             settings.encryption
         ],
-        *([Step(Stage.AUTH, "Sign in")] if signs_in else []),
-        Step(Stage.MAIL, "Sender", sender),
-        *(Step(Stage.RCPT, "Recipient", each) for each in recipients),
-        Step(Stage.DATA, "Mail"),
+        *([Step(Stage.AUTH, gettext("Sign in"))] if signs_in else []),
+        Step(Stage.MAIL, gettext("Sender"), sender),
+        *(Step(Stage.RCPT, gettext("Recipient"), each) for each in recipients),
+        Step(Stage.DATA, gettext("Mail")),
     ]
 
 
@@ -87,9 +89,14 @@ class Progress:
     def dials(self, address: Address) -> None:
         """Tell of the address; of one on a network that the operator allowed, the port alone."""
         self.begins(Stage.CONNECT)
-        port = f"port {address.sockaddr[1]}"
+        port = address.sockaddr[1]
         is_told = self.settings.reach.everywhere or is_public(address.host) or address.host == self.settings.host
-        self._tell(self._running, subject=f"{address.host}, {port}" if is_told else port)
+        where = (
+            gettext("%(address)s, port %(port)s", address=address.host, port=port)
+            if is_told
+            else gettext("port %(port)s", port=port)
+        )
+        self._tell(self._running, subject=where)
 
     def begins(self, stage: Stage) -> None:
         """Go on to the next step of this stage that was not reached yet, if there is one."""
@@ -113,7 +120,8 @@ class Progress:
 
     def signs_in(self, mechanism: str) -> None:
         """Show who signs in, and how."""
-        self._tell(self._nth(Stage.AUTH), subject=f"{mechanism} as {self.settings.username}")
+        words = gettext("%(mechanism)s as %(username)s", mechanism=mechanism, username=self.settings.username)
+        self._tell(self._nth(Stage.AUTH), subject=words)
 
     def ended(self, outcomes: Mapping[str, Outcome]) -> None:
         """Show how it ended for each recipient."""
@@ -165,8 +173,3 @@ class Progress:
     def _change(self, nth: int, **values: Any) -> None:
         self.steps = (*self.steps[:nth], replace(self.steps[nth], **values), *self.steps[nth + 1 :])
         self._changed.set()
-
-
-def words_of(outcome: Outcome) -> str:
-    """Return a reply as the mail server gave it: code, enhanced code and words."""
-    return " ".join(str(part) for part in (outcome.code, outcome.enhanced_code, outcome.text) if part)

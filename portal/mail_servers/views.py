@@ -8,6 +8,7 @@ from itertools import chain
 
 from flask import Blueprint, flash, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
+from flask_babel import gettext
 from flask_security import current_user
 from htmx_flask import request
 from werkzeug.exceptions import NotFound
@@ -46,7 +47,7 @@ def edit() -> ResponseReturnValue:
     if form.validate():
         saved = settings.save(None, form.entered())
         if not isinstance(saved, Refusal):
-            flash("The mail server is saved.", "success")
+            flash(gettext("The mail server is saved."), "success")
             return redirect(url_for("system_mail_server.edit"), 303)
         form.refuse(saved)
     return _page(form, status=422)
@@ -89,9 +90,9 @@ def try_now_of(owner: int | None) -> None:
         raise NotFound
     pause.lift(owner)
     if server.rejected_at:
-        flash("The mail server rejects its settings. Check them, then save them again.", "error")
+        flash(gettext("The mail server rejects its settings. Check them, then save them again."), "error")
     else:
-        flash("The mail server is tried again now.", "success")
+        flash(gettext("The mail server is tried again now."), "success")
 
 
 def try_out(tenant: Tenant | None, form: MailServerForm, to: Sequence[str]) -> Iterator[testing.Result]:
@@ -101,7 +102,7 @@ def try_out(tenant: Tenant | None, form: MailServerForm, to: Sequence[str]) -> I
         if not isinstance(talk, Refusal):
             return talk
         form.refuse(talk)
-    return iter([testing.Result("failed", "No test e-mail was sent.", form.first_error or "")])
+    return iter([testing.Result("failed", gettext("No test e-mail was sent."), form.first_error or "")])
 
 
 def tell(
@@ -123,6 +124,7 @@ def _page(
     context = {
         "server": server,
         "paused_until": pause.paused_until(server) if server else None,
+        "reason": pause.why(server) if server else "",
         "save_url": url_for("system_mail_server.edit"),
         "test_url": url_for("system_mail_server.test"),
         "can_remove": False,

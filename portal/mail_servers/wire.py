@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections.abc import Sequence
 
+from portal.languages import to_translate
 from portal.mail_servers.dialling import Deadline, fault_of
 from portal.mail_servers.outcome import Fault, Outcome, Stage, classify
 
@@ -89,7 +90,7 @@ class Wire(smtplib.SMTP):
         outcome = self.outcome(code, words)
         if code < 400:
             self.close()
-            outcome = classify(self.stage, None, "The mail server answered out of turn.")
+            outcome = classify(self.stage, None, to_translate("The mail server answered out of turn."))
         return Fault(outcome)
 
     def outcome(self, code: int, words: bytes) -> Outcome:
@@ -147,7 +148,7 @@ class Wire(smtplib.SMTP):
     def not_smtp(self) -> Fault:
         """Close, and return the end of the talk without a word of what came: it may be from no mail server."""
         self.close()
-        return Fault(classify(self.stage, None, "The reply is not SMTP."))
+        return Fault(classify(self.stage, None, to_translate("The reply is not SMTP.")))
 
     def _read_line(self) -> bytes:
         """Return the next line without its end; one that is too long comes back empty."""

@@ -169,9 +169,9 @@ def _send_sample(tenant: Tenant, kind: EventKind, form: TemplateForm) -> testing
         return testing.Result("failed", "No sample was sent.", compiled.text)
     if server is None:
         return testing.Result("failed", "No sample was sent.", "Set up a mail server first.")
-    content = testing.Content(*previews.mail(kind, compiled, tenant))
-    result = testing.ended(testing.send_saved(tenant, server, [signed_in().email], content))
-    return replace(result, sentence=result.sentence.replace("the test e-mail", "the sample"), steps=())
+    sample = testing.Sample(*previews.mail(kind, compiled, tenant))
+    result = testing.ended(testing.send_saved(tenant, server, [signed_in().email], sample))
+    return replace(result, steps=())
 
 
 def _editor(

@@ -9,7 +9,7 @@ from portal.deliveries import lately
 from portal.deliveries.lately import Failure, Success
 from portal.mail_servers import selection, status
 from portal.mail_servers.models import MailServer
-from portal.mail_servers.pause import paused_until
+from portal.mail_servers.pause import paused_until, why
 from portal.tenants.models import Tenant
 
 
@@ -41,9 +41,8 @@ def of_tenant(tenant: Tenant) -> MailState:
     tone, symbol, headline = _headline(used.state, success, failure)
     if tenant.is_suspended and used.state != "none":
         tone, symbol, headline = "warn", "held", gettext("No mail goes out: suspended")
-    reason = _in_words(used.reason)
     return MailState(
-        tone, symbol, headline, used.host, used.is_system, used.state, reason, used.paused_until, success, failure
+        tone, symbol, headline, used.host, used.is_system, used.state, used.reason, used.paused_until, success, failure
     )
 
 
@@ -57,13 +56,8 @@ def of_system() -> tuple[MailState, MailServer | None]:
     tone, symbol, headline = (
         _headline(state, None, None) if state != "working" else ("good", "sent", gettext("Mail server is ready"))
     )
-    reason = _in_words(server.pause_text) if state != "working" else ""
+    reason = why(server) if state != "working" else ""
     return MailState(tone, symbol, headline, server.host, True, state, reason, until), server
-
-
-def _in_words(pause_text: str | None) -> str:
-    """Return why a mail server is left alone, which is stored in English, in the reader's words."""
-    return gettext(pause_text) if pause_text else ""
 
 
 def _headline(state: str, success: Success | None, failure: Failure | None) -> tuple[str, str, str]:

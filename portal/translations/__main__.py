@@ -19,7 +19,7 @@ TEMPLATES = "templates/**.html"
 METHODS = [("portal/**.py", "python"), (TEMPLATES, "jinja2")]
 OPTIONS = {TEMPLATES: {"extensions": "jinja2.ext.do", "silent": "false"}}
 KEYWORDS = {
-    **dict.fromkeys(("_", "gettext", "lazy_gettext", "to_translate")),
+    **dict.fromkeys(("_", "gettext", "lazy_gettext", "to_translate", "Remedy")),
     "ngettext": (1, 2),
     "lazy_pgettext": ((1, "c"), 2),  # behind what tells two meanings apart
     "translated": (2,),  # behind the language
