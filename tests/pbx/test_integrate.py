@@ -49,7 +49,7 @@ def test_the_chosen_tab_stays_chosen_when_a_key_is_issued(admin: FlaskClient, re
     assert re.search(r'pbx=asterisk"[^>]*aria-current="true"', admin.get(f"{PAGE}?pbx=asterisk").text)
     current = {**HTMX, "HX-Current-URL": f"http://portal.test{PAGE}?pbx=portsip"}
     fragment = issue(admin, **current)
-    assert fragment.lstrip().startswith('<div class="steps" id="connect">')
+    assert fragment.lstrip().startswith('<div class="numbered" id="connect">')
     assert re.search(r'pbx=portsip"[^>]*aria-current="true"', fragment)
     assert re.search(r'pbx=curl"[^>]*aria-current="true"', admin.get(f"{PAGE}?pbx=nonsense").text)
 
@@ -68,7 +68,7 @@ def test_it_waits_tells_why_a_call_was_refused_and_turns_green(
     assert "Waiting for the first event with the key Main PBX" in arrival(admin)
     assert report(client, secret, caller_number=None) == 422
     waiting = arrival(admin)
-    assert "data-poll" in waiting
+    assert "data-look" in waiting
     assert "Wrong fields" in waiting
     assert "data.caller_number" in waiting
     assert report(client, secret) == 200
@@ -76,7 +76,7 @@ def test_it_waits_tells_why_a_call_was_refused_and_turns_green(
     assert "Connected: the first event came." in connected
     assert "Call lost" in connected
     assert "from key Main PBX" in connected
-    assert "data-poll" not in connected
+    assert "data-look" not in connected
     assert "Wrong fields" not in connected
     assert report(client, secret) == 200
     assert "Connected: the last event came." in arrival(admin)
