@@ -20,6 +20,7 @@ OPTIONS = {TEMPLATES: {"extensions": "jinja2.ext.do", "silent": "false"}}
 KEYWORDS = {
     **dict.fromkeys(("_", "gettext", "lazy_gettext", "to_translate")),
     "ngettext": (1, 2),
+    "pgettext": ((1, "c"), 2),  # what it is about, then the words
     "translated": (2,),  # behind the language
 }
 OF_A_KIND = ("label", "plural", "help", "subject", "body", "why")
@@ -32,8 +33,8 @@ def messages() -> Catalog:
         for text in filter(None, (getattr(kind, name) for name in OF_A_KIND)):
             found.add(text, locations=[(kind.type, 0)])
     marked = extract_from_dir(ROOT, METHODS, OPTIONS, KEYWORDS, directory_filter=_is_ours)
-    for path, _line, message, _comments, _context in marked:
-        found.add(message, locations=[(path, 0)])
+    for path, _line, message, _comments, context in marked:
+        found.add(message, locations=[(path, 0)], context=context)
     return found
 
 
