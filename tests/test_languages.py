@@ -35,8 +35,9 @@ def _texts(message: Message) -> list[tuple[str, str]]:
 
 @every_language
 def test_nothing_is_missing_and_nothing_is_left_over(english: Catalog, language: str) -> None:
-    wanted = {message.id for message in english if message.id}
-    found = {message.id for message in _read(language) if message.id and all(text for _, text in _texts(message))}
+    wanted = {(message.context, message.id) for message in english if message.id}
+    filled = (message for message in _read(language) if message.id and all(text for _, text in _texts(message)))
+    found = {(message.context, message.id) for message in filled}
     assert found == wanted, "run `make translations`, then put words in"
 
 

@@ -14,6 +14,7 @@ from portal.deliveries import circumstances
 from portal.deliveries.circumstances import Circumstances
 from portal.errors import Refusal
 from portal.extensions import db
+from portal.languages import to_translate
 from portal.notifications.events import Event
 from portal.pbx import signatures
 from portal.pbx.models import PbxKey, opened, sealed
@@ -25,7 +26,7 @@ SHOWN = len(PREFIX) + 6  # characters that tell keys apart without giving them a
 LARGEST_ID = 2**31 - 1
 MOST_LISTED = 100
 USE_NOTED_EVERY = timedelta(minutes=1)
-NOT_LIVE = Refusal("id", "This key is not live any more. Issue a new one.")
+NOT_LIVE = Refusal("id", to_translate("This key is not live any more. Issue a new one."))
 
 
 # The key, the tenant that it belongs to or that the event names, and what decides about the event: one round trip.
@@ -121,7 +122,7 @@ def renew_secret(key: PbxKey, overlap: timedelta) -> IssuedKey | Refusal:
     if not key.is_live:
         return NOT_LIVE
     if key.signing_secret_encrypted is None:
-        return Refusal("id", "This key requires no signature. Issue a new one that does.")
+        return Refusal("id", to_translate("This key requires no signature. Issue a new one that does."))
     secret = signatures.new_secret()
     key.previous_secret_encrypted, key.previous_secret_until = key.signing_secret_encrypted, datetime.now(UTC) + overlap
     key.signing_secret_encrypted = sealed(secret, key.tenant_id)

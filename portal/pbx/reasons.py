@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from portal.languages import to_translate
+
 SEND_A_KEY = "Send a live key of this portal, as “Authorization: Bearer KEY”."
 
 
@@ -41,40 +43,61 @@ class Words:
 
 
 WORDS = {
-    Reason.NO_KEY: Words(401, "No key", "Have the PBX send its key in the Authorization header.", SEND_A_KEY),
-    Reason.UNKNOWN_KEY: Words(401, "Unknown key", "Compare the key in the PBX, or issue a new one.", SEND_A_KEY),
-    Reason.EXPIRED_KEY: Words(401, "Expired key", "Give the PBX a key that is live.", SEND_A_KEY),
+    Reason.NO_KEY: Words(
+        401, to_translate("No key"), to_translate("Have the PBX send its key in the Authorization header."), SEND_A_KEY
+    ),
+    Reason.UNKNOWN_KEY: Words(
+        401, to_translate("Unknown key"), to_translate("Compare the key in the PBX, or issue a new one."), SEND_A_KEY
+    ),
+    Reason.EXPIRED_KEY: Words(
+        401, to_translate("Expired key"), to_translate("Give the PBX a key that is live."), SEND_A_KEY
+    ),
     Reason.REVOKED_KEY: Words(
-        401, "Revoked key", "Give the PBX a key that is live, or turn the sender off.", SEND_A_KEY
+        401,
+        to_translate("Revoked key"),
+        to_translate("Give the PBX a key that is live, or turn the sender off."),
+        SEND_A_KEY,
     ),
     Reason.NO_SIGNATURE: Words(
         401,
-        "No signature",
-        "Have the PBX sign its calls: this key requires it.",
+        to_translate("No signature"),
+        to_translate("Have the PBX sign its calls: this key requires it."),
         "This key requires a signature: send webhook-id, webhook-timestamp and webhook-signature.",
     ),
     Reason.WRONG_SIGNATURE: Words(
         401,
-        "Wrong signature",
-        "Sign the very bytes that are sent, with the signing secret of this key.",
+        to_translate("Wrong signature"),
+        to_translate("Sign the very bytes that are sent, with the signing secret of this key."),
         "The signature is wrong: it does not fit webhook-id, webhook-timestamp and body, with any secret of this key.",
     ),
     Reason.LATE_SIGNATURE: Words(
         401,
-        "Late signature",
-        "Set the clock of the PBX, and sign each call anew.",
+        to_translate("Late signature"),
+        to_translate("Set the clock of the PBX, and sign each call anew."),
         "The signature is late: webhook-timestamp is more than 5 minutes from the portal's clock.",
     ),
     Reason.FOREIGN_TENANT: Words(
         403,
-        "Another tenant",
-        "Use a key of the tenant that the event names, or leave “tenant” out.",
+        to_translate("Another tenant"),
+        to_translate("Use a key of the tenant that the event names, or leave “tenant” out."),
         "This key reports events of its own tenant only.",
     ),
-    Reason.CONFLICT: Words(409, "Same id, other content", "Give each event an id of its own."),
-    Reason.MALFORMED: Words(400, "Not JSON", "Send one JSON object, in UTF-8."),
-    Reason.TOO_LARGE: Words(413, "Too large", "Send the fields of the event, and nothing else."),
-    Reason.MEDIA_TYPE: Words(415, "Wrong media type", "Send Content-Type: application/json."),
-    Reason.INVALID: Words(422, "Wrong fields", "Send the fields as the OpenAPI description names them."),
-    Reason.TOO_MANY: Words(429, "Too many events", "Look for a script that runs away, and wait as Retry-After says."),
+    Reason.CONFLICT: Words(
+        409, to_translate("Same id, other content"), to_translate("Give each event an id of its own.")
+    ),
+    Reason.MALFORMED: Words(400, to_translate("Not JSON"), to_translate("Send one JSON object, in UTF-8.")),
+    Reason.TOO_LARGE: Words(
+        413, to_translate("Too large"), to_translate("Send the fields of the event, and nothing else.")
+    ),
+    Reason.MEDIA_TYPE: Words(
+        415, to_translate("Wrong media type"), to_translate("Send Content-Type: application/json.")
+    ),
+    Reason.INVALID: Words(
+        422, to_translate("Wrong fields"), to_translate("Send the fields as the OpenAPI description names them.")
+    ),
+    Reason.TOO_MANY: Words(
+        429,
+        to_translate("Too many events"),
+        to_translate("Look for a script that runs away, and wait as Retry-After says."),
+    ),
 }

@@ -4,6 +4,7 @@ from typing import Any
 
 from flask import Blueprint, Response, abort, flash, jsonify, redirect, request, url_for
 from flask.typing import ResponseReturnValue
+from flask_babel import gettext
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from portal import config
@@ -162,7 +163,9 @@ def _place(owner: Tenant | None) -> dict[str, Any]:
 
 
 def _renewed(owner: Tenant | None, renewed: IssuedKey | Refusal) -> Response:
-    return _page(owner, refused=renewed.text) if isinstance(renewed, Refusal) else _page(owner, issued=renewed)
+    if isinstance(renewed, Refusal):
+        return _page(owner, refused=gettext(renewed.text))
+    return _page(owner, issued=renewed)
 
 
 def _page(

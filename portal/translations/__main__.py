@@ -21,7 +21,7 @@ OPTIONS = {TEMPLATES: {"extensions": "jinja2.ext.do", "silent": "false"}}
 KEYWORDS = {
     **dict.fromkeys(("_", "gettext", "lazy_gettext", "to_translate", "Remedy")),
     "ngettext": (1, 2),
-    "lazy_pgettext": ((1, "c"), 2),  # behind what tells two meanings apart
+    **dict.fromkeys(("pgettext", "lazy_pgettext"), ((1, "c"), 2)),  # what it is about, then the words
     "translated": (2,),  # behind the language
 }
 OF_A_KIND = ("label", "plural", "help", "subject", "body", "why")

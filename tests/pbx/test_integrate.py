@@ -124,3 +124,12 @@ def test_rejected_calls_of_others_are_not_told(
 @pytest.mark.parametrize("page", ["keys", "deliveries"])
 def test_other_pages_lead_here(admin: FlaskClient, ready: str, page: str) -> None:
     assert f'href="{PAGE}">Connect a PBX</a>' in admin.get(f"/tenants/{ready}/{page}").text
+
+
+def test_lines_for_a_pbx_are_the_same_in_every_language(admin: FlaskClient, ready: str) -> None:
+    english = admin.get(PAGE).text
+    admin.environ_base["HTTP_ACCEPT_LANGUAGE"] = "zh"
+    chinese = admin.get(PAGE).text
+    assert "正在等待第一个事件" in chinese
+    lines = re.compile(r'<code class="code".*?</code>', re.S)
+    assert lines.findall(english) == lines.findall(chinese)

@@ -162,3 +162,27 @@ def test_calls_without_a_key_are_the_systems(system: FlaskClient, client: FlaskC
     assert "No key" in shown
     assert "Unknown key" in shown
     assert "nonsense" not in shown
+
+
+def test_the_owner_reads_it_in_another_language_and_the_pbx_in_english(
+    client: FlaskClient, admin: FlaskClient, post: Post
+) -> None:
+    for browser in (client, admin):
+        browser.environ_base["HTTP_ACCEPT_LANGUAGE"] = "de"
+    answer = post("queue.call_lost", {})
+    assert answer.json is not None
+    assert answer.json["detail"].startswith("The event")
+    shown = page(admin)
+    assert "Falsche Felder" in shown
+    assert "Senden Sie die Felder so, wie die OpenAPI-Beschreibung sie nennt." in shown
+    assert '<p class="meta" lang="en">The event' in shown
+    assert not [words.title for words in WORDS.values() if words.title in shown]
+
+
+def test_a_refusal_is_told_in_the_language_of_the_page(admin: FlaskClient, key: str) -> None:
+    admin.environ_base["HTTP_ACCEPT_LANGUAGE"] = "fr"
+    submit(admin, PATH, f"{PATH}/1/revoke")
+    told = submit(admin, PATH, f"{PATH}/1/rotate", hours="24").get_data(as_text=True)
+    assert "Cette clé n’est plus valide." in told
+    told = submit(admin, PATH, name="PBX", last_day="nonsense").get_data(as_text=True)
+    assert "Saisissez un jour comme 2027-01-31." in told

@@ -39,6 +39,13 @@ def test_each_operation_event_field_and_problem_is_there(page: str) -> None:
         assert f'id="problem-{status}"' in page
 
 
+def test_it_is_english_for_every_reader(client: FlaskClient, page: str) -> None:
+    german = unescape(client.get("/api/reference", headers={"Accept-Language": "de"}).text)
+    assert '<html lang="en">' in german
+    token = re.compile(r'"X-CSRFToken": "[^"]*"')
+    assert token.sub("", german) == token.sub("", page)
+
+
 def test_every_anchor_leads_somewhere_and_once(page: str) -> None:
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) == len(set(ids))

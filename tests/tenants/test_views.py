@@ -33,7 +33,7 @@ def test_a_tenant_is_added_and_edited(app: Flask, system: FlaskClient) -> None:
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
-        ({"name": ""}, "Enter the tenant&#39;s name."),
+        ({"name": ""}, "Enter the tenant's name."),
         ({"name": "n" * 101}, "100"),
         ({"name": "Ini\x00tech"}, "Control characters"),
         ({"domain": ""}, "Enter the SIP domain"),
