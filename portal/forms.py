@@ -36,7 +36,7 @@ def address(text: str) -> str:
             text.strip(), check_deliverability=False, globally_deliverable=False, allow_smtputf8=False, strict=True
         )
     except email_validator.EmailNotValidError:
-        raise ValueError(f"“{text.strip()[:80]}” is not an e-mail address.") from None
+        raise ValueError(gettext("“%(text)s” is not an e-mail address.", text=text.strip()[:80])) from None
     assert parts.ascii_email is not None
     return parts.ascii_email
 
@@ -52,7 +52,9 @@ def domain(text: str) -> str:
     except (idna.IDNAError, UnicodeError):
         name = ""
     if not name or len(name) > MAXIMUM_DOMAIN_LENGTH:
-        raise ValueError(f"“{text.strip()[:80]}” is not a domain name. Write it like “acme.example”.")
+        raise ValueError(
+            gettext("“%(text)s” is not a domain name. Write it like “acme.example”.", text=text.strip()[:80])
+        )
     return name
 
 
@@ -77,7 +79,7 @@ class DayField(DateField):
         try:
             super().process_formdata(valuelist)
         except ValueError:
-            raise ValueError("Enter a day like 2027-01-31.") from None
+            raise ValueError(gettext("Enter a day like 2027-01-31.")) from None
 
 
 class CheckedBy:

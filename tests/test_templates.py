@@ -16,6 +16,8 @@ PAGES = [name for name in ALL if "email/" not in name]
 ROOMS = (
     "accounts/",
     "brand/",
+    "mail_templates/",
+    "notifications/",
     "provisioning/",
     "tenants/",
     "_",

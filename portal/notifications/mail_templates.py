@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from flask_babel import gettext
 from sqlalchemy import select
 from sqlalchemy.orm import load_only
 
@@ -125,5 +126,5 @@ def _minute(moment: datetime) -> str:
 
 def _newer(version: MailTemplate | None) -> str:
     if version is None:
-        return "The default was restored meanwhile."
-    return f"{version.created_by} saved another version meanwhile."
+        return str(gettext("The default was restored meanwhile."))
+    return str(gettext("%(name)s saved another version meanwhile.", name=version.created_by))

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from flask import Blueprint, flash, redirect, url_for
 from flask.typing import ResponseReturnValue
+from flask_babel import gettext
 from htmx_flask import request
 from werkzeug.exceptions import NotFound
 
@@ -58,7 +59,7 @@ def edit(domain: str, event_type: str) -> ResponseReturnValue:
         saved = mail_templates.save(tenant, kind, form.entered(), form.began_with())
         if isinstance(saved, Refusal):
             return _editor(tenant, kind, form, status=422, refused=saved)
-        flash("The template is saved. The next mail is written with it.", "success")
+        flash(gettext("The template is saved. The next mail is written with it."), "success")
         return _back(domain, kind)
     return _editor(tenant, kind, form, status=422)
 
@@ -99,7 +100,7 @@ def use(domain: str, event_type: str, version_id: UUID) -> ResponseReturnValue:
     if version is None:
         raise NotFound
     mail_templates.use(tenant, kind, version)
-    flash("This version is in use. The next mail is written with it.", "success")
+    flash(gettext("This version is in use. The next mail is written with it."), "success")
     return _back(domain, kind)
 
 
@@ -108,7 +109,7 @@ def restore(domain: str, event_type: str) -> ResponseReturnValue:
     """Use the default from now on."""
     tenant, kind = workspace(domain), _kind(event_type)
     mail_templates.use(tenant, kind, None)
-    flash("The default is in use. Your versions are still here, below.", "success")
+    flash(gettext("The default is in use. Your versions are still here, below."), "success")
     return _back(domain, kind)
 
 
@@ -166,9 +167,9 @@ def _compiled(kind: EventKind, form: TemplateForm) -> Template | Refusal:
 def _send_sample(tenant: Tenant, kind: EventKind, form: TemplateForm) -> testing.Result:
     server, compiled = selection.in_force(tenant.id), _compiled(kind, form)
     if isinstance(compiled, Refusal):
-        return testing.Result("failed", "No sample was sent.", compiled.text)
+        return testing.Result("failed", gettext("No sample was sent."), compiled.text)
     if server is None:
-        return testing.Result("failed", "No sample was sent.", "Set up a mail server first.")
+        return testing.Result("failed", gettext("No sample was sent."), gettext("Set up a mail server first."))
     content = testing.Content(*previews.mail(kind, compiled, tenant))
     result = testing.ended(testing.send_saved(tenant, server, [signed_in().email], content))
     return replace(result, sentence=result.sentence.replace("the test e-mail", "the sample"), steps=())
