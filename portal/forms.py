@@ -52,9 +52,8 @@ def domain(text: str) -> str:
     except (idna.IDNAError, UnicodeError):
         name = ""
     if not name or len(name) > MAXIMUM_DOMAIN_LENGTH:
-        raise ValueError(
-            gettext("“%(text)s” is not a domain name. Write it like “acme.example”.", text=text.strip()[:80])
-        )
+        sentence = gettext("“%(text)s” is not a domain name. Write it like “acme.example”.", text=text.strip()[:80])
+        raise ValueError(sentence)
     return name
 
 
@@ -119,7 +118,7 @@ class PortalForm(FlaskForm):
         """The first error in words, with its field's label; None where the form is in order."""
         for field in self:
             if field.errors:
-                return f"{field.label.text}: {field.errors[0]}"
+                return str(gettext("%(field)s: %(error)s", field=field.label.text, error=field.errors[0]))
         return self.form_errors[0] if self.form_errors else None
 
 
