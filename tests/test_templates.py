@@ -22,6 +22,8 @@ ROOMS = (
     "mail_servers/",
     "demo/",
     "pbx/",
+    "mail_templates/",
+    "notifications/",
     "provisioning/",
     "tenants/",
     "_",

@@ -6,24 +6,30 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from babel.numbers import format_decimal
+from flask_babel import gettext, lazy_gettext
 from wtforms import HiddenField, RadioField, SelectMultipleField, TextAreaField, ValidationError
 from wtforms.fields import SelectChoice
 from wtforms.validators import InputRequired, Length
 
 from portal.errors import Refusal
 from portal.forms import CheckedBy, DayField, PortalForm, TextField, address, has_control_characters
+from portal.languages import to_translate
 from portal.notifications import recipients
 from portal.notifications.kinds import KINDS
 from portal.notifications.models import LARGEST_BODY, LONGEST_SUBJECT
 from portal.notifications.storm_limits import MOST_MAILS, MOST_MINUTES
 from portal.notifications.wording import Format, Wording
 from portal.tenants.models import Tenant
+from portal.ui import readers_locale
 
 
 class RecipientsForm(PortalForm):
     """The tenant's "Emails of Recipients"."""
 
-    recipients = TextAreaField("Emails of Recipients", description="Separated by semicolons, commas or new lines.")
+    recipients = TextAreaField(
+        lazy_gettext("Emails of Recipients"), description=lazy_gettext("Separated by semicolons, commas or new lines.")
+    )
     parsed: list[str]
 
     @classmethod
@@ -42,19 +48,21 @@ class RecipientsForm(PortalForm):
 class RecipientForm(PortalForm):
     """One more recipient."""
 
-    address = TextField("Add a recipient", [InputRequired("Enter an e-mail address."), CheckedBy(address)])
+    address = TextField(
+        lazy_gettext("Add a recipient"), [InputRequired(lazy_gettext("Enter an e-mail address.")), CheckedBy(address)]
+    )
 
 
 class EventsForm(PortalForm):
     """Which events a recipient gets."""
 
-    event = SelectMultipleField("Events", choices=list(KINDS))
+    event = SelectMultipleField(lazy_gettext("Events"), choices=list(KINDS))
 
 
 class PauseForm(PortalForm):
     """Until which day a recipient gets nothing: from tomorrow on, for a year at most."""
 
-    until = DayField("Until", [InputRequired("Choose the day on which the pause ends.")])
+    until = DayField(lazy_gettext("Until"), [InputRequired(lazy_gettext("Choose the day on which the pause ends."))])
 
     def __init__(self, zone: str, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -65,30 +73,36 @@ class PauseForm(PortalForm):
         """Refuse a day that has begun, and one that is far away."""
         chosen: date | None = field.data
         if chosen and not self.first <= chosen <= self.last:
-            raise ValidationError("Choose a day from tomorrow on, within a year.")
+            raise ValidationError(gettext("Choose a day from tomorrow on, within a year."))
 
 
-def number_of(things: str, most: int) -> Callable[[str], int]:
+def number_up_to(most: int, wrong: str) -> Callable[[str], int]:
     """Return a function that reads a whole number from 1 to `most`.
 
-    It raises ValueError, with a sentence that says what is wrong.
+    It raises ValueError with the sentence `wrong`, which names `%(most)s`.
     """
 
     def read(text: str) -> int:
         # A number of more digits than it may have is none: int() would take its time over a million of them.
         if not (text.isascii() and text.isdigit() and len(text) <= len(str(most)) and 1 <= int(text) <= most):
-            raise ValueError(f"Enter a number of {things} from 1 to {most:,}.")
+            raise ValueError(gettext(wrong, most=format_decimal(most, locale=readers_locale())))
         return int(text)
 
     return read
 
 
+_mails = number_up_to(MOST_MAILS, to_translate("Enter a number of mails from 1 to %(most)s."))
+_minutes = number_up_to(MOST_MINUTES, to_translate("Enter a number of minutes from 1 to %(most)s."))
+
+
 class StormForm(PortalForm):
     """After how many mails in how many minutes further ones are held."""
 
-    limit = TextField("Mails", [InputRequired("Enter a number of mails."), CheckedBy(number_of("mails", MOST_MAILS))])
+    limit = TextField(
+        lazy_gettext("Mails"), [InputRequired(lazy_gettext("Enter a number of mails.")), CheckedBy(_mails)]
+    )
     minutes = TextField(
-        "Minutes", [InputRequired("Enter a number of minutes."), CheckedBy(number_of("minutes", MOST_MINUTES))]
+        lazy_gettext("Minutes"), [InputRequired(lazy_gettext("Enter a number of minutes.")), CheckedBy(_minutes)]
     )
 
     @classmethod
@@ -105,16 +119,19 @@ class TemplateForm(PortalForm):
     """Subject and body of an event kind's mail. `based_on` is the version in use when the author began."""
 
     subject = TextField(
-        "Subject",
-        [InputRequired("Enter a subject."), Length(max=LONGEST_SUBJECT, message="Use at most %(max)d characters.")],
+        lazy_gettext("Subject"),
+        [
+            InputRequired(lazy_gettext("Enter a subject.")),
+            Length(max=LONGEST_SUBJECT, message=lazy_gettext("Use at most %(max)d characters.")),
+        ],
     )
     format = RadioField(
-        "Format",
+        lazy_gettext("Format"),
         choices=[SelectChoice(Format.MARKDOWN.value, "Markdown"), SelectChoice(Format.HTML.value, "HTML")],
         validate_choice=True,
         default=Format.MARKDOWN,
     )
-    body = TextAreaField("Body", [InputRequired("Enter a body.")])
+    body = TextAreaField(lazy_gettext("Body"), [InputRequired(lazy_gettext("Enter a body."))])
     based_on = HiddenField()
 
     @classmethod
@@ -127,9 +144,9 @@ class TemplateForm(PortalForm):
         """Take the browser's line ends out, and say what is wrong with the rest."""
         field.data = field.data.replace("\r\n", "\n")
         if has_control_characters(field.data.replace("\n", "").replace("\t", "")):
-            raise ValidationError("Control characters are not allowed here.")
+            raise ValidationError(gettext("Control characters are not allowed here."))
         if len(field.data.encode()) > LARGEST_BODY:
-            raise ValidationError(f"This is too long: use at most {LARGEST_BODY // 1000} kB.")
+            raise ValidationError(gettext("This is too long: use at most %(most)s kB.", most=LARGEST_BODY // 1000))
 
     def entered(self) -> Wording:
         """Return the words, once the form is valid."""

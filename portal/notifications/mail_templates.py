@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from flask_babel import gettext
 from sqlalchemy import select
 from sqlalchemy.orm import load_only
 
@@ -30,10 +31,9 @@ class InUse:
     kind: EventKind
     version: MailTemplate | None
 
-    @property
-    def wording(self) -> Wording:
-        """Subject and body."""
-        return of_version(self.version) if self.version else wording.default(self.kind)
+    def wording(self, language: str) -> Wording:
+        """Return subject and body; the default ones are in the language."""
+        return of_version(self.version) if self.version else wording.default(self.kind, language)
 
 
 def of_version(version: MailTemplate) -> Wording:
@@ -95,7 +95,12 @@ def save(tenant: Tenant, kind: EventKind, new: Wording, based_on: UUID | None) -
     db.session.add(version)
     db.session.flush()
     switch.template_id = version.id
-    note("template.changed", kind.type, tenant_id=tenant.id, changes=_changes(InUse(kind, old).wording, new))
+    note(
+        "template.changed",
+        kind.type,
+        tenant_id=tenant.id,
+        changes=_changes(InUse(kind, old).wording(tenant.locale), new),
+    )
     db.session.commit()
     return version
 
@@ -125,5 +130,5 @@ def _minute(moment: datetime) -> str:
 
 def _newer(version: MailTemplate | None) -> str:
     if version is None:
-        return "The default was restored meanwhile."
-    return f"{version.created_by} saved another version meanwhile."
+        return str(gettext("The default was restored meanwhile."))
+    return str(gettext("%(name)s saved another version meanwhile.", name=version.created_by))

@@ -10,6 +10,7 @@ import re
 
 import nh3
 
+from portal.languages import to_translate
 from portal.notifications.html_text import to_text
 from portal.notifications.markup import ATTRIBUTE, PLACEHOLDER, placed
 from portal.notifications.own_css import PICTURES, declarations, stylesheet
@@ -56,6 +57,12 @@ PAGE = """\
 </body>
 </html>
 """
+
+IN_TAG = to_translate("%(name)s stands in a tag, where no value is safe. Put it into the text.")
+IN_ATTRIBUTE = to_translate(
+    "%(name)s stands in the attribute “%(attribute)s”, where no value is safe. Put it into the text."
+)
+IN_STYLE = to_translate("%(name)s stands in a style, where no value is safe. Put it into the text.")
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _BLANK = re.compile(r"[\x00-\x20]+")
@@ -138,7 +145,7 @@ def _filled_in(tag: str) -> str:
         return f"%%{PICTURE}%%"
     filled = _VALUE.sub(lambda each: f' {each[1]}="{_value(each[1], each[2])}"', tag)
     if PLACEHOLDER.search(_VALUE.sub("", tag)):
-        raise Unfit(_sentence(_named(tag)[0], "a tag"))
+        raise Unfit(IN_TAG, _named(tag)[0])
     return filled
 
 
@@ -150,14 +157,14 @@ def _value(name: str, value: str) -> str:
         check_address(html.unescape(value))
         return placed(value)
     if name not in READ or PICTURE in names:
-        raise Unfit(_sentence(names[0], f"the attribute “{name}”"))
+        raise Unfit(IN_ATTRIBUTE, names[0], attribute=name)
     return PLACEHOLDER.sub(rf"%%{ATTRIBUTE}\1%%", value)
 
 
 def _check(source: str, css: str) -> None:
     """Raise Unfit for what `clean` would take out without a word."""
     if names := _named(css):
-        raise Unfit(_sentence(names[0], "a style"))
+        raise Unfit(IN_STYLE, names[0])
     for values in _LINK.findall(source):
         check_address(html.unescape("".join(values)).strip())
 
@@ -174,7 +181,3 @@ def _cut(source: str, opening: re.Pattern[str], closing: str) -> tuple[str, list
 
 def _named(source: str) -> list[str]:
     return PLACEHOLDER.findall(source)
-
-
-def _sentence(name: str, place: str) -> str:
-    return f"%%{name}%% stands in {place}, where no value is safe. Put it into the text."

@@ -4,6 +4,7 @@ from typing import Any
 
 from flask import Blueprint, flash, redirect, url_for
 from flask.typing import ResponseReturnValue
+from flask_babel import gettext
 from htmx_flask import request
 from werkzeug.exceptions import BadRequest, NotFound
 
@@ -34,7 +35,7 @@ def add(domain: str) -> ResponseReturnValue:
     if refused:
         form.refuse(refused)
         return _page(tenant, 422, form=form)
-    flash("The recipient is added.", "success")
+    flash(gettext("The recipient is added."), "success")
     return _done(tenant, just_added=True)
 
 
@@ -99,7 +100,7 @@ def _page(tenant: Tenant, status: int = 200, **context: object) -> ResponseRetur
         "kinds": KINDS.values(),
         "switches": switches.switches(KINDS),
         "recipients": listed,
-        "nobodys": nobodys if listed else [],
+        "nobodys": [gettext(kind.label) for kind in nobodys if listed],
         "form": RecipientForm(formdata=None),
         "pause_form": PauseForm(tenant.time_zone, formdata=None),
         "changed": None,

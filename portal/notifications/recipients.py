@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, date, datetime, time
 from zoneinfo import ZoneInfo
 
+from flask_babel import gettext
 from sqlalchemy import select
 
 from portal.audit.entries import note
@@ -46,9 +47,12 @@ def parse(text: str) -> list[str] | Refusal:
                 return Refusal("recipients", str(error))
             found.setdefault(canonical.lower(), canonical)
     if not found:
-        return Refusal("recipients", "Enter at least one e-mail address.")
+        return Refusal("recipients", gettext("Enter at least one e-mail address."))
     if len(found) > MAXIMUM:
-        return Refusal("recipients", f"Enter at most {MAXIMUM} e-mail addresses; these are {len(found)}.")
+        too_many = gettext(
+            "Enter at most %(most)s e-mail addresses; these are %(count)s.", most=MAXIMUM, count=len(found)
+        )
+        return Refusal("recipients", too_many)
     return list(found.values())
 
 
@@ -72,9 +76,10 @@ def add(tenant: Tenant, new: str) -> Refusal | None:
     """Add an address, which gets every event, to the recipients of the tenant in scope."""
     rows = _to_change(tenant)
     if any(row.address.lower() == new.lower() for row in rows):
-        return Refusal("address", "This address is a recipient already.")
+        return Refusal("address", gettext("This address is a recipient already."))
     if len(rows) >= MAXIMUM:
-        return Refusal("address", f"There are {MAXIMUM} recipients already. Remove one first.")
+        full = gettext("There are %(most)s recipients already. Remove one first.", most=MAXIMUM)
+        return Refusal("address", full)
     _note_list(tenant, rows, [*(row.address for row in rows), new])
     db.session.add(Recipient(tenant_id=tenant.id, address=new))
     mend(tenant.id)
@@ -86,7 +91,7 @@ def remove(tenant: Tenant, recipient: Recipient) -> Refusal | None:
     """Remove one of the recipients of the tenant in scope, but not the last one."""
     rest = [row for row in _to_change(tenant) if row.id != recipient.id]
     if not rest:
-        return Refusal("address", "Somebody has to get the mail. Add another recipient first.")
+        return Refusal("address", gettext("Somebody has to get the mail. Add another recipient first."))
     _note_list(tenant, [*rest, recipient], [row.address for row in rest])
     db.session.delete(recipient)
     db.session.commit()

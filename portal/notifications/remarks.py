@@ -3,6 +3,9 @@
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 
+from flask_babel import gettext
+
+from portal.languages import to_translate
 from portal.notifications.kinds import EventKind
 from portal.notifications.own_html import taken_out
 from portal.notifications.placeholders import feeds
@@ -12,8 +15,8 @@ from portal.notifications.wording import Format, Wording
 
 # Without these a new user cannot do what the mail is for.
 NEEDED = {
-    PICTURE: "nobody can set up a phone by scanning",
-    "EXTENSION_PASSWORD": "nobody can sign in by hand",
+    PICTURE: to_translate("%(name)s is missing: nobody can set up a phone by scanning."),
+    "EXTENSION_PASSWORD": to_translate("%(name)s is missing: nobody can sign in by hand."),
 }
 NEAR = 0.6  # of 1, which is the same
 
@@ -25,29 +28,34 @@ def remarks(kind: EventKind, wording: Wording) -> Sequence[str]:
 
 def _unknown(kind: EventKind, wording: Wording) -> Iterator[str]:
     for name in unknown_placeholders(wording.subject, wording.body, kind.placeholders):
-        near = get_close_matches(name.upper(), kind.placeholders, 1, NEAR)
+        written, near = f"%%{name}%%", get_close_matches(name.upper(), kind.placeholders, 1, NEAR)
         if name == PICTURE:
-            yield f"%%{name}%% stays empty: this event has no QR code."
+            yield gettext("%(name)s stays empty: this event has no QR code.", name=written)
         elif near:
-            yield f"%%{name}%% is unknown and stays empty. Did you mean %%{near[0]}%%?"
+            yield gettext(
+                "%(name)s is unknown and stays empty. Did you mean %(near)s?", name=written, near=f"%%{near[0]}%%"
+            )
         else:
-            yield f"%%{name}%% is unknown and stays empty."
+            yield gettext("%(name)s is unknown and stays empty.", name=written)
 
 
 def _missing(kind: EventKind, wording: Wording) -> Iterator[str]:
     used = placeholders_in(wording.body)
-    for name, why in NEEDED.items():
+    for name, sentence in NEEDED.items():
         if name in kind.placeholders and name not in used:
-            yield f"%%{name}%% is missing: {why}."
+            yield gettext(sentence, name=f"%%{name}%%")
 
 
 def _read_by_all(kind: EventKind, wording: Wording) -> Iterator[str]:
     marks, secret = feeds(kind.fields), kind.fields.secret_names()
     secrets = {mark.placeholder for field, mark in marks.items() if field in secret}
     for name in sorted(placeholders_in(wording.subject) & secrets):
-        yield f"%%{name}%% in the subject is read by everybody who sees the list of mails. Move it into the text."
+        yield gettext(
+            "%(name)s in the subject is read by everybody who sees the list of mails. Move it into the text.",
+            name=f"%%{name}%%",
+        )
 
 
 def _removed(wording: Wording) -> Iterator[str]:
     if wording.format is Format.HTML and (removed := taken_out(wording.body)):
-        yield f"Not sent, because no mail needs it: {', '.join(removed)}."
+        yield gettext("Not sent, because no mail needs it: %(removed)s.", removed=", ".join(removed))

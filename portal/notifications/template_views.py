@@ -10,6 +10,7 @@ from uuid import UUID
 
 from flask import Blueprint, flash, redirect, url_for
 from flask.typing import ResponseReturnValue
+from flask_babel import gettext
 from htmx_flask import request
 from werkzeug.exceptions import NotFound
 
@@ -58,7 +59,7 @@ def edit(domain: str, event_type: str) -> ResponseReturnValue:
         saved = mail_templates.save(tenant, kind, form.entered(), form.began_with())
         if isinstance(saved, Refusal):
             return _editor(tenant, kind, form, status=422, refused=saved)
-        flash("The template is saved. The next mail is written with it.", "success")
+        flash(gettext("The template is saved. The next mail is written with it."), "success")
         return _back(domain, kind)
     return _editor(tenant, kind, form, status=422)
 
@@ -74,8 +75,8 @@ def preview(domain: str, event_type: str) -> ResponseReturnValue:
 def html(domain: str, event_type: str) -> ResponseReturnValue:
     """Serve the HTML of what is in the editor, or of a version, for the preview's frame."""
     tenant, kind = workspace(domain), _kind(event_type)
-    form = TemplateForm() if request.method == "POST" else _shown(kind, _version(kind))
-    compiled = _compiled(kind, form)
+    form = TemplateForm() if request.method == "POST" else _shown(tenant, kind, _version(kind))
+    compiled = _compiled(tenant, kind, form)
     if isinstance(compiled, Refusal):
         return "", 422, FRAME
     return previews.of(kind, compiled, tenant).html, FRAME
@@ -99,7 +100,7 @@ def use(domain: str, event_type: str, version_id: UUID) -> ResponseReturnValue:
     if version is None:
         raise NotFound
     mail_templates.use(tenant, kind, version)
-    flash("This version is in use. The next mail is written with it.", "success")
+    flash(gettext("This version is in use. The next mail is written with it."), "success")
     return _back(domain, kind)
 
 
@@ -108,7 +109,7 @@ def restore(domain: str, event_type: str) -> ResponseReturnValue:
     """Use the default from now on."""
     tenant, kind = workspace(domain), _kind(event_type)
     mail_templates.use(tenant, kind, None)
-    flash("The default is in use. Your versions are still here, below.", "success")
+    flash(gettext("The default is in use. Your versions are still here, below."), "success")
     return _back(domain, kind)
 
 
@@ -148,27 +149,27 @@ def _uuid(text: str) -> UUID:
         raise NotFound from None
 
 
-def _shown(kind: EventKind, version: MailTemplate | None) -> TemplateForm:
+def _shown(tenant: Tenant, kind: EventKind, version: MailTemplate | None) -> TemplateForm:
     in_use = mail_templates.in_use_of(kind)
-    return TemplateForm.showing(InUse(kind, version).wording, in_use.id if in_use else None)
+    return TemplateForm.showing(InUse(kind, version).wording(tenant.locale), in_use.id if in_use else None)
 
 
-def _compiled(kind: EventKind, form: TemplateForm) -> Template | Refusal:
+def _compiled(tenant: Tenant, kind: EventKind, form: TemplateForm) -> Template | Refusal:
     """Return the form's words compiled, or what is wrong with them."""
     if form.is_submitted() and not form.validate():
         return Refusal("", form.first_error or "")
     try:
-        return wording.compiled(kind, form.entered())
+        return wording.compiled(kind, form.entered(), tenant.locale)
     except Unfit as unfit:
         return Refusal("body", str(unfit))
 
 
 def _send_sample(tenant: Tenant, kind: EventKind, form: TemplateForm) -> testing.Result:
-    server, compiled = selection.in_force(tenant.id), _compiled(kind, form)
+    server, compiled = selection.in_force(tenant.id), _compiled(tenant, kind, form)
     if isinstance(compiled, Refusal):
-        return testing.Result("failed", "No sample was sent.", compiled.text)
+        return testing.Result("failed", gettext("No sample was sent."), compiled.text)
     if server is None:
-        return testing.Result("failed", "No sample was sent.", "Set up a mail server first.")
+        return testing.Result("failed", gettext("No sample was sent."), gettext("Set up a mail server first."))
     sample = testing.Sample(*previews.mail(kind, compiled, tenant))
     result = testing.ended(testing.send_saved(tenant, server, [signed_in().email], sample))
     return replace(result, steps=())
@@ -185,8 +186,8 @@ def _editor(
 ) -> ResponseReturnValue:
     version = _version(kind) if form is None else None
     in_use = mail_templates.in_use_of(kind)
-    form, is_typed = form or _shown(kind, version), form is not None
-    compiled = _compiled(kind, form)
+    form, is_typed = form or _shown(tenant, kind, version), form is not None
+    compiled = _compiled(tenant, kind, form)
     shown = None if isinstance(compiled, Refusal) else previews.of(kind, compiled, tenant)
     if refused:
         form.refuse(refused)
@@ -200,6 +201,7 @@ def _editor(
         "is_typed": is_typed,
         "version": version,
         "in_use": in_use,
+        "default_subject": wording.default(kind, tenant.locale).subject,
         "is_other": "version" in request.args and version is not in_use,
         "placeholders": offered(kind, previews.sample_values(kind, tenant)),
         "preview": shown,

@@ -2,6 +2,9 @@
 
 import re
 
+from flask_babel import gettext
+
+from portal.languages import to_translate
 from portal.notifications.markup import PLACEHOLDER, bare
 
 SCHEME = re.compile(r"(https?|mailto|tel|sips?):", re.IGNORECASE)
@@ -9,17 +12,27 @@ SCHEME = re.compile(r"(https?|mailto|tel|sips?):", re.IGNORECASE)
 HOSTS = ("DOMAIN", "PBX_WEB_DOMAIN", "SIP_PUBLIC_IP", "SIP_PRIVATE_IP")
 PICTURE = "QR_CODE"
 
+NO_SUBJECT = to_translate("%(name)s is a picture, which no subject can show. Put it into the text.")
+NO_BEGINNING = to_translate(
+    "A link cannot begin with %(name)s. Write its beginning yourself, like https://acme.example/."
+)
+NO_ADDRESS = to_translate("%(name)s is a picture, which cannot stand in a link's address. Put it into the text.")
+NO_SITE = to_translate("%(name)s would decide which site a link opens. Write the site yourself, up to its slash.")
+
 _HOST = re.compile(r"https?:[/\\]*([^/\\?#]*)", re.IGNORECASE)
 
 
 class Unfit(ValueError):
-    """A placeholder stands where it cannot be made safe. The text is a sentence for the author."""
+    """A placeholder stands where it cannot be made safe. The text is a sentence for the author, with its `%(name)s`."""
+
+    def __init__(self, sentence: str, name: str, **values: str) -> None:
+        super().__init__(gettext(sentence, name=f"%%{name}%%", **values))
 
 
 def check_subject(subject: str) -> None:
     """Raise Unfit where the subject has the picture in it, whose address would be read by who is not to have it."""
     if PICTURE in PLACEHOLDER.findall(subject):
-        raise Unfit(f"%%{PICTURE}%% is a picture, which no subject can show. Put it into the text.")
+        raise Unfit(NO_SUBJECT, PICTURE)
 
 
 def check_address(address: str) -> None:
@@ -31,13 +44,11 @@ def check_address(address: str) -> None:
     address = bare(address)
     names = PLACEHOLDER.findall(address)
     if names and SCHEME.match(address) is None:
-        raise Unfit(
-            f"A link cannot begin with %%{names[0]}%%. Write its beginning yourself, like https://acme.example/."
-        )
+        raise Unfit(NO_BEGINNING, names[0])
     if PICTURE in names:
-        raise Unfit(f"%%{PICTURE}%% is a picture, which cannot stand in a link's address. Put it into the text.")
+        raise Unfit(NO_ADDRESS, PICTURE)
     host = _HOST.match(address)
     in_host = PLACEHOLDER.findall(host[1]) if host else []
     for name in in_host:
         if name not in HOSTS:
-            raise Unfit(f"%%{name}%% would decide which site a link opens. Write the site yourself, up to its slash.")
+            raise Unfit(NO_SITE, name)

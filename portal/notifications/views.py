@@ -7,11 +7,13 @@ from typing import Any
 
 from flask import Blueprint, flash, redirect, url_for
 from flask.typing import ResponseReturnValue
+from flask_babel import gettext
 from htmx_flask import request
 from werkzeug.exceptions import BadRequest, NotFound
 
 from portal.accounts.access import signed_in
 from portal.errors import Refusal
+from portal.languages import to_translate
 from portal.mail_servers import selection, sender, settings, testing
 from portal.mail_servers.forms import MailServerForm, SenderForm
 from portal.mail_servers.views import RESULT, limit_tests, tell, try_now_of, try_out
@@ -29,9 +31,9 @@ BLUEPRINTS = (blueprint, mail_server)
 
 OWN_FORM = "mail_servers/_form.html"
 AUDIENCES = {
-    Audience.BOTH: "The recipients and the new user",
-    Audience.RECIPIENTS: "The recipients",
-    Audience.USER: "The new user",
+    Audience.BOTH: to_translate("The recipients and the new user"),
+    Audience.RECIPIENTS: to_translate("The recipients"),
+    Audience.USER: to_translate("The new user"),
 }
 
 
@@ -46,7 +48,7 @@ def edit(domain: str) -> ResponseReturnValue:
     if form.validate():
         saved = settings.save(tenant.id, form.entered())
         if not isinstance(saved, Refusal):
-            flash("Your mail server is saved.", "success")
+            flash(gettext("Your mail server is saved."), "success")
             return _back(domain)
         form.refuse(saved)
     return _mail_server_page(tenant, status=422, form=form)
@@ -94,7 +96,7 @@ def use_shared(domain: str) -> ResponseReturnValue:
     """Remove the tenant's own mail server, so that the shared one is used where there is one."""
     tenant = workspace(domain)
     settings.remove(tenant.id)
-    flash("Your mail server is removed.", "success")
+    flash(gettext("Your mail server is removed."), "success")
     return _back(domain)
 
 
@@ -105,7 +107,7 @@ def save_recipients(domain: str) -> ResponseReturnValue:
     form = RecipientsForm()
     if form.validate():
         recipients.replace(tenant, form.parsed)
-        flash("The recipients are saved.", "success")
+        flash(gettext("The recipients are saved."), "success")
         return _back(domain)
     return _mail_server_page(tenant, "notifications/_recipients.html", 422, recipients_form=form)
 
@@ -117,7 +119,7 @@ def save_sender(domain: str) -> ResponseReturnValue:
     form = SenderForm()
     if form.validate():
         sender.save(tenant, form.reply_to.data)
-        flash("The sender is saved.", "success")
+        flash(gettext("The sender is saved."), "success")
         return _back(domain)
     return _mail_server_page(tenant, "mail_servers/_sender.html", 422, sender_form=form)
 
@@ -188,7 +190,7 @@ def save_storm_limits(domain: str) -> ResponseReturnValue:
     form = StormForm()
     if form.validate():
         storm_limits.save(tenant, *form.entered())
-        flash("The limits are saved.", "success")
+        flash(gettext("The limits are saved."), "success")
         return redirect(url_for("notifications.edit", domain=domain), 303)
     context = _notifications(tenant) | {"storm_form": form}
     return respond("notifications/page.html", "notifications/_storm.html", 422, **context)

@@ -34,7 +34,7 @@ def told() -> list[tuple[str, str, object]]:
 
 def test_at_first_all_are_the_default(tenant: Tenant) -> None:
     assert [(each.kind, each.version) for each in mail_templates.in_use()] == [(kind, None) for kind in KINDS.values()]
-    assert mail_templates.in_use()[-1].wording == Wording(Format.MARKDOWN, LOST.subject, LOST.body)
+    assert mail_templates.in_use()[-1].wording("en") == Wording(Format.MARKDOWN, LOST.subject, LOST.body)
 
 
 def test_what_is_saved_is_in_use_and_what_was_before_is_kept(tenant: Tenant) -> None:

@@ -4,11 +4,13 @@ from html import unescape
 from typing import Any
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 
 from portal.notifications.kinds import KINDS
 from portal.notifications.models import LARGEST_BODY, LONGEST_SUBJECT
 from tests.pages import post
+from tests.sql import sql
 
 LIST = "/tenants/acme.example/templates"
 PAGE = f"{LIST}/queue.call_lost"
@@ -108,3 +110,12 @@ def test_without_a_mail_server_no_sample_is_sent(admin: FlaskClient, acme: str) 
     answer = post(admin, PAGE, f"{PAGE}/sample", htmx=True, **WORDS)
     assert "Set up a mail server first." in answer.text
     assert 'id="sample-test"' in answer.text
+
+
+def test_the_default_is_in_the_language_of_the_mails(app: Flask, admin: FlaskClient, acme: str) -> None:
+    with app.app_context():
+        sql("UPDATE tenants SET locale = 'de'")
+    page = admin.get(PAGE).text
+    assert "Anruf verloren in Warteschlange %%QUEUE_NAME%%" in page
+    assert "Call lost in queue" not in page
+    assert "Anruf verloren in Warteschlange" in admin.get(f"{PAGE}/preview/html").text
