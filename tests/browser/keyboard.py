@@ -21,35 +21,36 @@ CONTROLS = """() => {
     document.activeElement?.blur();
     return window.controls.length;
 }"""
-# Notes which control has the focus, and tells what is wrong with how it shows.
+# Notes which control has the focus, and returns what is wrong with how it shows, and how many are left.
 REACHED = """() => {
     const it = document.activeElement;
-    if (!it || it === document.body) return "";
-    if (window.reached.has(it)) return ""; // the parts of a date, which the browser draws itself
-    window.reached.add(it);
-    if (it.matches("iframe")) return ""; // what has the focus in there is drawn by the mail's own page
-    const styles = [getComputedStyle(it), getComputedStyle(it.parentElement), getComputedStyle(it, "::after")];
-    const outlined = (of) => of.outlineStyle !== "none" && parseFloat(of.outlineWidth) >= 2;
-    const {top, bottom, left, right} = it.getBoundingClientRect();
-    const seen = bottom >= 0 && top <= innerHeight && right >= 0 && left <= innerWidth;
-    const fault = !seen ? "out of sight: " : !styles.some(outlined) ? "no outline: " : "";
-    return fault && fault + it.outerHTML.slice(0, 120);
+    let fault = "";
+    if (it && it !== document.body && !window.reached.has(it)) { // but for the parts of a date, which the browser draws
+        window.reached.add(it);
+        const styles = [getComputedStyle(it), getComputedStyle(it.parentElement), getComputedStyle(it, "::after")];
+        const outlined = (of) => of.outlineStyle !== "none" && parseFloat(of.outlineWidth) >= 2;
+        const {top, bottom, left, right} = it.getBoundingClientRect();
+        const seen = bottom >= 0 && top <= innerHeight && right >= 0 && left <= innerWidth;
+        // What has the focus within a frame is drawn by the mail's own page.
+        fault = it.matches("iframe") ? "" : !seen ? "out of sight" : !styles.some(outlined) ? "no outline" : "";
+        if (fault) fault += ": " + it.outerHTML.slice(0, 120);
+    }
+    const named = new Set([...window.reached].map((one) => one.name)); // a radio button stands for its name
+    const done = (one) => !one.isConnected || window.reached.has(one) || (one.type === "radio" && named.has(one.name));
+    window.left = window.controls.filter((one) => !done(one));
+    return [fault, window.left.length];
 }"""
-MISSED = """() => window.controls
-    .filter((it) => it.isConnected && !window.reached.has(it))
-    .filter((it) => it.type !== "radio" || ![...window.reached].some((other) => other.name === it.name))
-    .map((it) => it.outerHTML.slice(0, 120))"""
+LEFT = "() => window.left.map((one) => one.outerHTML.slice(0, 120))"
 
 
 def assert_reached_by_tab(page: Page) -> None:
     """Press Tab until all controls should have had the focus; fail for one that had not, or did not show it."""
-    faults, missed = [], []
+    faults, left = [], 0
     for _ in range(STOPS * page.evaluate(CONTROLS)):
         page.keyboard.press("Tab")
-        if fault := page.evaluate(REACHED):
-            faults.append(fault)
-        missed = page.evaluate(MISSED)
-        if not missed:
+        fault, left = page.evaluate(REACHED)
+        faults += [fault] if fault else []
+        if not left:
             break
     assert not faults, f"{page.url}: " + "\n".join(faults)
-    assert not missed, f"{page.url}: Tab does not reach " + "\n".join(missed)
+    assert not left, f"{page.url}: Tab does not reach {page.evaluate(LEFT)}"
