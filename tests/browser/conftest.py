@@ -152,6 +152,7 @@ def sign_in(open_page: OpenPage, app: Flask) -> OpenPage:
 
 def assert_usable(page: Page) -> None:
     """Assert that the page fits from a phone to a desktop, that axe-core finds no fault, and that Tab goes through."""
+    page.wait_for_load_state()
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": HEIGHT})
         wider = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
