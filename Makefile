@@ -34,10 +34,10 @@ run: $(RUN) $(HTMX) ## start the portal with demo data; Ctrl-C ends it
 	@exec $(BIN)/python -m portal.demo
 
 test: $(DEV) $(HTMX) chromium ## run the tests; ARGS="-k word" narrows them down
-	$(BIN)/pytest -n auto -rs $(ARGS)
+	$(BIN)/pytest -n auto -rsfE $(ARGS)
 
 fuzz: $(DEV) ## try the portal at random for long; FUZZ=2000 sets how often each test tries, ARGS="-k mail" narrows down
-	FUZZ=$(or $(FUZZ),2000) $(BIN)/pytest -n auto -rs tests/security $(or $(ARGS),-k fuzz)
+	FUZZ=$(or $(FUZZ),2000) $(BIN)/pytest -n auto -rsfE tests/security $(or $(ARGS),-k fuzz)
 
 # Each list by itself; pip-audit ends with 1 both for a hole and where it reaches no database, and is quoted.
 audit: $(DEV) ## look the pinned dependencies up among known holes; needs the network
