@@ -10,14 +10,14 @@ from sqlalchemy import select
 from sqlalchemy.orm import aliased, joinedload, selectinload
 
 from portal.deliveries.models import Delivery, DeliveryRecipient, RecordedEvent
-from portal.deliveries.states import Reason, Status
+from portal.deliveries.replies import meaning
+from portal.deliveries.states import Status
 from portal.extensions import db
-from portal.mail_servers.outcome import Kind, Outcome, Stage, advice, words_of
+from portal.mail_servers.outcome import words_of
 
 LOOKED_AT: Final = 500  # attempts: a tenant whose last success is further back has none to speak of
 SUCCESS: Final = (Status.SENT, Status.PARTIAL)
 FAILURE: Final = (Status.PARTIAL, Status.DEFERRED, Status.HELD, Status.FAILED, Status.EXPIRED)
-KINDS: Final = {Status.DEFERRED: Kind.TEMPORARY, Status.HELD: Kind.SETTINGS, Status.FAILED: Kind.REFUSED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +49,15 @@ def last_success() -> Success | None:
     return Success(mail.attempted_at, addresses, mail.event.sample)
 
 
-def last_failure(port: int | None = None) -> Failure | None:
-    """Return the last failure among the newest attempts of the tenant in scope, or None.
-
-    Args:
-        port: the mail server's port where it is known: some advice depends on it.
-    """
+def last_failure() -> Failure | None:
+    """Return the last failure among the newest attempts of the tenant in scope, or None."""
     mail = _newest(FAILURE)
     if mail is None or mail.attempted_at is None:
         return None
     worst = next((each for each in mail.recipients if each.status in FAILURE), None)
     if worst is None:
         return None
-    return Failure(mail.attempted_at, Status(worst.status), worst.address, words_of(worst), _advice(mail, worst, port))
+    return Failure(mail.attempted_at, Status(worst.status), worst.address, words_of(worst), _advice(mail, worst))
 
 
 def newest_events(count: int) -> Sequence[RecordedEvent]:
@@ -77,11 +73,7 @@ def _newest(wanted: Sequence[Status]) -> Delivery | None:
     return db.session.scalar(query.options(selectinload(newest.recipients), joinedload(newest.event)))
 
 
-def _advice(mail: Delivery, recipient: DeliveryRecipient, port: int | None) -> str:
+def _advice(mail: Delivery, recipient: DeliveryRecipient) -> str:
     if recipient.status == Status.EXPIRED:
         return gettext("It could not be delivered in time.")
-    if recipient.stage is None:
-        return ""
-    kind = Kind.UNKNOWN if mail.reason == Reason.MAY_HAVE_BEEN_SENT else KINDS[Status(recipient.status)]
-    outcome = Outcome(kind, Stage(recipient.stage), recipient.code, recipient.enhanced_code, recipient.text or "")
-    return gettext(advice(outcome, port))
+    return meaning(recipient, mail.mail_server)

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from flask_babel import gettext
 
+from portal.deliveries.models import DeliveryRecipient
 from portal.deliveries.states import Status
 from portal.languages import to_translate
 from portal.mail_servers.outcome import Kind, Outcome, Stage, advice, words_of
@@ -61,8 +62,20 @@ def _replies(told: Sequence[Mapping[str, Any]], port: int | None) -> Iterator[Re
             status=status,
             stage=gettext(STAGES[outcome.stage]),
             said=words_of(outcome),
-            means="" if outcome.kind is Kind.SENT else gettext(advice(outcome, port)),
+            means=_means(outcome, port),
         )
+
+
+def meaning(row: DeliveryRecipient, mail_server: str | None) -> str:
+    """Return what to do about the last thing that a recipient's row was told; empty where there is nothing to do."""
+    if row.stage is None:
+        return ""
+    kind = _kind(row.status, row.stage, row.code)
+    return _means(Outcome(kind, Stage(row.stage), row.code, row.enhanced_code, row.text or ""), _port(mail_server))
+
+
+def _means(outcome: Outcome, port: int | None) -> str:
+    return "" if outcome.kind is Kind.SENT else gettext(advice(outcome, port))
 
 
 def _alike(one: Mapping[str, Any]) -> tuple[Any, ...]:
