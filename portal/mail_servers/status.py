@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from portal.mail_servers.models import MailServer
 from portal.mail_servers.pause import paused_until, why
 from portal.mail_servers.selection import in_force
 from portal.tenants.models import Tenant
@@ -25,7 +26,11 @@ class MailServerStatus:
 
 def of_tenant(tenant: Tenant) -> MailServerStatus:
     """Return the status of the mail server in force for the tenant."""
-    server = in_force(tenant.id)
+    return of_server(in_force(tenant.id))
+
+
+def of_server(server: MailServer | None) -> MailServerStatus:
+    """Return the status of a mail server, or of none."""
     if server is None:
         return MailServerStatus("none")
     until = paused_until(server)

@@ -9,7 +9,6 @@ from portal.deliveries import lately
 from portal.deliveries.lately import Failure, Success
 from portal.mail_servers import selection, status
 from portal.mail_servers.models import MailServer
-from portal.mail_servers.pause import paused_until, why
 from portal.tenants.models import Tenant
 
 
@@ -51,13 +50,14 @@ def of_system() -> tuple[MailState, MailServer | None]:
     server = selection.of_owner(None)
     if server is None:
         return MailState("warn", "warning", gettext("No system mail server")), None
-    until = paused_until(server)
-    state = "rejected" if server.rejected_at else "paused" if until else "working"
+    used = status.of_server(server)
     tone, symbol, headline = (
-        _headline(state, None, None) if state != "working" else ("good", "sent", gettext("Mail server is ready"))
+        _headline(used.state, None, None)
+        if used.state != "working"
+        else ("good", "sent", gettext("Mail server is ready"))
     )
-    reason = why(server) if state != "working" else ""
-    return MailState(tone, symbol, headline, server.host, True, state, reason, until), server
+    shown = MailState(tone, symbol, headline, used.host, True, used.state, used.reason, used.paused_until)
+    return shown, server
 
 
 def _headline(state: str, success: Success | None, failure: Failure | None) -> tuple[str, str, str]:
