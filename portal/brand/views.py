@@ -21,7 +21,7 @@ from portal.notifications.colours import DEFAULT
 from portal.notifications.digest import EVERY_KIND
 from portal.notifications.placeholders import Context
 from portal.notifications.rendering import qr_code, sample_words
-from portal.provisioning import qr
+from portal.provisioning import qr, tokens
 from portal.tenants.models import Tenant
 from portal.tenants.workspace import workspace
 from portal.ui import respond
@@ -99,7 +99,7 @@ def _words(tenant: Tenant, look: Mapping[str, str]) -> Words:
     shown = Brand(look["colour"] or None, look["footer"] or None)
     name = look["sender_name"] or tenant.name
     context = replace(Context.of(tenant), tenant_name=name, locale=look["locale"], brand=shown)
-    address = qr.address("sample")
+    address = qr.address(tokens.SAMPLE)
     picture = f"data:image/png;base64,{b64encode(qr.png(address)).decode()}"
     kind = EVERY_KIND[look["kind"]]
     code = qr_code(picture, address, context.locale, shown) if kind.qr_code else None

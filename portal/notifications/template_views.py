@@ -26,6 +26,7 @@ from portal.notifications.mail_templates import InUse
 from portal.notifications.meanings import offered
 from portal.notifications.models import MailTemplate
 from portal.notifications.remarks import remarks
+from portal.notifications.rendering import default_template
 from portal.notifications.templates import Template
 from portal.notifications.unfit import Unfit
 from portal.tenants.models import Tenant
@@ -125,7 +126,7 @@ def _back(domain: str, kind: EventKind) -> ResponseReturnValue:
 
 def _subject(mail: InUse, tenant: Tenant) -> str:
     template = wording.in_use(mail.version.id if mail.version else None, mail.kind, tenant.locale)
-    template = template or wording.compiled(mail.kind, wording.default(mail.kind, tenant.locale), tenant.locale)
+    template = template or default_template(mail.kind, tenant.locale)
     return template.render(previews.sample_values(mail.kind, tenant)).subject
 
 
