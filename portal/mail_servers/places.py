@@ -8,8 +8,8 @@ import time
 from collections import defaultdict
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from threading import Condition
+from dataclasses import dataclass, field
+from threading import Event, Lock
 
 MOST_REMEMBERED = 10_000  # slow mail servers
 
@@ -30,12 +30,27 @@ class PlaceLimits:
         return (self.in_all + 1) // 2
 
 
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """Somebody who waits for a place, and is called when it is theirs."""
+
+    key: Hashable
+    called: Event = field(default_factory=Event)
+    begun: float | None = None
+
+
 class Places:
-    """The places of one process. Threads may share it."""
+    """The places of one process. Threads may share it.
+
+    Who waits is served in turn: a place that was given back goes to the first who may have it, and to nobody who has
+    just come. With one wait for all, as a `Condition` has it, each end would wake everybody for one place, and in a
+    burst somebody would find it taken until the moment is over.
+    """
 
     def __init__(self, limits: PlaceLimits) -> None:
         self.limits = limits
-        self._changed = Condition()
+        self._lock = Lock()
+        self._waiting: list[_Waiting] = []  # the first who came, first
         self._begun: defaultdict[Hashable, list[float]] = defaultdict(list)  # for no longer than the mails take
         self._slow: set[int] = set()  # hashes, as a key holds a password
 
@@ -52,28 +67,42 @@ class Places:
     @contextmanager
     def take_only(self, key: Hashable) -> Iterator[bool]:
         """Hold the one place of the key during the block. Gives False at once where it is taken, or none is left."""
-        with self._changed:
-            free = key not in self._begun and self._left() > 0
-            begun = time.monotonic()
-            if free:
-                self._begun[key].append(begun)
+        with self._lock:
+            begun = self._take(key) if key not in self._begun and self._left() > 0 else None
         try:
-            yield free
+            yield begun is not None
         finally:
-            if free:
+            if begun is not None:
                 self._end(key, begun)
 
     def _begin(self, key: Hashable) -> float | None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._is_free(key) or self._is_vain(key), self.limits.moment)
-            if not self._is_free(key):
+        waiting = _Waiting(key)
+        with self._lock:
+            if self._is_free(key) and all(other.key != key for other in self._waiting):
+                return self._take(key)
+            if self._is_vain(key):
                 return None
-            begun = time.monotonic()
-            self._begun[key].append(begun)
-            return begun
+            self._waiting.append(waiting)
+        waiting.called.wait(self.limits.moment)
+        with self._lock:
+            if waiting.begun is None:
+                self._waiting.remove(waiting)
+            return waiting.begun
+
+    def _take(self, key: Hashable) -> float:
+        begun = time.monotonic()
+        self._begun[key].append(begun)
+        return begun
+
+    def _call_the_next(self) -> None:
+        for waiting in self._waiting.copy():
+            if self._is_free(waiting.key):
+                self._waiting.remove(waiting)
+                waiting.begun = self._take(waiting.key)
+                waiting.called.set()
 
     def _end(self, key: Hashable, begun: float) -> None:
-        with self._changed:
+        with self._lock:
             self._begun[key].remove(begun)
             if not self._begun[key]:
                 del self._begun[key]
@@ -81,7 +110,7 @@ class Places:
                 self._slow.discard(hash(key))
             elif len(self._slow) < MOST_REMEMBERED:
                 self._slow.add(hash(key))
-            self._changed.notify_all()
+            self._call_the_next()
 
     def _is_free(self, key: Hashable) -> bool:
         limits, mine, left = self.limits, len(self._begun.get(key, ())), self._left()

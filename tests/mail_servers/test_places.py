@@ -86,6 +86,40 @@ def test_a_place_that_is_given_back_within_the_moment_is_taken() -> None:
     assert got == [True]
 
 
+def test_who_came_first_is_served_first() -> None:
+    places = Places(PlaceLimits(each=1, moment=5))
+    served = []
+
+    def serve(name: str) -> None:
+        with places.take("a") as free:
+            assert free
+            served.append(name)
+
+    threads = [Thread(target=serve, args=(name,)) for name in ("first", "second", "third")]
+    with places.take("a"):
+        for thread in threads:
+            thread.start()
+            time.sleep(0.02)
+    serve("who has just come")
+    assert served == ["first", "second", "third", "who has just come"]
+    for thread in threads:
+        thread.join(2)
+
+
+def test_who_waits_for_another_mail_server_keeps_nobody_up() -> None:
+    places = Places(PlaceLimits(each=1, in_all=2, moment=5))
+    with ExitStack() as later, ExitStack() as held:
+        waits = Thread(target=lambda: taken(places, later, "a", 1))
+        assert taken(places, held, "a", 1)
+        waits.start()
+        time.sleep(0.02)
+        began = time.monotonic()
+        assert taken(places, held, "b", 1)
+        assert time.monotonic() - began < 1
+        held.close()
+        waits.join(2)
+
+
 def test_the_only_one_of_its_kind() -> None:
     places = Places(QUICK)
     with places.take_only("test") as first, places.take_only("test") as second, places.take_only("other") as other:
