@@ -86,8 +86,8 @@ def test_a_place_that_is_given_back_within_the_moment_is_taken() -> None:
     assert got == [True]
 
 
-def test_who_came_first_is_served_first() -> None:
-    places = Places(PlaceLimits(each=1, moment=5))
+def test_who_has_lost_their_patience_is_served_in_turn() -> None:
+    places = Places(PlaceLimits(each=1, moment=5, patience=0.01))
     served = []
 
     def serve(name: str) -> None:
