@@ -78,7 +78,7 @@ def find(tenant_id: int, wanted: Wanted, before: UUID | None = None, *, most: in
 def count_newer(tenant_id: int, wanted: Wanted, than: UUID, *, most: int) -> int:
     """Return how many wanted events were recorded since that one, at most so many."""
     first, last = _span(wanted, None)
-    walk = _walk(tenant_id, max(first, UUID(int=than.int + 1)), last).subquery("looked")
+    walk = _walk(tenant_id, max(first, UUID(int=min(than.int + 1, NEWEST.int))), last).subquery("looked")
     newer = select(walk.c.id).where(*_conditions(wanted, walk)).limit(most).subquery()
     return db.session.scalar(select(func.count()).select_from(newer)) or 0
 

@@ -17,7 +17,7 @@ from portal.forms import CheckedBy, DayField, PortalForm, TextField, address, ha
 from portal.languages import to_translate
 from portal.notifications import recipients
 from portal.notifications.kinds import KINDS
-from portal.notifications.models import LARGEST_BODY, LONGEST_SUBJECT
+from portal.notifications.models import LARGEST_BODY, LARGEST_MARKDOWN, LONGEST_SUBJECT
 from portal.notifications.storm_limits import MOST_MAILS, MOST_MINUTES
 from portal.notifications.wording import Format, Wording
 from portal.tenants.models import Tenant
@@ -145,8 +145,9 @@ class TemplateForm(PortalForm):
         field.data = field.data.replace("\r\n", "\n")
         if has_control_characters(field.data.replace("\n", "").replace("\t", "")):
             raise ValidationError(gettext("Control characters are not allowed here."))
-        if len(field.data.encode()) > LARGEST_BODY:
-            raise ValidationError(gettext("This is too long: use at most %(most)s kB.", most=LARGEST_BODY // 1000))
+        most = LARGEST_BODY if self.format.data == Format.HTML else LARGEST_MARKDOWN
+        if len(field.data.encode()) > most:
+            raise ValidationError(gettext("This is too long: use at most %(most)s kB.", most=most // 1000))
 
     def entered(self) -> Wording:
         """Return the words, once the form is valid."""

@@ -69,6 +69,11 @@ def addresses(tokens: Sequence[Token]) -> list[str]:
     return [str(each.attrs["href"]) for each in within if each.type == "link_open"]
 
 
+def depth(tokens: Sequence[Token]) -> int:
+    """Return how deep emphasis and links are nested in each other. The parser nests blocks 20 times at most."""
+    return max((each.level for token in tokens for each in token.children or ()), default=0)
+
+
 class _Markdown(MarkdownIt):
     def validateLink(self, url: str) -> bool:  # noqa: N802
         # The scheme is the author's, so that a value can never choose one.
@@ -99,8 +104,9 @@ class _Html(RendererHTML):
 def _shape(state: StateCore) -> None:
     for start, token in enumerate(state.tokens):
         if token.type == "bullet_list_open":
-            closes = (i for i, t in enumerate(state.tokens) if i > start and t.level == token.level)
-            _tabulate(state.tokens[start : next(closes) + 1])
+            following = range(start + 1, len(state.tokens))
+            end = next(i for i in following if state.tokens[i].level == token.level)
+            _tabulate(state.tokens[start : end + 1])
         elif token.type == "inline" and BOX_PLACEHOLDER in token.content:
             for edge in (state.tokens[start - 1], state.tokens[start + 1]):
                 edge.tag = "div" if edge.tag == "p" else edge.tag

@@ -43,6 +43,7 @@ class Recipient(TenantOwned, Base):
 
 LONGEST_SUBJECT = 200  # characters
 LARGEST_BODY = 100_000  # bytes in UTF-8
+LARGEST_MARKDOWN = 20_000  # which becomes much more HTML
 
 
 class MailTemplate(TenantOwned, Base):

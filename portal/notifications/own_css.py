@@ -8,12 +8,24 @@ import tinycss2
 
 PICTURES = re.compile(r"https?:|data:image/(png|gif|jpeg|webp);base64,", re.IGNORECASE)
 
+DEEPEST = 30  # brackets in brackets, which are looked at by functions that call themselves
+
 _FUNCTIONS = {
     *("rgb", "rgba", "hsl", "hsla", "calc", "min", "max", "clamp", "url"),
     *("linear-gradient", "radial-gradient", "scale", "translate", "rotate"),
 }
 _PROPERTIES_THAT_RUN = {"behavior", "-moz-binding"}
+_BRACKET = re.compile(r"[][(){}]")
 _RULES = {"qualified-rule", "at-rule"}
+
+
+def is_intricate(css: str) -> bool:
+    """Return whether brackets are nested so deep that neither of the functions below can be asked."""
+    depth = deepest = 0
+    for bracket in _BRACKET.findall(css):
+        depth += 1 if bracket in "([{" else -1 if depth else 0
+        deepest = max(deepest, depth)
+    return deepest > DEEPEST
 
 
 def declarations(css: str) -> str:

@@ -13,9 +13,9 @@ import nh3
 from portal.languages import to_translate
 from portal.notifications.html_text import to_text
 from portal.notifications.markup import ATTRIBUTE, PLACEHOLDER, placed
-from portal.notifications.own_css import PICTURES, declarations, stylesheet
+from portal.notifications.own_css import PICTURES, declarations, is_intricate, stylesheet
 from portal.notifications.templates import Template, placeholders_in, split
-from portal.notifications.unfit import HOSTS, PICTURE, SCHEME, Unfit, check_address
+from portal.notifications.unfit import HOSTS, INTRICATE, PICTURE, SCHEME, Unfit, check_address
 
 TAGS = (nh3.ALLOWED_TAGS - {"map", "area", "details", "summary"}) | {"font", "tfoot", "big", "main", "section"}
 WITH_CONTENT = {
@@ -58,6 +58,8 @@ PAGE = """\
 </html>
 """
 
+MOST_COPIES = 100_000
+
 IN_TAG = to_translate("%(name)s stands in a tag, where no value is safe. Put it into the text.")
 IN_ATTRIBUTE = to_translate(
     "%(name)s stands in the attribute “%(attribute)s”, where no value is safe. Put it into the text."
@@ -67,13 +69,15 @@ IN_STYLE = to_translate("%(name)s stands in a style, where no value is safe. Put
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _BLANK = re.compile(r"[\x00-\x20]+")
 _BODY = re.compile(r"<(/?)body\b", re.IGNORECASE)
-_FOR_OUTLOOK = re.compile(r"<!--\[if[^\]]*\]>(?!<!--|-->)", re.IGNORECASE)
-_STYLE = re.compile(r"<style\b[^>]*>", re.IGNORECASE)
+_FOR_OUTLOOK = re.compile(r"<!--\[if[^\]<]*\]>(?!<!--|-->)", re.IGNORECASE)
+_STYLE = re.compile(r"<style\b[^<>]*>", re.IGNORECASE)
 _LINK = re.compile(r"""\shref\s*=\s*(?:"([^"]*)|'([^']*)|([^\s>]*))""", re.IGNORECASE)
 # Percent signs are in no host name: these stand in for them while nh3 looks at the addresses.
 _HOST = re.compile(f"%%({'|'.join(HOSTS)})%%")
 _STAND_IN = re.compile(f"portal-place-({'|'.join(HOSTS)})-x")
 _ANY_TAG = re.compile(r"<([a-z][a-z0-9-]*)", re.IGNORECASE)
+_MARKS = re.compile(r"<(?:b|big|code|em|font|i|nobr|s|small|strike|strong|tt|u)(?=[\s/>])[^>]*>?", re.IGNORECASE)
+_WHOLE_TAG = re.compile(r"""<\w+(?:\s+[\w-]+(?:\s*=\s*(?:"[^"<>]*"|'[^'<>]*'|[^\s"'<>=`]+))?)*\s*>""")
 _HANDLER = re.compile(r"\s(on[a-z]+)\s*=", re.IGNORECASE)
 # In what nh3 writes, no angle bracket stands within a tag, and each value stands in double quotes.
 _TAG = re.compile(r"<[^>]*>")
@@ -89,7 +93,7 @@ def compile_html(subject: str, source: str, language: str = "en") -> Template:
         language: the language tag of the words (RFC 5646).
 
     Raises:
-        Unfit: a placeholder stands where no value can be made safe.
+        Unfit: a placeholder stands where no value can be made safe, or it is too intricate.
     """
     source = _cut(_CONTROL.sub("", source), _FOR_OUTLOOK, "<![endif]-->")[0]
     subject = " ".join(_CONTROL.sub(" ", subject).split())
@@ -130,7 +134,7 @@ def _attribute(_tag: str, name: str, value: str) -> str | None:
     if PLACEHOLDER.search(value):
         return value  # `_filled_in` decides
     if name == "style":
-        return declarations(value) or None
+        return None if is_intricate(value) else declarations(value) or None
     address = _BLANK.sub("", value)
     if name == "href" and not address.startswith("#"):
         return value if SCHEME.match(address) else None
@@ -162,11 +166,25 @@ def _value(name: str, value: str) -> str:
 
 
 def _check(source: str, css: str) -> None:
-    """Raise Unfit for what `clean` would take out without a word."""
+    """Raise Unfit for what `clean` would take out without a word, or take too long for."""
+    if is_intricate(css) or _copies(source) > MOST_COPIES:
+        raise Unfit(INTRICATE)
     if names := _named(css):
         raise Unfit(IN_STYLE, names[0])
     for values in _LINK.findall(source):
         check_address(html.unescape("".join(values)).strip())
+
+
+def _copies(source: str) -> int:
+    """Return how many elements `clean` may write that the author did not, within a small factor.
+
+    A parser opens what marks text anew in each block until it was closed, which makes a short source long: at most
+    three of those that are alike (HTML Standard, 13.2.4.3). Of links only one is ever open.
+    """
+    tags = _MARKS.findall(source)
+    alike = {tag for tag in tags if _WHOLE_TAG.fullmatch(tag)}
+    different = len(alike) + sum(tag not in alike for tag in tags)
+    return different * source.count("<")
 
 
 def _cut(source: str, opening: re.Pattern[str], closing: str) -> tuple[str, list[str]]:

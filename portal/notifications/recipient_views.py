@@ -36,7 +36,7 @@ def add(domain: str) -> ResponseReturnValue:
         form.refuse(refused)
         return _page(tenant, 422, form=form)
     flash(gettext("The recipient is added."), "success")
-    return _done(tenant, just_added=True)
+    return _done(tenant, in_field=True)
 
 
 @blueprint.post("/<int:recipient_id>/remove")
@@ -46,7 +46,7 @@ def remove(domain: str, recipient_id: int) -> ResponseReturnValue:
     refused = recipients.remove(tenant, _recipient(recipient_id))
     if refused:
         flash(refused.text, "error")
-    return _done(tenant)
+    return _done(tenant, in_field=True)
 
 
 @blueprint.post("/<int:recipient_id>/events")
@@ -104,7 +104,7 @@ def _page(tenant: Tenant, status: int = 200, **context: object) -> ResponseRetur
         "form": RecipientForm(formdata=None),
         "pause_form": PauseForm(tenant.time_zone, formdata=None),
         "changed": None,
-        "just_added": False,
+        "in_field": False,
         **context,
     }
     return respond("notifications/recipients.html", "notifications/_recipient_list.html", status, **context)

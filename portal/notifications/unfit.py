@@ -19,13 +19,18 @@ NO_BEGINNING = to_translate(
 NO_ADDRESS = to_translate("%(name)s is a picture, which cannot stand in a link's address. Put it into the text.")
 NO_SITE = to_translate("%(name)s would decide which site a link opens. Write the site yourself, up to its slash.")
 
+INTRICATE = to_translate("This is too intricate to become a mail. Make it simpler.")
+
 _HOST = re.compile(r"https?:[/\\]*([^/\\?#]*)", re.IGNORECASE)
 
 
 class Unfit(ValueError):
-    """A placeholder stands where it cannot be made safe. The text is a sentence for the author, with its `%(name)s`."""
+    """A placeholder stands where it cannot be made safe, or the whole would take too long to become a mail.
 
-    def __init__(self, sentence: str, name: str, **values: str) -> None:
+    The text is a sentence for the author, with the placeholder's `%(name)s`.
+    """
+
+    def __init__(self, sentence: str, name: str = "", **values: str) -> None:
         super().__init__(gettext(sentence, name=f"%%{name}%%", **values))
 
 

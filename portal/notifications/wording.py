@@ -18,10 +18,11 @@ from portal.notifications import markup
 from portal.notifications.kinds import KINDS, EventKind
 from portal.notifications.own_html import compile_html
 from portal.notifications.templates import Template, compile_template
-from portal.notifications.unfit import check_address, check_subject
+from portal.notifications.unfit import INTRICATE, Unfit, check_address, check_subject
 
 logger = logging.getLogger(__name__)
 
+DEEPEST = 30  # emphasis in emphasis, which is looked at by functions that call themselves
 KEPT = 512  # compiled versions in a process
 FIND = "SELECT format, subject, body FROM mail_templates WHERE id = %(id)s"
 
@@ -54,12 +55,15 @@ def compiled(kind: EventKind, wording: Wording, language: str = "en") -> Templat
     """Return the words compiled.
 
     Raises:
-        Unfit: a placeholder stands where no value can be made safe.
+        Unfit: a placeholder stands where no value can be made safe, or they are too intricate.
     """
     check_subject(wording.subject)
     if wording.format is Format.HTML:
         return compile_html(wording.subject, wording.body, language)
-    for address in markup.addresses(markup.parse(wording.body)):
+    tokens = markup.parse(wording.body)
+    if markup.depth(tokens) > DEEPEST:
+        raise Unfit(INTRICATE)
+    for address in markup.addresses(tokens):
         check_address(address)
     return compile_template(wording.subject, wording.body, kind.look, translated(language, kind.why), language)
 

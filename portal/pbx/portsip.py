@@ -20,6 +20,7 @@ IDS = ("uuid", "event_uuid", "event_id", "id")
 TIMES = ("timestamp", "time")
 NOBODY = "anonymous"  # PortSIP sends an empty number for a caller who hides it
 CALLERS = "updated_callers"
+MOST_LOST = 100  # callers in one payload: each is an event of its own, and PortSIP waits for them all
 NO_USE = "Nobody is told of this: it is acknowledged, and recorded nowhere."
 
 
@@ -90,10 +91,14 @@ def read(body: bytes, tenant: str | None) -> Sequence[Event | Problem | Unneeded
     callers = payload.get(CALLERS)
     if not isinstance(callers, list) or not all(isinstance(each, dict) for each in callers):
         return [_invalid(CALLERS, "Send a list of objects: [{…}].", shape.kind.type)]
-    return [_event(shape, payload | each, tenant) for each in _lost(callers)] or [Unneeded(NO_USE)]
+    lost = _lost(callers)
+    if len(lost) > MOST_LOST:
+        return [_invalid(CALLERS, f"Send at most {MOST_LOST} callers who hung up.", shape.kind.type)]
+    different = [each for number, each in enumerate(lost) if each not in lost[:number]]
+    return [_event(shape, payload | each, tenant) for each in different] or [Unneeded(NO_USE)]
 
 
-def _lost(callers: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+def _lost(callers: Iterable[dict[str, Any]]) -> Sequence[dict[str, Any]]:
     """Return those who hung up in the queue. Who asked for a callback is not on the line any more."""
     return [each for each in callers if each.get("reason") == "hangup" and each.get("type") != "callback"]
 

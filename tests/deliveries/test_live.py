@@ -3,6 +3,7 @@
 import re
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from flask import Flask
@@ -121,6 +122,10 @@ def test_a_question_that_makes_no_sense_is_refused(admin: FlaskClient, waiting: 
     page = page_of(admin)
     for wrong in ({"newest": "x"}, {"seen": "x.y"}, {"q": "a\x00b"}):
         assert look(admin, page, **wrong).status_code == 400, wrong
+
+
+def test_after_the_last_of_all_keys_nothing_comes(admin: FlaskClient, waiting: None) -> None:
+    assert look(admin, page_of(admin), newest=str(UUID(int=2**128 - 1))).status_code == 204
 
 
 def test_looking_keeps_no_session_alive(app: Flask, admin: FlaskClient, waiting: None) -> None:

@@ -188,12 +188,56 @@ def test_the_text_is_what_a_reader_sees() -> None:
 
 
 @pytest.mark.parametrize(
-    "piece", ["<div>", "<table>", "<style>a", "<!--[if x]>a", "<!--", '<a href="', "<b %%A%% ", "on= "]
+    "piece",
+    [
+        *(
+            "<div>",
+            "<table>",
+            "<style>a",
+            "<style",
+            "<!--[if x]>a",
+            "<!--[if",
+            "<!--",
+            '<a href="',
+            "<b %%A%% ",
+            "on= ",
+        ),
+        *("on= ", "<b>", "<b><p>x", "<em id=", "<b style='color:red'><p>x</b>"),
+    ],
 )
 def test_no_template_takes_long(piece: str) -> None:
     start = time.monotonic()
     compile_html("S", (piece * LARGEST_BODY)[:LARGEST_BODY]).render({})
     assert time.monotonic() - start < 10  # seconds; one that looks at all of it for each piece takes minutes
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        "<b id=%d>",
+        '<b id="%d">',
+        "<B\nid='%d'>",
+        "<font color=#%d >",
+        '<i title="> %d">',
+        "<u %d>",
+        "<s/%d>",
+    ],
+)
+def test_marks_that_a_parser_opens_again_and_again_are_refused(mark: str) -> None:
+    source = "<p>" + "".join(mark.replace("%d", str(n)) for n in range(400)) + "<p>x" * 1000
+    with pytest.raises(Unfit, match="too intricate"):
+        compile_html("S", source)
+
+
+def test_the_same_mark_may_come_often() -> None:
+    source = '<p><b style="color:red">a</b> <font color=red>b</font>' * 1000
+    compile_html("S", source)
+    assert len(clean(source)) < 2 * len(source)
+
+
+def test_a_style_of_nested_brackets_is_taken_out(caplog: pytest.LogCaptureFixture) -> None:
+    assert clean(f'<p style="width:{"(" * 2400}">x</p>') == "<p>x</p>"
+    assert not caplog.records
 
 
 def test_what_is_clean_stays_as_it_is() -> None:

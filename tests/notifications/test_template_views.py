@@ -8,7 +8,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from portal.notifications.kinds import KINDS
-from portal.notifications.models import LARGEST_BODY, LONGEST_SUBJECT
+from portal.notifications.models import LARGEST_BODY, LARGEST_MARKDOWN, LONGEST_SUBJECT
 from tests.pages import post
 from tests.sql import sql
 
@@ -52,7 +52,13 @@ def test_saving_leads_back_to_the_page(admin: FlaskClient, acme: str) -> None:
         ({"subject": "a\r\nb"}, "Control characters are not allowed here."),
         ({"body": ""}, "Enter a body."),
         ({"body": "a\x00b"}, "Control characters are not allowed here."),
-        ({"body": "é" * (LARGEST_BODY // 2 + 1)}, "use at most 100 kB"),
+        ({"body": "é" * (LARGEST_MARKDOWN // 2 + 1)}, "use at most 20 kB"),
+        ({"body": "é" * (LARGEST_BODY // 2 + 1), "format": "html"}, "use at most 100 kB"),
+        ({"body": "*" * 800 + "a" + "*" * 800}, "too intricate"),
+        ({"body": "*a **a " * 357 + "b" + " a** a*" * 357}, "too intricate"),
+        ({"body": f"<style>p{{width:{'(' * 2400}1{')' * 2400}}}</style>", "format": "html"}, "too intricate"),
+        ({"body": f"<style>{'@media x{' * 440}</style>", "format": "html"}, "too intricate"),
+        ({"body": "".join(f"<b id={n}>" for n in range(400)) + "<p>x" * 1000, "format": "html"}, "too intricate"),
         ({"format": "docx"}, "Not a valid choice."),
         ({"body": "<p class='%%REASON%%'>", "format": "html"}, "stands in the attribute “class”"),
     ],

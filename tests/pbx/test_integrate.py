@@ -52,6 +52,7 @@ def test_the_chosen_tab_stays_chosen_when_a_key_is_issued(admin: FlaskClient, re
     assert fragment.lstrip().startswith('<div class="numbered" id="connect">')
     assert re.search(r'pbx=portsip"[^>]*aria-current="true"', fragment)
     assert re.search(r'pbx=curl"[^>]*aria-current="true"', admin.get(f"{PAGE}?pbx=nonsense").text)
+    assert admin.get(PAGE, headers={**HTMX, "HX-Current-URL": "http://["}).status_code == 200
 
 
 def test_a_key_needs_a_name(admin: FlaskClient, ready: str) -> None:

@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from portal.notifications.kinds import KINDS
 from portal.pbx import keys
 from portal.pbx.examples import PORTSIP_PAYLOADS
-from portal.pbx.portsip import SHAPES
+from portal.pbx.portsip import MOST_LOST, SHAPES
 from portal.tenants import directory
 from tests.ready import PEOPLE, Answer, read
 from tests.smtp_peer import SmtpPeer, unstuffed
@@ -88,6 +88,15 @@ def test_each_caller_who_hung_up_is_a_lost_call(app: Flask, portsip: Any, ready:
     answer = portsip(STATUS | {"updated_callers": callers, "uuid": "one"})
     assert len(answer.json["events"]) == 2
     assert [data["call_id"] for _, data in recorded(app)] == ["0", "5"]
+
+
+def test_a_payload_holds_nobody_up_with_its_callers(app: Flask, portsip: Any, ready: str) -> None:
+    assert len(portsip(STATUS | {"updated_callers": [CALLER | {"reason": "hangup"}] * 3}).json["events"]) == 1
+    callers = [CALLER | {"session_id": str(n), "reason": "hangup"} for n in range(MOST_LOST + 1)]
+    answer = portsip(STATUS | {"updated_callers": callers})
+    assert answer.status_code == 422
+    assert answer.json["errors"][0]["field"] == "updated_callers"
+    assert len(recorded(app)) == 1
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from flask import Blueprint, Response, make_response, url_for
 from flask.typing import ResponseReturnValue
@@ -74,7 +74,8 @@ def _page(
 def _chosen() -> str | None:
     """Return the make whose tab is open: the page's address names it."""
     where = request.htmx.current_url if request.htmx else request.url
-    return next(iter(parse_qs(urlsplit(where or "").query).get("pbx", [])), None)
+    query = (where or "").partition("#")[0].partition("?")[2]
+    return next(iter(parse_qs(query).get("pbx", [])), None)
 
 
 def _samples() -> dict[str, Any]:
