@@ -22,9 +22,10 @@ FAILURE: Final = (Status.PARTIAL, Status.DEFERRED, Status.HELD, Status.FAILED, S
 
 @dataclass(frozen=True, slots=True)
 class Success:
-    """A mail that was accepted, for whom, and whether somebody sent it to try the portal out."""
+    """A mail that was accepted: by which mail server, for whom, and whether somebody sent it to try the portal out."""
 
     at: datetime
+    mail_server: str | None
     addresses: Sequence[str]
     is_sample: bool
 
@@ -34,6 +35,7 @@ class Failure:
     """A mail that went wrong: for whom, what the mail server said, and what to make of it in the reader's words."""
 
     at: datetime
+    mail_server: str | None
     status: Status
     address: str
     reply: str
@@ -46,7 +48,7 @@ def last_success() -> Success | None:
     if mail is None or mail.attempted_at is None:
         return None
     addresses = [each.address for each in mail.recipients if each.status == Status.SENT]
-    return Success(mail.attempted_at, addresses, mail.event.sample)
+    return Success(mail.attempted_at, mail.mail_server, addresses, mail.event.sample)
 
 
 def last_failure() -> Failure | None:
@@ -57,7 +59,8 @@ def last_failure() -> Failure | None:
     worst = next((each for each in mail.recipients if each.status in FAILURE), None)
     if worst is None:
         return None
-    return Failure(mail.attempted_at, Status(worst.status), worst.address, words_of(worst), _advice(mail, worst))
+    words, advice = words_of(worst), _advice(mail, worst)
+    return Failure(mail.attempted_at, mail.mail_server, Status(worst.status), worst.address, words, advice)
 
 
 def newest_events(count: int) -> Sequence[RecordedEvent]:

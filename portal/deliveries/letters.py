@@ -37,8 +37,7 @@ class Route:
     @classmethod
     def through(cls, server: MailServer, tenant: Tenant) -> "Route":
         """Return the route of the tenant's mail through the server. The From address is always the server's."""
-        label = "the system administrator's mail server" if server.is_system else f"{server.host}:{server.port}"
-        return cls(server.id, server.saved_at, label, server.smtp_settings, sender(tenant, server.sender_email))
+        return cls(server.id, server.saved_at, server.label, server.smtp_settings, sender(tenant, server.sender_email))
 
 
 @dataclass(frozen=True, slots=True)

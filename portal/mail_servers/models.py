@@ -57,6 +57,11 @@ class MailServer(Audited, TenantOrSystemOwned, Base):
         return self.tenant_id is None
 
     @property
+    def label(self) -> str:
+        """What the log calls it: address and port of a tenant's own."""
+        return "the system administrator's mail server" if self.is_system else f"{self.host}:{self.port}"
+
+    @property
     def password(self) -> str | None:
         """The password in clear text, or None."""
         if self.password_encrypted is None:

@@ -14,7 +14,8 @@ class MailServerStatus:
     """Which mail server a tenant's mail goes through, and its state.
 
     `state` is `none`, `rejected` (until its settings are saved again), `paused` (until `paused_until`) or `working`;
-    `reason` says why, for the two in the middle: the mail server's own words, or ours.
+    `reason` says why, for the two in the middle: the mail server's own words, or ours. `label` is its name in
+    the log.
     """
 
     state: str
@@ -22,6 +23,7 @@ class MailServerStatus:
     is_system: bool = False
     reason: str = ""
     paused_until: datetime | None = None
+    label: str = ""
 
 
 def of_tenant(tenant: Tenant) -> MailServerStatus:
@@ -36,4 +38,4 @@ def of_server(server: MailServer | None) -> MailServerStatus:
     until = paused_until(server)
     state = "rejected" if server.rejected_at else "paused" if until else "working"
     reason = why(server) if state != "working" else ""
-    return MailServerStatus(state, server.host, server.is_system, reason, until)
+    return MailServerStatus(state, server.host, server.is_system, reason, until, server.label)

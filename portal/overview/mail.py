@@ -37,7 +37,9 @@ def of_tenant(tenant: Tenant) -> MailState:
     """Return the state of the mail of the tenant in scope."""
     used = status.of_tenant(tenant)
     success, failure = lately.last_success(), lately.last_failure()
-    tone, symbol, headline = _headline(used.state, success, failure)
+    through = [told for told in (success, failure) if told and told.mail_server == used.label]
+    last = max(through, key=lambda told: told.at, default=None)
+    tone, symbol, headline = _headline(used.state, last, is_first=not (success or failure))
     if tenant.is_suspended and used.state != "none":
         tone, symbol, headline = "warn", "held", gettext("No mail goes out: suspended")
     return MailState(
@@ -52,7 +54,7 @@ def of_system() -> tuple[MailState, MailServer | None]:
         return MailState("warn", "warning", gettext("No system mail server")), None
     used = status.of_server(server)
     tone, symbol, headline = (
-        _headline(used.state, None, None)
+        _headline(used.state, None, is_first=False)
         if used.state != "working"
         else ("good", "sent", gettext("Mail server is ready"))
     )
@@ -60,15 +62,16 @@ def of_system() -> tuple[MailState, MailServer | None]:
     return shown, server
 
 
-def _headline(state: str, success: Success | None, failure: Failure | None) -> tuple[str, str, str]:
+def _headline(state: str, last: Success | Failure | None, *, is_first: bool) -> tuple[str, str, str]:
+    """Return the tone, the symbol and the words; `last` is the last mail through the mail server that is used now."""
     if state != "working":
         return {
             "none": ("warn", "warning", gettext("No mail can be sent")),
             "rejected": ("bad", "failed", gettext("Mail does not go out")),
             "paused": ("warn", "held", gettext("Mail waits")),
         }[state]
-    if failure and (success is None or failure.at > success.at):
+    if isinstance(last, Failure):
         return "warn", "warning", gettext("The last mail failed")
-    if success:
+    if last:
         return "good", "sent", gettext("Mail is working")
-    return "info", "info", gettext("Ready: no mail sent yet")
+    return "info", "info", gettext("Ready: no mail sent yet") if is_first else gettext("Mail server is ready")

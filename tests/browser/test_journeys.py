@@ -105,6 +105,7 @@ def test_on_the_shared_server_and_to_an_own_one_and_back(
     fill_in_server(page, catcher_port)
     page.locator("form", has=page.get_by_label("SMTP Server Address")).get_by_role("button", name="Save").click()
     expect(page.get_by_text("Your mail server is saved.")).to_be_visible()
+    page.once("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Use the system administrator's mail server").click()
     expect(page.get_by_text(GREEN, exact=True)).to_be_visible()
     expect(page.get_by_text("Use your own mail server")).to_be_visible()

@@ -58,6 +58,7 @@ def test_who_gets_what(sign_in: OpenPage, app: Flask, post: Post, ready: str, pe
     page.on("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Remove night@acme.example").click()
     expect(page.get_by_role("row")).to_have_count(3)
+    expect(page.get_by_label("Add a recipient")).to_be_focused()
 
 
 def test_without_javascript(sign_in: OpenPage, chromium: Browser, app: Flask, ready: str, portal_url: str) -> None:

@@ -76,6 +76,18 @@ def test_the_last_failure_is_quoted_and_explained(admin: FlaskClient, post: Post
     assert "Mail is working" in words(admin, PAGE)
 
 
+def test_a_success_through_another_mail_server_proves_nothing(
+    admin: FlaskClient, post: Post, ready: str, app: Flask, acme_in_scope: Enter
+) -> None:
+    post()
+    with app.app_context():
+        acme_in_scope()
+        sql("UPDATE mail_servers SET host = 'smtp.elsewhere.example'")
+    page = words(admin, PAGE)
+    assert "Mail is working" not in page
+    assert "Mail server is ready" in page
+
+
 def test_a_mail_that_was_partly_sent_is_both(admin: FlaskClient, post: Post, ready: str, peer: SmtpPeer) -> None:
     peer.script = {"rcpt": ["250 ok", "550 5.1.1 No such user"]}
     assert post().json["status"] == "partial"
