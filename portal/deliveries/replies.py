@@ -44,17 +44,20 @@ class Reply:
     means: str
 
 
-def replies(told: Sequence[Mapping[str, Any]], mail_server: str | None) -> Sequence[Reply]:
+def replies(
+    told: Sequence[Mapping[str, Any]], mail_server: str | None, *, is_the_last: bool = False
+) -> Sequence[Reply]:
     """Return the replies of an attempt, those together that are the same.
 
     Args:
         told: the fields of each recipient's row as they were after the attempt.
         mail_server: its address and port, as the attempt has it.
+        is_the_last: whether the portal tries no more by itself.
     """
-    return list(_replies(told, _port(mail_server)))
+    return list(_replies(told, _port(mail_server), is_the_last))
 
 
-def _replies(told: Sequence[Mapping[str, Any]], port: int | None) -> Iterator[Reply]:
+def _replies(told: Sequence[Mapping[str, Any]], port: int | None, is_the_last: bool) -> Iterator[Reply]:
     for (status, stage, code, enhanced, text), same in groupby(told, _alike):
         outcome = Outcome(_kind(status, stage, code), Stage(stage), code, enhanced, text or "")
         yield Reply(
@@ -62,7 +65,7 @@ def _replies(told: Sequence[Mapping[str, Any]], port: int | None) -> Iterator[Re
             status=status,
             stage=gettext(STAGES[outcome.stage]),
             said=words_of(outcome),
-            means=_means(outcome, port),
+            means=_means(outcome, port, is_the_last),
         )
 
 
@@ -74,8 +77,8 @@ def meaning(row: DeliveryRecipient, mail_server: str | None) -> str:
     return _means(Outcome(kind, Stage(row.stage), row.code, row.enhanced_code, row.text or ""), _port(mail_server))
 
 
-def _means(outcome: Outcome, port: int | None) -> str:
-    return "" if outcome.kind is Kind.SENT else gettext(advice(outcome, port))
+def _means(outcome: Outcome, port: int | None, is_the_last: bool = False) -> str:
+    return "" if outcome.kind is Kind.SENT else gettext(advice(outcome, port, by_hand=is_the_last))
 
 
 def _alike(one: Mapping[str, Any]) -> tuple[Any, ...]:

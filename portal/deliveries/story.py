@@ -17,7 +17,7 @@ from portal.deliveries.log import Entry, Mail
 from portal.deliveries.mending import MENDABLE
 from portal.deliveries.models import Delivery, DeliveryAttempt, RecordedEvent
 from portal.deliveries.replies import Reply, replies
-from portal.deliveries.states import Reason, Status
+from portal.deliveries.states import ENDED, Reason, Status
 from portal.extensions import db
 from portal.languages import to_translate
 from portal.notifications.digest import DIGEST, EVERY_KIND
@@ -125,7 +125,8 @@ def _attempts(delivery: Delivery) -> Iterator[Step]:
     if missing > 0:
         yield Step("lost", None, number=missing)
     for number, each in sorted(kept.items()):
-        told = replies(each.replies, each.mail_server)
+        is_the_last = number == ended and delivery.status in ENDED
+        told = replies(each.replies, each.mail_server, is_the_last=is_the_last)
         yield Step("attempt", each.at, each.at - delivery.created_at, "", number, "", each.mail_server, told)
 
 
