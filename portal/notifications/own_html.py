@@ -58,7 +58,7 @@ PAGE = """\
 </html>
 """
 
-MOST_COPIES = 100_000
+MOST_COPIES = 300_000
 
 IN_TAG = to_translate("%(name)s stands in a tag, where no value is safe. Put it into the text.")
 IN_ATTRIBUTE = to_translate(
