@@ -182,8 +182,8 @@ def _copies(source: str) -> int:
     three of those that are alike (HTML Standard, 13.2.4.3). Of links only one is ever open.
     """
     tags = _MARKS.findall(source)
-    alike = {tag for tag in tags if _WHOLE_TAG.fullmatch(tag)}
-    different = len(alike) + sum(tag not in alike for tag in tags)
+    whole = [tag for tag in tags if _WHOLE_TAG.fullmatch(tag)]  # of the others nobody knows whether they are alike
+    different = len(set(whole)) + len(tags) - len(whole)
     return different * source.count("<")
 
 

@@ -190,18 +190,7 @@ def test_the_text_is_what_a_reader_sees() -> None:
 @pytest.mark.parametrize(
     "piece",
     [
-        *(
-            "<div>",
-            "<table>",
-            "<style>a",
-            "<style",
-            "<!--[if x]>a",
-            "<!--[if",
-            "<!--",
-            '<a href="',
-            "<b %%A%% ",
-            "on= ",
-        ),
+        *("<div>", "<table>", "<style>a", "<style", "<!--[if x]>a", "<!--[if", "<!--", '<a href="', "<b %%A%% "),
         *("on= ", "<b>", "<b><p>x", "<em id=", "<b style='color:red'><p>x</b>"),
     ],
 )
