@@ -36,13 +36,18 @@ document.addEventListener("click", (event) => {
   if (copy) navigator.clipboard.writeText(document.getElementById(copy.dataset.copy).textContent.trim()).then(() => (copy.textContent = copy.dataset.copied ?? "Copied"));
 });
 
-// What looks anew by itself does so while it is seen, and nobody has selected anything or is about to press something.
+// What looks anew by itself does so while it is seen, and nobody has selected, pressed or is about to press something.
 const look = () => {
-  if (document.hidden || document.querySelector(".pick:checked, .log button:focus-visible")) return;
+  if (document.hidden || document.querySelector(".pick:checked, .log button:focus-visible, .htmx-request")) return;
   for (const it of document.querySelectorAll("[data-look]")) htmx.trigger(it, "look");
 };
 setInterval(look, 3000);
 document.addEventListener("visibilitychange", look);
+
+// Whoever presses something goes first: what a look brings would take the piece away that the answer is meant for.
+document.addEventListener("htmx:beforeSwap", ({ detail }) => {
+  if (detail.requestConfig.elt.matches("[data-look]") && document.querySelector(".htmx-request:not([data-look])")) detail.shouldSwap = false;
+});
 
 // Two controls of one value, such as a colour and its digits: each takes what is whole in the other.
 document.addEventListener("input", ({ target }) => {

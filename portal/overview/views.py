@@ -19,7 +19,7 @@ from portal.ui import respond
 blueprint = Blueprint("overview", __name__)
 
 NEWEST = 6  # events
-LOOKS = 120  # times, 5 seconds apart, that a page looks whether what it waits for has happened
+LOOKS = 200  # times, 3 seconds apart, that a page looks whether what it waits for has happened
 
 
 @blueprint.get("/tenants/<domain>/overview")

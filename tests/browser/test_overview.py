@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from portal.accounts import registration
 from portal.deliveries import tally
@@ -99,17 +99,22 @@ def test_waiting_keeps_the_place_of_whoever_uses_the_keyboard(sign_in: OpenPage,
     assert page.locator("#now").bounding_box() == before, "something moved"
 
 
+def mail_waits(app: Flask, domain: str, post: Post) -> None:
+    """Let a mail wait for a server that answers nobody just now."""
+    with app.app_context():
+        tenant = directory.find(domain)
+        assert tenant
+        with refusing_port() as port:
+            mail_server_settings.save(tenant.id, entered(port))
+            assert post().json["status"] == "deferred"
+
+
 def test_a_mail_server_that_comes_back(
     sign_in: OpenPage, ready: str, post: Post, app: Flask, peer: SmtpPeer, without_script: Page
 ) -> None:
     pages = [sign_in("admin@acme.example", administers=ready), without_script]
     for page in pages:
-        with app.app_context():
-            tenant = directory.find(ready)
-            assert tenant
-            with refusing_port() as port:
-                mail_server_settings.save(tenant.id, entered(port))
-                assert post().json["status"] == "deferred"
+        mail_waits(app, ready, post)
         page.goto(OVERVIEW)
         expect(page.get_by_role("heading", name="Mail waits")).to_be_visible()
         if page is not without_script:
@@ -118,6 +123,27 @@ def test_a_mail_server_that_comes_back(
         expect(page.get_by_text("The mail server is tried again now.")).to_be_visible()
         expect(page.get_by_role("heading", name="Mail waits")).to_have_count(0)
         expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+
+
+def test_what_is_pressed_goes_before_what_looks_by_itself(
+    sign_in: OpenPage, ready: str, post: Post, app: Flask, peer: SmtpPeer
+) -> None:
+    mail_waits(app, ready, post)
+    page = sign_in("admin@acme.example", administers=ready)
+    page.goto(OVERVIEW)
+    looking: list[Route] = []
+    page.route("**/overview?looks=*", lambda look: looking.append(look))  # Playwright wants a function
+
+    def answer_the_look_first(pressed: Route) -> None:
+        looking[0].fulfill(response=looking[0].fetch())
+        pressed.continue_()
+
+    page.route("**/overview/try-now", answer_the_look_first)
+    with page.expect_request("**/overview?looks=*", timeout=10_000):
+        pass
+    page.get_by_role("button", name="Try now").click()
+    expect(page.get_by_text("The mail server is tried again now.")).to_be_visible()
+    expect(page.get_by_role("heading", name="Mail waits")).to_have_count(0)
 
 
 def test_from_the_system_to_a_tenant_in_trouble_and_to_what_is_held(

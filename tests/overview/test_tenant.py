@@ -118,7 +118,7 @@ def test_a_paused_server_is_tried_now(admin: FlaskClient, post: Post, ready: str
         assert post().json["status"] == "deferred"
     page = admin.get(PAGE).get_data(as_text=True)
     assert "Mail waits" in page
-    assert 'hx-get="/tenants/acme.example/overview?looks=119"' in page, "it looks whether that changes"
+    assert 'hx-get="/tenants/acme.example/overview?looks=199"' in page, "it looks whether that changes"
     answer = admin.post(f"{PAGE}/try-now", data={"csrf_token": csrf_token(page)}, headers={"HX-Request": "true"})
     assert answer.status_code == 200
     fragment = answer.get_data(as_text=True)
