@@ -2,15 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date, datetime
 from typing import Any, Final
 
-from flask_babel import gettext, ngettext
+from flask_babel import format_date, gettext, ngettext
 
 from portal.audit.actions import ACTIONS
+from portal.audit.fields import DAYS, LABELS, MOMENTS
 from portal.audit.models import AuditEntry
 from portal.languages import to_translate
 
 OF_SECRETS: Final = (to_translate("set"), to_translate("changed"), to_translate("removed"))
+SUBJECTS: Final = (to_translate("the system administrator's mail server"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +22,8 @@ class Told:
 
     field: str
     word: str = ""
-    old: str = ""
-    new: str = ""
+    old: str | datetime = ""
+    new: str | datetime = ""
 
 
 def action(entry: AuditEntry) -> tuple[str, str]:
@@ -30,9 +33,11 @@ def action(entry: AuditEntry) -> tuple[str, str]:
 
 
 def subject(entry: AuditEntry) -> str:
-    """Return what it was done to. Mails, which are stored as an English number of them, are counted in words again."""
+    """Return what it was done to. Words of the portal's own, which are stored in English, are the reader's."""
     _, mails = entry.changes.get("message_ids", (None, None))
-    return ngettext("%(num)s mail", "%(num)s mails", len(mails)) if mails else entry.subject
+    if mails:
+        return ngettext("%(num)s mail", "%(num)s mails", len(mails))
+    return gettext(entry.subject) if entry.subject in SUBJECTS else entry.subject
 
 
 def label(name: str) -> str:
@@ -43,21 +48,28 @@ def label(name: str) -> str:
 
 def changes(entry: AuditEntry) -> Sequence[Told]:
     """Return what changed, in the order of the form."""
-    return [told for field, change in entry.changes.items() for told in _told(field.replace("_", " "), change)]
+    return [told for field, change in entry.changes.items() for told in _told(field, change)]
 
 
 def _told(field: str, change: Any) -> Sequence[Told]:
+    label = gettext(LABELS[field]) if field in LABELS else field.replace("_", " ")
     if isinstance(change, str):
-        return [Told(field, word=gettext(change))]
+        return [Told(label, word=gettext(change))]
     old, new = change
     if isinstance(old, list) and isinstance(new, list):
         added, removed = ([each for each in one if each not in other] for one, other in ((new, old), (old, new)))
         both = ((gettext("added"), added), (gettext("removed"), removed))
-        return [Told(word, new=_value(members)) for word, members in both if members]
-    return [Told(field, old="" if old is None else _value(old), new=gettext("none") if new is None else _value(new))]
+        return [Told(word, new=", ".join(members)) for word, members in both if members]
+    return [Told(label, old="" if old is None else _value(field, old), new=_value(field, new))]
 
 
-def _value(value: Any) -> str:
+def _value(field: str, value: Any) -> str | datetime:
+    if value is None:
+        return gettext("none")
     if isinstance(value, bool):
         return gettext("on") if value else gettext("off")
+    if field in MOMENTS:
+        return gettext("default") if value == "default" else datetime.fromisoformat(value)
+    if field in DAYS:
+        return str(format_date(date.fromisoformat(value)))
     return ", ".join(value) if isinstance(value, list) else str(value)

@@ -1,5 +1,7 @@
 """The form of a tenant's brand."""
 
+from typing import Final
+
 from flask_babel import gettext, lazy_gettext
 from wtforms import SelectField, TextAreaField, ValidationError
 from wtforms.fields import SelectChoice
@@ -11,6 +13,8 @@ from portal.notifications import colours
 from portal.notifications.brand import COMMON
 from portal.notifications.templates import unknown_placeholders
 from portal.tenants.models import Tenant
+
+KNOWN: Final = ", ".join(f"%%{name}%%" for name in COMMON)
 
 
 class BrandForm(PortalForm):
@@ -25,7 +29,7 @@ class BrandForm(PortalForm):
     footer = TextAreaField(
         lazy_gettext("Footer"),
         [Length(max=500, message=lazy_gettext("Enter at most %(most)s characters.", most=500))],
-        description=lazy_gettext("Plain text. %%TENANT_NAME%% and %%DOMAIN%% are filled in."),
+        description=lazy_gettext("Plain text. %(placeholders)s are filled in.", placeholders=KNOWN),
     )
     locale = SelectField(
         lazy_gettext("Language"), choices=[SelectChoice(tag, name, {"lang": tag}) for tag, name in LANGUAGES.items()]
@@ -49,9 +53,5 @@ class BrandForm(PortalForm):
             raise ValidationError(gettext("Control characters are not allowed here."))
         unknown = unknown_placeholders("", field.data, COMMON)
         if unknown:
-            known = ", ".join(f"%%{name}%%" for name in COMMON)
-            raise ValidationError(
-                gettext(
-                    "A footer does not know %(unknown)s. It knows %(known)s.", unknown=f"%%{unknown[0]}%%", known=known
-                )
-            )
+            about = {"unknown": f"%%{unknown[0]}%%", "known": KNOWN}
+            raise ValidationError(gettext("A footer does not know %(unknown)s. It knows %(known)s.", **about))

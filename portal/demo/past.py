@@ -93,7 +93,7 @@ class Past:
                 "occurred_at": at,
                 "received_at": at,
                 "fingerprint": self.chance.randbytes(32),
-                "data": self._data(kind),
+                "data": self._data(kind, at),
             }
         )
         self.rows[Delivery].append(
@@ -146,8 +146,8 @@ class Past:
         ms, chance = int(at.timestamp() * 1000), self.chance.getrandbits
         return UUID(int=ms << 80 | 7 << 76 | chance(12) << 64 | 2 << 62 | chance(62))
 
-    def _data(self, kind: str) -> dict[str, Any]:
-        fields = KINDS[kind].fields.model_validate(dict(KINDS[kind].sample)).public()
+    def _data(self, kind: str, at: datetime) -> dict[str, Any]:
+        fields = KINDS[kind].sample_data(at).public()
         if "queue_number" not in fields:
             return fields | {"extension_number": str(self.chance.randrange(100, 200))}
         number, name = self.chance.choice(QUEUES)

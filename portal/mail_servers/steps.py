@@ -163,8 +163,9 @@ class Progress:
         # How long a name took is not told: one that leads inside may take longer than one that does not exist.
         is_timed = nth == self._running and outcome.stage is not Stage.NAME
         seconds = time.monotonic() - self._since if is_timed else None
-        reply, advice = words_of(outcome), self._advise(outcome)
-        self._change(nth, state=State.FAILED, seconds=seconds, reply=reply, advice=advice)
+        words = words_of(outcome)
+        said = {"reply": words} if outcome.code else {"facts": (*self.steps[nth].facts, words)}  # ours are not quoted
+        self._change(nth, state=State.FAILED, seconds=seconds, advice=self._advise(outcome), **said)
 
     def _tell(self, nth: int, **said: Any) -> None:
         if not (self.is_reticent and self.steps[nth].stage not in (Stage.MAIL, Stage.RCPT, Stage.DATA)):

@@ -29,6 +29,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from portal import forms
 
+UNIX = datetime(1970, 1, 1, tzinfo=UTC)
 EARLIEST, LATEST = timedelta(days=30), timedelta(days=1)  # how far an event's times may lie behind and ahead of now
 LONGEST_DURATION = 7 * 86_400  # seconds
 OURS = "portal"  # the type of the errors whose message is a sentence of ours
@@ -169,7 +170,7 @@ def _parse_moment(value: Any) -> datetime:
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError
-    return datetime.fromtimestamp(value, UTC)
+    return UNIX + timedelta(seconds=value)  # unlike `fromtimestamp` it has one error for all that is out of range
 
 
 @dataclass(frozen=True, slots=True)

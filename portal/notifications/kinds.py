@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+from pydantic import BaseModel
 
 from portal.languages import to_translate
 from portal.notifications import placeholders
@@ -27,13 +29,15 @@ from portal.notifications.templates import Look
 
 DataModel: TypeAlias = type[EventData]
 
+HAPPENED: Final = datetime(2026, 11, 23, 9, 5, tzinfo=UTC)  # when the events happened whose data are the samples
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class EventKind:
     """What the portal knows about one kind of event.
 
     `subject` and `body` are its default mail, Markdown with `%%NAME%%` placeholders; `why` stands at the mail's foot.
-    `sample` is data as a PBX would send it. After `expiry` a mail that is still open is given up.
+    `sample` is data as a PBX sent it at `HAPPENED`. After `expiry` a mail that is still open is given up.
     """
 
     type: str
@@ -60,10 +64,26 @@ class EventKind:
         """Whether its events are about a person whom the mail can reach too."""
         return self.fields.addressee is not EventData.addressee
 
+    def sample_data(self, time: datetime) -> EventData:
+        """Return the sample as the data of an event of that time."""
+        data: EventData = _moved(self.fields.model_validate(self.sample), time - HAPPENED)
+        return data
+
     @property
     def placeholders(self) -> tuple[str, ...]:
         """The placeholders that its mail may use."""
         return placeholders.names(self.fields) + (("QR_CODE",) if self.qr_code else ())
+
+
+def _moved(value: Any, by: timedelta) -> Any:
+    """Return a value of an event's data with all times in it so much later."""
+    if isinstance(value, datetime):
+        return value + by
+    if isinstance(value, tuple):
+        return tuple(_moved(each, by) for each in value)
+    if isinstance(value, BaseModel):
+        return value.model_copy(update={name: _moved(each, by) for name, each in value})
+    return value
 
 
 class UserCreated(EventData):

@@ -40,8 +40,8 @@ class Preview:
 
 def sample_values(kind: EventKind, tenant: Tenant, image: str = "") -> Mapping[str, str | Rich]:
     """Return the value of each placeholder; `image` is where the QR code's picture is. It signs nobody in."""
-    data, context = kind.fields.model_validate(kind.sample), Context.of(tenant)
-    found = values(data, datetime.now(UTC), context)
+    now, context = datetime.now(UTC), Context.of(tenant)
+    found = values(kind.sample_data(now), now, context)
     found |= context.brand.values(found)
     if kind.qr_code:
         address = f"{config.current().portal_url}/provision/sample"

@@ -40,7 +40,7 @@ def sample_words(
     kind: EventKind, time: datetime, context: Context, qr: Rich | None = None, template: Template | None = None
 ) -> Words:
     """Return the words of the mail that the kind's sample makes."""
-    return render(kind, kind.fields.model_validate(kind.sample), time, context, qr, template)
+    return render(kind, kind.sample_data(time), time, context, qr, template)
 
 
 def qr_code(image: str, address: str, language: str = "en", brand: Brand = PLAIN) -> Rich:

@@ -9,7 +9,6 @@ from portal.notifications.events import Event
 from portal.notifications.kinds import EventKind, UserCreated
 from portal.tenants.models import Tenant
 
-HAPPENED = datetime(2026, 11, 23, 9, 5, tzinfo=UTC)  # when the events happened whose data are the kinds' samples
 PREFIX = "[Sample] "
 LINE = "This is a sample. Nothing happened: somebody pressed “Send a sample event” in the portal."
 
@@ -23,10 +22,9 @@ _BANNER = (
 def sample(tenant: Tenant, kind: EventKind, asker: str) -> Event:
     """Return the kind's sample as an event of this moment. Who asks for it stands in for the user that it is about."""
     now = datetime.now(UTC)
-    data = kind.fields.model_validate(kind.sample)
-    shifted = {name: value + (now - HAPPENED) for name, value in data if isinstance(value, datetime)}
-    own = {"email": asker, "sip_domain": tenant.domain} if isinstance(data, UserCreated) else {}
-    data = data.model_copy(update=shifted | own)
+    data = kind.sample_data(now)
+    if isinstance(data, UserCreated):
+        data = data.model_copy(update={"email": asker, "sip_domain": tenant.domain})
     canonical = json.dumps(data.public() | data.secrets(), sort_keys=True)
     return Event(None, kind, None, now, data, canonical, sample=True)
 

@@ -1,11 +1,12 @@
 """The events as JSON Schema, made of the same models that check them, for the OpenAPI description."""
 
+from datetime import datetime
 from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
 from portal.notifications.events import Envelope
-from portal.notifications.kinds import KINDS, DataModel, EventKind
+from portal.notifications.kinds import HAPPENED, KINDS, DataModel, EventKind
 
 REFERENCE = "#/components/schemas/{model}"
 
@@ -36,8 +37,14 @@ def _event(kind: EventKind, envelope: dict[str, Any]) -> dict[str, Any]:
         "title": kind.label,
         "description": kind.help,
         "properties": envelope["properties"] | own,
-        "example": {"type": kind.type, "data": dict(kind.sample)},
+        "example": {"type": kind.type, "data": _example(kind)},
     }
+
+
+def _example(kind: EventKind) -> dict[str, Any]:
+    """Return the sample without its times: what is copied from here is to be accepted on any day."""
+    times = {name for name, value in kind.sample_data(HAPPENED) if isinstance(value, datetime)}
+    return {name: value for name, value in kind.sample.items() if name not in times}
 
 
 def _mark_secrets(schema: dict[str, Any], kind: EventKind) -> None:

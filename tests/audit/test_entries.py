@@ -14,6 +14,7 @@ from portal.accounts.models import Account, Membership, SignInPolicy
 from portal.audit.actions import ACTIONS
 from portal.audit.audited import Audited
 from portal.audit.entries import note
+from portal.audit.fields import LABELS
 from portal.audit.models import AuditEntry
 from portal.audit.who import Actor, act_as
 from portal.database import enter_scope, every_tenant
@@ -82,12 +83,14 @@ def test_each_column_of_a_model_is_told_or_left_out_on_purpose(model: type[Audit
 
 
 @pytest.mark.parametrize("model", AUDITED)
-def test_each_action_of_a_model_has_words(model: type[Audited]) -> None:
+def test_each_action_and_field_of_a_model_has_words(model: type[Audited]) -> None:
     if model is not NotificationSwitch:  # which are made as a new tenant's, and never removed
         for verb in ("added", "removed"):
             assert f"{model.audited_as}.{model.audited_verbs.get(verb, verb)}" in ACTIONS
     for verb in (each for pair in model.audited_states.values() for each in pair):
         assert f"{model.audited_as}.{verb}" in ACTIONS
+    fields = (*model.audited_fields, *model.audited_secrets)
+    assert {field.removesuffix("_encrypted") for field in fields} <= set(LABELS)
 
 
 def test_an_action_without_words_is_not_written(context: Flask) -> None:

@@ -24,8 +24,9 @@ from tests.ready import entered
 from tests.sql import sql
 
 SET_UP = (
-    "ann@acme.example set up the mail server: provider smtp; host mail.old; port 587; encryption none; "
-    "auth mode auto; username ann; sender email pbx@acme.example; password set"
+    "ann@acme.example set up the mail server: Email Service Provider smtp; SMTP Server Address mail.old; "
+    "SMTP Server Port 587; Encryption none; Authentication Mode auto; Username ann; Sender email pbx@acme.example; "
+    "Password set"
 )
 TENANT, SYSTEM = "/tenants/acme.example/audit", "/system/audit"
 
@@ -70,10 +71,28 @@ def test_an_entry_is_read_in_the_readers_language_and_stored_in_english(
     assert read(admin, TENANT, person="ann@acme.example")[1].startswith("ann@acme.example had 2 mails sent now")
     admin.environ_base["HTTP_ACCEPT_LANGUAGE"] = "de"
     changed, sent = read(admin, TENANT, person="ann@acme.example")
-    assert changed == "ann@acme.example hat den Mailserver geändert: shared aus → ein; password geändert"
-    assert sent.startswith("ann@acme.example hat 2 E-Mails jetzt senden lassen: message ids ")
+    assert changed.startswith("ann@acme.example hat den Mailserver geändert: Einstellungen des Mailservers auf alle ")
+    assert changed.endswith("anwenden aus → ein; Passwort geändert")
+    assert sent.startswith("ann@acme.example hat 2 E-Mails jetzt senden lassen: Message-ID ")
     assert "Hat den Mailserver geändert" in admin.get(TENANT).get_data(as_text=True)
     assert {row["action"] for row in download(admin, f"{TENANT}.csv")} >= {"mail_server.changed", "mail.sent_now"}
+
+
+def test_times_days_and_our_own_words_are_the_readers_too(app: Flask, admin: FlaskClient, acme: str) -> None:
+    versions = {"version": ["default", "2026-03-01 23:30:00+00:00"]}
+    with app.app_context():
+        tenant = directory.find(acme)
+        assert tenant is not None
+        act_as(lambda: Actor("ann@acme.example"))
+        note("template.used_version", "queue.call_lost", tenant_id=tenant.id, changes=versions)
+        note("recipient.paused", "it@acme.example", tenant_id=tenant.id, changes={"until": [None, "2026-12-01"]})
+        note("mail_server.tested", "the system administrator's mail server", tenant_id=tenant.id)
+        db.session.commit()
+    admin.environ_base["HTTP_ACCEPT_LANGUAGE"] = "de"
+    tested, paused, used = read(admin, TENANT, person="ann@acme.example")
+    assert tested.endswith("hat eine Test-E-Mail über den Mailserver der Systemadministration gesendet")
+    assert paused.endswith("hat die E-Mails an it@acme.example pausiert: Bis 01.12.2026")
+    assert used.endswith(" für queue.call_lost zurückgekehrt: Version Standard → 2. März 2026, 00:30")
 
 
 def test_an_entry_is_read_at_a_glance(app: Flask, admin: FlaskClient, acme: str) -> None:
@@ -93,7 +112,7 @@ def test_an_entry_is_read_at_a_glance(app: Flask, admin: FlaskClient, acme: str)
         "ann@acme.example suspended the tenant acme.example",
         "ann@acme.example changed the recipients: added c@acme.example; removed a@acme.example",
         "ann@acme.example changed the recipients: added a@acme.example, b@acme.example",
-        "ann@acme.example changed the mail server: host mail.old → mail.new; password changed",
+        "ann@acme.example changed the mail server: SMTP Server Address mail.old → mail.new; Password changed",
         SET_UP,
     ]
     assert "192.0.2.1" in page
@@ -232,4 +251,4 @@ def test_the_trail_is_the_last_in_the_navigation(admin: FlaskClient, system: Fla
 
 def test_a_change_made_in_a_page_stands_in_the_trail(admin: FlaskClient, acme: str) -> None:
     post(admin, f"/tenants/{acme}/notifications", f"/tenants/{acme}/notifications/queue.call_lost", enabled="y")
-    assert read(admin, TENANT)[0] == "admin@acme.example changed the notification queue.call_lost: enabled off → on"
+    assert read(admin, TENANT)[0] == "admin@acme.example changed the notification queue.call_lost: Switch off → on"

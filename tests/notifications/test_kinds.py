@@ -9,9 +9,10 @@ from typing import Annotated, Any
 import pytest
 
 from portal.notifications import events, kinds
+from portal.notifications.digest import EVERY_KIND
 from portal.notifications.fields import EventData, Number
 from portal.notifications.kinds import KINDS, EventKind
-from portal.notifications.placeholders import Context, Feeds, feeds, plain, to_copy
+from portal.notifications.placeholders import Context, Feeds, feeds, plain, to_copy, values
 from portal.notifications.rendering import qr_code, render, sample_words
 from portal.notifications.templates import Look, unknown_placeholders
 
@@ -78,6 +79,13 @@ def test_its_sample_has_every_field_and_is_what_a_pbx_may_send(kind: EventKind) 
     event = events.parse(body, NOW)
     assert isinstance(event, events.Event), event
     assert event.data == _sample(kind)
+
+
+@pytest.mark.parametrize("kind", EVERY_KIND.values(), ids=str)
+def test_its_sample_reads_the_same_on_any_day(kind: EventKind) -> None:
+    later = NOW + timedelta(days=400)
+    today, then = (values(kind.sample_data(day), day, ACME) for day in (NOW, later))
+    assert {name for name in today if today[name] != then[name]} <= {"DATE_TIME"}
 
 
 @every_kind
