@@ -116,6 +116,7 @@ def _why_held(tried: Sequence[RecipientReport], outcomes: Mapping[str, Outcome])
 
 
 def _of_recipient(address: str, outcome: Outcome, letter: Letter) -> RecipientReport:
+    outcome = outcome.discreet() if letter.route.is_system else outcome
     status = STATUS[outcome.kind]
     if outcome.kind is Kind.UNKNOWN and letter.holds_secrets:
         status = Status.HELD  # a second mail would carry the password twice: a person decides

@@ -31,13 +31,15 @@ class Route:
     server_id: int
     saved_at: datetime
     label: str
+    is_system: bool
     settings: SmtpSettings
     sender: Sender
 
     @classmethod
     def through(cls, server: MailServer, tenant: Tenant) -> "Route":
         """Return the route of the tenant's mail through the server. The From address is always the server's."""
-        return cls(server.id, server.saved_at, server.label, server.smtp_settings, sender(tenant, server.sender_email))
+        from_ = sender(tenant, server.sender_email)
+        return cls(server.id, server.saved_at, server.label, server.is_system, server.smtp_settings, from_)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,15 +50,17 @@ def note_decision(decision: str, mails: Sequence[tuple[int, str]]) -> None:
 
 
 def _make_due(chosen: ColumnElement[bool]) -> Sequence[tuple[int, str]]:
-    nth = func.row_number().over(partition_by=Delivery.tenant_id, order_by=Delivery.id) - 1
-    at = func.least(func.now() + nth * PACE, Delivery.expires_at).label("at")
-    waiting = select(Delivery.id, at).where(chosen, Delivery.lease_until.is_(None))
-    due = waiting.cte("due")
+    # Locked before anything is judged: a mail that a worker takes, or somebody discards, meanwhile is not among them.
+    waiting = select(Delivery.id, Delivery.tenant_id, Delivery.expires_at)
+    waiting = waiting.where(chosen, Delivery.lease_until.is_(None)).order_by(Delivery.id).with_for_update()
+    locked = waiting.cte("locked")
+    nth = func.row_number().over(partition_by=locked.c.tenant_id, order_by=locked.c.id) - 1
+    due = select(locked.c.id, func.least(func.now() + nth * PACE, locked.c.expires_at).label("at")).cte("due")
     go_on = (
         update(DeliveryRecipient)
         .where(DeliveryRecipient.delivery_id == due.c.id, DeliveryRecipient.status == Status.HELD)
         .values(status=Status.DEFERRED)
-        .execution_options(synchronize_session=False)
+        .returning(DeliveryRecipient.delivery_id)
     )
     made_due = (
         update(Delivery)
@@ -67,7 +69,7 @@ def _make_due(chosen: ColumnElement[bool]) -> Sequence[tuple[int, str]]:
             status=func.replace(Delivery.status, Status.HELD, Status.DEFERRED), reason=None, next_attempt_at=due.c.at
         )
         .returning(Delivery.tenant_id, Delivery.message_id)
+        .add_cte(go_on.cte("go_on"))
         .execution_options(synchronize_session=False)
     )
-    db.session.execute(go_on)
     return [(tenant_id, message_id) for tenant_id, message_id in db.session.execute(made_due)]

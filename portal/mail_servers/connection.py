@@ -134,6 +134,9 @@ class Connection(flask_mail.Connection):
         if signs_in:
             mechanisms = BEST_FIRST if settings.auth_mode is AuthMode.AUTO else [settings.auth_mode.upper()]
             session.sign_in(mechanisms, settings.username, settings.password)
+        # From here on a server repeats words that tenants chose, such as a recipient's address: a word that was hidden
+        # there would tell them that it is a piece of the password.
+        session.secrets.clear()
 
     def deliver(
         self,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from portal.languages import to_translate
 from portal.mail_servers.outcome import Fault, Kind, Outcome, Stage, classify
@@ -16,6 +16,8 @@ from portal.mail_servers.reach import Reach
 
 # Lookups that hang hold a thread each until the resolver gives up: enough of them that others still find one.
 _LOOKUPS_AT_ONCE = 32
+# X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL, whose words would name the host
+OTHER_NAME: Final = {62, 64}
 _NO_SUCH_NAME = {socket.EAI_NONAME, socket.EAI_NODATA}
 
 
@@ -170,6 +172,9 @@ def settings_fault(stage: Stage, text: str) -> Fault:
 def fault_of(stage: Stage, error: OSError) -> Fault:
     """Return what a network error means: fixed words, so that nothing but a mail server's reply is passed on."""
     match error:
+        case ssl.SSLCertVerificationError() if error.verify_code in OTHER_NAME:
+            text = to_translate("The certificate is not accepted: it is not valid for this server address.")
+            return settings_fault(stage, text)
         case ssl.SSLCertVerificationError():
             return settings_fault(stage, f"The certificate is not accepted: {error.verify_message}")
         case ConnectionRefusedError():

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
@@ -31,6 +31,11 @@ class Stage(StrEnum):
     MAIL = "mail"
     RCPT = "rcpt"
     DATA = "data"
+
+    @property
+    def is_of_the_mail(self) -> bool:
+        """Whether it is about a mail, and no longer about the server and who signs in to it."""
+        return self in (Stage.MAIL, Stage.RCPT, Stage.DATA)
 
 
 class Kind(StrEnum):
@@ -64,6 +69,10 @@ class Outcome:
     code: int | None
     enhanced_code: str | None
     text: str
+
+    def discreet(self) -> "Outcome":
+        """Return it without the words that may say where a mail server is and who signs in to it."""
+        return self if self.stage.is_of_the_mail or self.code is None else replace(self, text="")
 
 
 class Reply(Protocol):
@@ -126,9 +135,8 @@ def pause_for(outcome: Outcome) -> Pause:
     if outcome.kind is Kind.SETTINGS:
         rejected = outcome.stage is Stage.AUTH and outcome.code is not None
         return Pause.UNTIL_SAVED if rejected else Pause.NONE
-    before_mail = outcome.stage not in (Stage.MAIL, Stage.RCPT, Stage.DATA)
     if outcome.kind is Kind.UNKNOWN or (
-        outcome.kind is Kind.TEMPORARY and (outcome.code in (None, 421) or before_mail)
+        outcome.kind is Kind.TEMPORARY and (outcome.code in (None, 421) or not outcome.stage.is_of_the_mail)
     ):
         return Pause.BRIEF
     return Pause.NONE

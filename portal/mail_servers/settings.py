@@ -42,9 +42,12 @@ def complete(owner: int | None, entered: Entered) -> SmtpSettings | Refusal:
     The saved one serves only the server and user that it was saved for. Otherwise whoever changes the address could
     have it sent to a server of their own.
     """
+    return _complete(owner, entered, of_owner(owner))
+
+
+def _complete(owner: int | None, entered: Entered, saved: MailServer | None) -> SmtpSettings | Refusal:
     password = entered.password if entered.needs_password else None
     if entered.needs_password and not password:
-        saved = of_owner(owner)
         if saved is None or saved.password_encrypted is None:
             return Refusal("password", gettext("Enter the password."))
         if _destination(saved) != _destination(entered):
@@ -64,11 +67,13 @@ def complete(owner: int | None, entered: Entered) -> SmtpSettings | Refusal:
 
 def save(owner: int | None, entered: Entered) -> MailServer | Refusal:
     """Return the saved mail server of the tenant, or of the system for None. Saving ends a pause."""
-    settings = complete(owner, entered)
-    if isinstance(settings, Refusal):
-        return settings
     with every_tenant():
-        server = of_owner(owner, to_change=True) or MailServer(tenant_id=owner, shared=False)
+        saved = of_owner(owner, to_change=True)  # before its password is compared with what is entered, and kept
+        settings = _complete(owner, entered, saved)
+        if isinstance(settings, Refusal):
+            db.session.rollback()
+            return settings
+        server = saved or MailServer(tenant_id=owner, shared=False)
         server.provider, server.host, server.port = entered.provider, settings.host, settings.port
         server.encryption, server.auth_mode = settings.encryption, settings.auth_mode
         server.username = settings.username
@@ -86,11 +91,11 @@ def save(owner: int | None, entered: Entered) -> MailServer | Refusal:
 def remove(tenant_id: int) -> None:
     """Forget the tenant's own mail server, so that the shared one applies where there is one."""
     with every_tenant():
-        server = of_owner(tenant_id)
+        server = of_owner(tenant_id, to_change=True)
         if server is not None:
             db.session.delete(server)
             mend(tenant_id, server_changed=True)
-            db.session.commit()
+        db.session.commit()
 
 
 def share(on: bool) -> MailServer | Refusal:

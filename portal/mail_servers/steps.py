@@ -163,12 +163,13 @@ class Progress:
         # How long a name took is not told: one that leads inside may take longer than one that does not exist.
         is_timed = nth == self._running and outcome.stage is not Stage.NAME
         seconds = time.monotonic() - self._since if is_timed else None
+        outcome = outcome.discreet() if self.is_reticent else outcome
         words = words_of(outcome)
         said = {"reply": words} if outcome.code else {"facts": (*self.steps[nth].facts, words)}  # ours are not quoted
         self._change(nth, state=State.FAILED, seconds=seconds, advice=self._advise(outcome), **said)
 
     def _tell(self, nth: int, **said: Any) -> None:
-        if not (self.is_reticent and self.steps[nth].stage not in (Stage.MAIL, Stage.RCPT, Stage.DATA)):
+        if not self.is_reticent or self.steps[nth].stage.is_of_the_mail:
             self._change(nth, **said)
 
     def _change(self, nth: int, **values: Any) -> None:

@@ -132,9 +132,9 @@ def send_test(
     without a name, nothing is told of where it is.
     """
     steps = planned(settings, from_.address, to, host=host)
-    progress = Progress(settings, steps, partial(_advice, settings))
+    progress = Progress(settings, steps, partial(_advice, settings, host))
     with ThreadPoolExecutor(1, "test-e-mail") as aside:
-        talk = aside.submit(copy_context().run, _send, settings, from_, to, sample, progress)
+        talk = aside.submit(copy_context().run, _send, settings, from_, to, host, sample, progress)
         talk.add_done_callback(lambda _: progress.stop())
         for now in progress.follow():
             yield Result("running", gettext("Sending the test e-mail …"), steps=now)
@@ -147,12 +147,14 @@ def ended(talk: Iterator[Result]) -> Result:
 
 
 def _send(
-    settings: SmtpSettings, from_: Sender, to: Sequence[str], sample: Sample | None, progress: Progress
+    settings: SmtpSettings, from_: Sender, to: Sequence[str], host: str, sample: Sample | None, progress: Progress
 ) -> Result:
     message_id, date = composing.new_message_id(from_.address), datetime.now(UTC)
     said, images = sample or Sample(words())
     message = composing.compose(said, from_, to, message_id=message_id, date=date, images=images)
     outcomes = sending.submit_apart(settings, message, from_.address, to, BUDGET, progress).outcomes
+    if not host:
+        outcomes = {address: outcome.discreet() for address, outcome in outcomes.items()}
     progress.ended(outcomes)
     refused = {address: outcome for address, outcome in outcomes.items() if outcome.kind is not Kind.SENT}
     if not refused:
@@ -161,7 +163,7 @@ def _send(
     kind, sentence = "failed", _failed(settings, worst, is_sample=sample is not None)
     if len(refused) < len(outcomes):
         kind, sentence = "partial", _partly_sent(to, list(refused))
-    return Result(kind, sentence, _advice(settings, worst), _reply(worst), progress.steps)
+    return Result(kind, sentence, _advice(settings, host, worst), _reply(worst), progress.steps)
 
 
 def _sent(settings: SmtpSettings, to: Sequence[str], *, is_sample: bool) -> str:
@@ -204,9 +206,9 @@ def _reached(settings: SmtpSettings, failed: Stage | None) -> str:
     return str(gettext(_REACHED[encrypted, signed_in]))
 
 
-def _advice(settings: SmtpSettings, outcome: Outcome) -> str:
+def _advice(settings: SmtpSettings, host: str, outcome: Outcome) -> str:
     text: str = gettext(advice(outcome, settings.port, by_hand=True))
-    known = provider_of(settings.host)
+    known = provider_of(host)
     refused = outcome.stage is Stage.AUTH and outcome.kind is Kind.SETTINGS and outcome.code
     if not (refused and known and known.hint):
         return text

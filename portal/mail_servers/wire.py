@@ -34,7 +34,7 @@ class Wire(smtplib.SMTP):
         self.stage = Stage.GREETING
         self.received = bytearray()  # what came and is not yet read
         self.ahead = 0  # commands that were said and whose replies are not yet read
-        # Never passed on, should the server say them: the password, and what it looks like on the wire.
+        # Not passed on, should the server say them before it lets us in: the password, and how it looks on the wire.
         self.secrets: list[str] = []
 
     @property

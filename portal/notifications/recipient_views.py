@@ -43,7 +43,7 @@ def add(domain: str) -> ResponseReturnValue:
 def remove(domain: str, recipient_id: int) -> ResponseReturnValue:
     """Remove a recipient."""
     tenant = workspace(domain)
-    refused = recipients.remove(tenant, _recipient(recipient_id))
+    refused = recipients.remove(tenant, _recipient(tenant, recipient_id))
     if refused:
         flash(refused.text, "error")
     return _done(tenant, in_field=True)
@@ -55,7 +55,7 @@ def choose_events(domain: str, recipient_id: int) -> ResponseReturnValue:
     tenant, form = workspace(domain), EventsForm()
     if not form.validate():
         raise BadRequest
-    recipients.choose_events(tenant, _recipient(recipient_id), form.event.data)
+    recipients.choose_events(tenant, _recipient(tenant, recipient_id), form.event.data)
     return _done(tenant)
 
 
@@ -63,7 +63,7 @@ def choose_events(domain: str, recipient_id: int) -> ResponseReturnValue:
 def pause(domain: str, recipient_id: int) -> ResponseReturnValue:
     """Send a recipient nothing until a day."""
     tenant = workspace(domain)
-    recipient, form = _recipient(recipient_id), PauseForm(tenant.time_zone)
+    recipient, form = _recipient(tenant, recipient_id), PauseForm(tenant.time_zone)
     if not form.validate():
         return _page(tenant, 422, pause_form=form, changed=recipient.id)
     recipients.pause(tenant, recipient, form.until.data)
@@ -74,13 +74,13 @@ def pause(domain: str, recipient_id: int) -> ResponseReturnValue:
 def resume(domain: str, recipient_id: int) -> ResponseReturnValue:
     """End the pause of a recipient."""
     tenant = workspace(domain)
-    recipient = _recipient(recipient_id)
+    recipient = _recipient(tenant, recipient_id)
     recipients.resume(tenant, recipient)
     return _done(tenant, changed=recipient.id)
 
 
-def _recipient(recipient_id: int) -> Recipient:
-    for each in recipients.listed():
+def _recipient(tenant: Tenant, recipient_id: int) -> Recipient:
+    for each in recipients.to_change(tenant):
         if each.id == recipient_id:
             return each
     raise NotFound

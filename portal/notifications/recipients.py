@@ -36,6 +36,12 @@ def wanting(event_type: str) -> Sequence[str]:
     return [each.address for each in listed() if not each.is_paused and event_type not in each.excluded_events]
 
 
+def to_change(tenant: Tenant) -> Sequence[Recipient]:
+    """Return the recipients; who else wants to change them waits. Events of the tenant go on."""
+    db.session.execute(select(Tenant.id).where(Tenant.id == tenant.id).with_for_update(key_share=True))
+    return listed()
+
+
 def parse(text: str) -> list[str] | Refusal:
     """Return the addresses in `text`, separated by semicolons, commas or new lines, each once."""
     found: dict[str, str] = {}
@@ -58,7 +64,7 @@ def parse(text: str) -> list[str] | Refusal:
 
 def replace(tenant: Tenant, new: Sequence[str]) -> None:
     """Make `new` the recipients of the tenant in scope. Those that remain keep what they get."""
-    rows = {row.address.lower(): row for row in _to_change(tenant)}
+    rows = {row.address.lower(): row for row in to_change(tenant)}
     _note_list(tenant, rows.values(), new)
     wanted = {each.lower(): each for each in new}
     for key in rows.keys() - wanted.keys():
@@ -74,7 +80,7 @@ def replace(tenant: Tenant, new: Sequence[str]) -> None:
 
 def add(tenant: Tenant, new: str) -> Refusal | None:
     """Add an address, which gets every event, to the recipients of the tenant in scope."""
-    rows = _to_change(tenant)
+    rows = to_change(tenant)
     if any(row.address.lower() == new.lower() for row in rows):
         return Refusal("address", gettext("This address is a recipient already."))
     if len(rows) >= MAXIMUM:
@@ -89,7 +95,7 @@ def add(tenant: Tenant, new: str) -> Refusal | None:
 
 def remove(tenant: Tenant, recipient: Recipient) -> Refusal | None:
     """Remove one of the recipients of the tenant in scope, but not the last one."""
-    rest = [row for row in _to_change(tenant) if row.id != recipient.id]
+    rest = [row for row in to_change(tenant) if row.id != recipient.id]
     if not rest:
         return Refusal("address", gettext("Somebody has to get the mail. Add another recipient first."))
     _note_list(tenant, [*rest, recipient], [row.address for row in rest])
@@ -125,12 +131,6 @@ def resume(tenant: Tenant, recipient: Recipient) -> None:
     recipient.paused_until = None
     mend(tenant.id)
     db.session.commit()
-
-
-def _to_change(tenant: Tenant) -> Sequence[Recipient]:
-    """Return the recipients; who else wants to change them waits. Events of the tenant go on."""
-    db.session.execute(select(Tenant.id).where(Tenant.id == tenant.id).with_for_update(key_share=True))
-    return listed()
 
 
 def _note_list(tenant: Tenant, before: Collection[Recipient], after: Sequence[str]) -> None:

@@ -36,6 +36,7 @@ class Call:
     event: Event | Problem | Unneeded
     stamp: Stamp
     address: str | None
+    names_tenant_apart: bool = False  # from the body, which is all that a signature covers
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,9 @@ def _serve(call: Call, caller: Caller) -> EventReport | Unneeded | Rejection:
         return Rejection(Reason(event.kind.value), event.detail)
     if caller.secrets and (fault := signatures.fault(call.body, call.stamp, caller.secrets)):
         return Rejection.of(fault)
+    if caller.secrets and caller.owner_id is None and call.names_tenant_apart:
+        sentence = "A signature does not cover the tenant in the address: use a key of the tenant's own."
+        return Rejection(Reason.INVALID, sentence)
     notation = config.current().event_rate_limit
     if wait := rate(notation).wait(caller.key_id):
         return Rejection(Reason.TOO_MANY, f"This key may post {notation}.", retry_after=math.ceil(wait))

@@ -170,10 +170,10 @@ def of_owner(owner: Tenant | None) -> Sequence[PbxKey]:
 
 
 def one_of_owner(owner: Tenant | None, key_id: int) -> PbxKey | None:
-    """Return a key of the tenant in scope, or of the system for None."""
+    """Return a key of the tenant in scope, or of the system for None, to change it: who else wants to do so waits."""
     query = select(PbxKey).where(PbxKey.tenant_id == (owner.id if owner else None), PbxKey.id == key_id)
     with scope_of(owner):
-        return db.session.scalar(query) if key_id <= LARGEST_ID else None
+        return db.session.scalar(query.with_for_update(key_share=True)) if key_id <= LARGEST_ID else None
 
 
 def every_key() -> Sequence[tuple[PbxKey, Tenant | None]]:

@@ -127,7 +127,8 @@ def _id(given: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     own = next((given[name] for name in IDS if isinstance(given.get(name), str) and given[name]), None)
     if own and CALLERS not in given:
         return str(own)
-    around = [given.get(name) for name in ("event_type", "tenant_id", "extension_id", *TIMES)]
+    named = (given.get(name) for name in ("event_type", "tenant_id", "extension_id", *TIMES))
+    around = [each if isinstance(each, str | int | float) else None for each in named]
     return str(uuid5(NAMESPACE, json.dumps([own, around, data], sort_keys=True)))
 
 

@@ -31,6 +31,11 @@ class Reason(StrEnum):
         """What is said about it."""
         return WORDS[self]
 
+    @property
+    def is_about_the_caller(self) -> bool:
+        """Whether it is the same for whatever this caller sends just now."""
+        return self.words.status in (401, 403, 429)
+
 
 @dataclass(frozen=True, slots=True)
 class Words:

@@ -1,5 +1,6 @@
 """The webhook: a PBX posts an event and is told the truth about its mails. And the pages of keys."""
 
+from dataclasses import replace
 from typing import Any
 
 from flask import Blueprint, Response, abort, flash, jsonify, redirect, request, url_for
@@ -47,7 +48,11 @@ def receive_portsip() -> ResponseReturnValue:
     """Do the same for what PortSIP sends: the events in its payload, or nothing where it is of no use."""
     body = _body()
     events = [body] if isinstance(body, Problem) else portsip.read(body, request.args.get("tenant"))
-    answers = [calls.answer(_call(body, event)) for event in events]
+    answers: list[EventReport | Unneeded | Rejection] = []
+    for event in events:
+        answers.append(calls.answer(replace(_call(body, event), names_tenant_apart=True)))
+        if isinstance(answers[-1], Rejection) and answers[-1].reason.is_about_the_caller:
+            break
     refused = next((each for each in answers if isinstance(each, Rejection)), None)
     if refused:
         return _refuse(refused)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import pairwise
 from uuid import UUID
 
@@ -23,6 +24,7 @@ from portal.signals import mended
 from portal.tenants import directory
 from portal.tenants.models import Tenant
 from tests.deliveries.test_welcome import USER
+from tests.meanwhile import meanwhile
 from tests.ready import PEOPLE, Post, entered
 from tests.smtp_peer import Act, SmtpPeer, refusing_port
 from tests.sql import sql
@@ -171,6 +173,39 @@ def test_send_now_and_discard_work_on_a_selection(tenant: Tenant, post: Post, pe
     assert statuses() == ["sent", "discarded", "deferred"]
     assert again.discard([first, second]) == 0, "what has ended stays as it is"
     assert mending.send_now([second]) == 0
+
+
+def send_all_now(ids: list[UUID]) -> int:
+    enter_scope(1)
+    return mending.send_now(ids)
+
+
+def test_a_mail_that_a_worker_takes_meanwhile_is_not_sent_a_second_time(
+    app: Flask, tenant: Tenant, post: Post, peer: SmtpPeer
+) -> None:
+    peer.script = {"mail": "451 4.3.0 later"}
+    post()
+    (mail,) = db.session.scalars(select(Delivery))
+    mail.status, mail.next_attempt_at = "pending", None
+    mail.lease_until = datetime.now(UTC) + timedelta(minutes=1)
+    db.session.flush()
+    with meanwhile(app, partial(send_all_now, [mail.id])) as sent_now:
+        db.session.commit()
+        assert sent_now.result() == 0
+    assert mail.next_attempt_at is None, "another worker would take it"
+
+
+def test_a_mail_that_is_discarded_meanwhile_is_not_sent_and_stops_nobody(
+    app: Flask, tenant: Tenant, post: Post
+) -> None:
+    mail_server_settings.remove(tenant.id)
+    post()
+    chosen = ids()
+    db.session.execute(select(Delivery.id).with_for_update())
+    with meanwhile(app, partial(send_all_now, chosen)) as sent_now:
+        assert again.discard(chosen) == 1
+        assert sent_now.result() == 0
+    assert statuses() == ["discarded"]
 
 
 def test_what_may_have_been_sent_waits_for_a_person(tenant: Tenant, post: Post, peer: SmtpPeer) -> None:

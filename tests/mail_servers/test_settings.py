@@ -16,6 +16,7 @@ from portal.mail_servers.models import MailServer
 from portal.mail_servers.outcome import Pause
 from portal.mail_servers.selection import of_owner
 from portal.tenants import directory
+from tests.meanwhile import meanwhile
 from tests.ready import entered
 
 SIGNS_IN: dict[str, Any] = {"auth_mode": AuthMode.AUTO, "username": "mailer", "password": "saved secret"}
@@ -117,3 +118,42 @@ def test_sharing_outlives_new_settings(context: Flask) -> None:
     server = of_owner(None)
     assert server is not None
     assert server.shared
+
+
+def test_a_password_that_is_saved_meanwhile_stays_with_its_server(context: Flask, owner: int) -> None:
+    thief, honest = ({**SIGNS_IN, "host": host} for host in ("mail.thief.example", "mail.acme.example"))
+    settings.save(owner, entered(587, **thief))
+    of_owner(owner, to_change=True)
+    with meanwhile(context, lambda: settings.save(owner, entered(587, **thief | {"password": ""}))) as theft:
+        settings.save(owner, entered(587, **honest | {"password": "the new one"}))
+        refused = theft.result()
+    assert isinstance(refused, Refusal)
+    assert "Enter the password again" in refused.text
+    server = of_owner(owner)
+    assert server is not None
+    assert (server.host, server.password) == ("mail.acme.example", "the new one")
+
+
+@pytest.mark.parametrize("of_the_system", [False, True])
+def test_two_first_settings_at_once_are_saved_one_after_the_other(
+    context: Flask, owner: int, of_the_system: bool
+) -> None:
+    whose = None if of_the_system else owner
+    of_owner(whose, to_change=True)
+    with meanwhile(context, lambda: settings.save(whose, entered(587, host="mail.second.example"))) as second:
+        settings.save(whose, entered(587, host="mail.first.example"))
+        assert isinstance(second.result(), MailServer)
+    server = of_owner(whose)
+    assert server is not None
+    assert server.host == "mail.second.example"
+
+
+def test_a_server_that_is_removed_meanwhile_does_not_come_back_without_its_password(context: Flask, owner: int) -> None:
+    settings.save(owner, entered(587, **SIGNS_IN))
+    of_owner(owner, to_change=True)
+    with meanwhile(context, lambda: settings.save(owner, entered(587, **SIGNS_IN | {"password": ""}))) as kept:
+        settings.remove(owner)
+        refused = kept.result()
+    assert isinstance(refused, Refusal)
+    assert refused.text == "Enter the password."
+    assert of_owner(owner) is None

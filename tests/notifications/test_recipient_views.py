@@ -12,6 +12,8 @@ from portal.database import enter_scope
 from portal.notifications import recipients
 from portal.notifications.kinds import KINDS
 from portal.tenants import directory
+from tests.meanwhile import meanwhile
+from tests.pages import csrf_token
 from tests.pages import post as submit
 from tests.ready import Post, key, peer, post, ready
 from tests.smtp_peer import SmtpPeer
@@ -93,6 +95,23 @@ def test_those_of_others_do_not_exist(
         enter_scope(other.id)
         recipients.replace(other, ["boss@globex.example"])
     assert submit(admin, PAGE, f"{PAGE}/{number}/{action}", until=SOON).status_code == 404
+
+
+@pytest.mark.parametrize("action", ["pause", "resume", "events", "remove"])
+def test_one_that_is_removed_meanwhile_does_not_exist(app: Flask, admin: FlaskClient, ready: str, action: str) -> None:
+    form = {
+        "csrf_token": csrf_token(admin.get(PAGE).get_data(as_text=True)),
+        "until": SOON,
+        "event": ["queue.call_lost"],
+    }
+    with app.app_context():
+        tenant = directory.find(ready)
+        assert tenant is not None
+        enter_scope(tenant.id)
+        first, *_ = recipients.to_change(tenant)
+        with meanwhile(app, lambda: admin.post(f"{PAGE}/{first.id}/{action}", data=form)) as answer:
+            recipients.remove(tenant, first)
+            assert answer.result().status_code == 404
 
 
 def test_the_last_outcome_of_each_address(admin: FlaskClient, post: Post, ready: str, peer: SmtpPeer) -> None:

@@ -1,6 +1,7 @@
 """What PortSIP sends by itself: which of it becomes an event, and that it is always acknowledged with 200."""
 
 import base64
+import json
 import time
 from typing import Any
 
@@ -11,9 +12,11 @@ from flask.testing import FlaskClient
 from portal.notifications.kinds import KINDS
 from portal.pbx import keys
 from portal.pbx.examples import PORTSIP_PAYLOADS
+from portal.pbx.keys import IssuedKey
 from portal.pbx.portsip import MOST_LOST, SHAPES
 from portal.tenants import directory
 from tests.ready import PEOPLE, Answer, read
+from tests.signed import stamp
 from tests.smtp_peer import SmtpPeer, unstuffed
 from tests.sql import sql
 
@@ -175,6 +178,42 @@ def test_basic_works_and_a_key_that_requires_a_signature_does_not(
         signed = keys.issue(directory.find(ready), signed=True).secret
     answer = client.post(ADDRESS, json=SLA, headers={"Authorization": f"Bearer {signed}"})
     assert (answer.status_code, "signature" in answer.get_json()["detail"]) == (401, True)
+
+
+def test_a_signature_does_not_cover_the_tenant_in_the_address(
+    app: Flask, client: FlaskClient, ready: str, globex: str
+) -> None:
+    body = json.dumps(SLA)
+    with app.app_context():
+        of_the_system, of_the_tenant = keys.issue(None, signed=True), keys.issue(directory.find(ready), signed=True)
+
+    def post(key: IssuedKey, tenant: str) -> Answer:
+        headers = stamp(key.signing_secret, body) | {"Authorization": f"Bearer {key.secret}"}
+        address = f"{ADDRESS}?tenant={tenant}"
+        return read(client.post(address, data=body, headers=headers, content_type="application/json"))
+
+    for tenant in (ready, globex):
+        answer = post(of_the_system, tenant)
+        assert (answer.status_code, "use a key of the tenant's own" in answer.json["detail"]) == (422, True)
+    assert not recorded(app)
+    assert post(of_the_tenant, ready).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["timestamp", "tenant_id"])
+def test_what_is_nested_deeply_is_no_fault_of_ours(client: FlaskClient, name: str) -> None:
+    statuses = set()
+    for depth in range(800, 1000):  # about as deep as is read: one deeper is one too deep
+        body = f'{{"event_type": "extension_created", "{name}": {"[" * depth}{"]" * depth}}}'
+        statuses.add(client.post(ADDRESS, data=body, content_type="application/json").status_code)
+    assert statuses == {401}
+
+
+def test_who_may_not_call_is_told_so_once(app: Flask, client: FlaskClient, key: str) -> None:
+    callers = [CALLER | {"caller": str(number)} for number in range(MOST_LOST)]
+    answer = client.post(ADDRESS, json=STATUS | {"updated_callers": callers}, headers={"Authorization": "Bearer no"})
+    assert answer.status_code == 401
+    with app.app_context():
+        assert [count for (count,) in sql("SELECT count FROM rejected_calls")] == [1]
 
 
 def test_every_kind_that_portsip_reports_is_there() -> None:

@@ -147,6 +147,16 @@ def test_sessions_end_when_nobody_uses_them(app: Flask, admin: FlaskClient) -> N
     assert not is_signed_in(admin)
 
 
+@pytest.mark.parametrize("path", [f"deliveries/news?newest={'0' * 32}", "connect/arrival?seen=x"])
+def test_a_page_that_looks_by_itself_keeps_no_session_alive(app: Flask, admin: FlaskClient, path: str) -> None:
+    age(app, expires_at=timedelta(hours=7), last_seen_at=timedelta(hours=1))
+    with app.app_context():
+        before = db.session.scalars(select(AccountSession.expires_at)).one()
+    assert admin.get(f"/tenants/acme.example/{path}").status_code in (200, 204)
+    with app.app_context():
+        assert db.session.scalars(select(AccountSession.expires_at)).one() == before
+
+
 def test_sessions_end_however_much_they_are_used(app: Flask, admin: FlaskClient) -> None:
     for hours in range(0, 24, 6):
         age(app, **dict.fromkeys(("began_at", "last_seen_at", "expires_at"), timedelta(hours=6)))

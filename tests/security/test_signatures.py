@@ -12,11 +12,14 @@ from flask.testing import FlaskClient
 from standardwebhooks import Webhook
 
 from portal.crypto import UnreadableSecret
+from portal.database import enter_scope
+from portal.errors import Refusal
 from portal.pbx import keys, signatures
 from portal.pbx.keys import IssuedKey
 from portal.pbx.models import opened, sealed
 from portal.pbx.reasons import Reason
 from portal.tenants import directory
+from tests.meanwhile import meanwhile
 from tests.noted import Statements, statements
 from tests.ready import Post, key, peer, post, ready
 from tests.signed import BODY, call, signed, stamp
@@ -204,6 +207,33 @@ def test_a_third_secret_ends_the_first(app: Flask, client: FlaskClient, signed: 
         for number, each in enumerate((signed.signing_secret, second, third))
     ]
     assert statuses == [401, 200, 200]
+
+
+def test_of_two_new_secrets_at_once_both_count(app: Flask, client: FlaskClient, signed: IssuedKey) -> None:
+    def renew() -> IssuedKey | Refusal:
+        tenant = directory.find("acme.example")
+        assert tenant is not None
+        enter_scope(tenant.id)
+        key = keys.one_of_owner(tenant, 1)
+        assert key is not None
+        return keys.renew_secret(key, timedelta(hours=1))
+
+    with app.app_context():
+        enter_scope(1)
+        key = keys.one_of_owner(directory.find("acme.example"), 1)
+        assert key is not None
+        with meanwhile(app, renew) as other:
+            first, second = keys.renew_secret(key, timedelta(hours=1)), other.result()
+    for number, each in enumerate((first, second)):
+        assert isinstance(each, IssuedKey)
+        assert call(client, signed.secret, stamp(each.signing_secret, message=f"msg_{number}")).status_code == 200
+
+
+def test_one_broken_signature_among_several_spoils_no_good_one(client: FlaskClient, signed: IssuedKey) -> None:
+    for number, broken in enumerate(("zzz", "v1,A", "", "v1,é", "v2,AAAA")):
+        headers = stamp(signed.signing_secret, message=f"msg_{number}")
+        headers["webhook-signature"] = f"{broken} {headers['webhook-signature']}"
+        assert call(client, signed.secret, headers).status_code == 200
 
 
 def test_the_successor_of_a_key_requires_a_signature_too(app: Flask, client: FlaskClient, signed: IssuedKey) -> None:

@@ -4,15 +4,19 @@ import time
 from typing import Any
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 
+from portal.mail_servers import settings
+from portal.mail_servers.connection import AuthMode
 from tests.conftest import SignIn
 from tests.pages import csrf_token
 from tests.pages import post as submit
-from tests.ready import PEOPLE, peer, ready
+from tests.ready import PEOPLE, Post, entered, key, peer, post, ready
 from tests.smtp_peer import SmtpPeer
+from tests.sql import sql
 
-__all__ = ["peer", "ready"]
+__all__ = ["key", "peer", "post", "ready"]
 
 PAGE = "/tenants/acme.example/mail-server"
 VICTIM = "victim@stranger.example"
@@ -66,3 +70,27 @@ def test_a_minute_and_an_hour_have_an_end(
         later += 61
     assert statuses(admin, 2) == [422 - 429, 404 - 429]
     assert statuses(other, 12) == [0] * 10 + [422 - 429, 404 - 429]
+
+
+SECRETIVE = "authentication failed for relay-user@corp.internal on smtp.corp.internal"
+
+
+@pytest.mark.parametrize("stage", ["greeting", "ehlo", "auth"])
+def test_tenants_are_not_told_where_the_shared_server_is_and_who_signs_in_to_it(
+    app: Flask, admin: FlaskClient, system: FlaskClient, post: Post, ready: str, stage: str
+) -> None:
+    refused = {stage: f"535 5.7.8 {SECRETIVE}" if stage == "auth" else f"554 5.7.1 {SECRETIVE}"}
+    with SmtpPeer(refused, accounts={"relay-user": "secret"}) as server, app.app_context():
+        settings.remove(1)
+        account = {"auth_mode": AuthMode.AUTO, "username": "relay-user", "password": "secret"}
+        settings.save(None, entered(server.port, provider="gmail", **account))
+        settings.share(True)
+        told = str(post().json)
+        told += submit(admin, PAGE, f"{PAGE}/test-shared", to="me").get_data(as_text=True)
+        told += admin.get("/tenants/acme.example/deliveries").get_data(as_text=True)
+        (event,) = sql("SELECT id FROM events")[0]
+        told += admin.get(f"/tenants/acme.example/deliveries/{event}").get_data(as_text=True)
+        told += str(sql("SELECT to_jsonb(each) FROM delivery_recipients AS each"))
+    assert refused[stage].partition(" ")[0] in told, "what it means is told"
+    for word in ("corp.internal", "relay-user", "127.0.0.1"):
+        assert word not in told

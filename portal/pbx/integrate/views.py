@@ -9,6 +9,7 @@ from flask.typing import ResponseReturnValue
 from htmx_flask import request
 
 from portal import config
+from portal.accounts.access import without_anybody
 from portal.notifications import switches
 from portal.notifications.kinds import KINDS
 from portal.pbx import keys
@@ -38,6 +39,7 @@ def issue(domain: str) -> ResponseReturnValue:
 
 
 @blueprint.get("/arrival")
+@without_anybody
 def arrived(domain: str) -> ResponseReturnValue:
     """Show what has come from the PBX, or answer that there is nothing new."""
     tenant = workspace(domain)
