@@ -36,10 +36,13 @@ def send_again(delivery_id: UUID) -> Delivery | Refusal:
     A welcome mail can be sent again only while the secrets of its event exist.
     """
     query = select(Delivery).where(Delivery.id == delivery_id).options(joinedload(Delivery.event))
-    first = db.session.scalar(query)
+    first = db.session.scalar(query.with_for_update(of=Delivery))
     if first is None or first.status not in {Status.SENT, Status.PARTIAL, Status.FAILED, Status.EXPIRED}:
         return Refusal("delivery", gettext("Only a mail that was sent, refused or given up can be sent again."))
     kind, event = EVERY_KIND[first.event.type], first.event
+    same = select(Delivery.id).where(Delivery.event_id == first.event_id, Delivery.audience == first.audience)
+    if db.session.scalar(same.where(text(STILL_OPEN)).limit(1)):  # a button that was pressed twice
+        return Refusal("delivery", gettext("It is already to be sent again."))
     if kind.fields.secret_names() and event.secrets_encrypted is None:
         erased = gettext("Its password was erased when it was delivered. Have the PBX report the user again.")
         return Refusal("delivery", erased)

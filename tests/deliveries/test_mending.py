@@ -234,6 +234,24 @@ def test_a_sent_mail_is_sent_again_with_a_message_id_of_its_own(tenant: Tenant, 
     assert once_more.message_id.encode() not in first
 
 
+def test_a_button_that_is_pressed_twice_sends_one_mail(app: Flask, tenant: Tenant, post: Post, peer: SmtpPeer) -> None:
+    post()
+    (first,) = ids()
+
+    def press() -> Delivery | Refusal:
+        enter_scope(1)
+        return again.send_again(first)
+
+    db.session.execute(select(Delivery.id).with_for_update())
+    with meanwhile(app, press) as second:
+        assert isinstance(again.send_again(first), Delivery)
+        refused = second.result()
+    assert refused == Refusal("delivery", "It is already to be sent again.")
+    work()
+    assert len(peer.mails) == 2
+    assert isinstance(again.send_again(first), Delivery), "it has arrived, so it may be sent once more"
+
+
 def test_a_welcome_mail_is_not_sent_again_without_its_secrets(tenant: Tenant, post: Post) -> None:
     post("user.created", USER)
     enter_scope(tenant.id)
