@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from portal.languages import to_translate
 
+SYSTEM_MAIL_SERVER = to_translate("the system administrator's mail server")  # in the trail and in the log
+
 # {} is what the entry is about.
 ACTIONS: Mapping[str, str] = {
     "account.signed_in": to_translate("signed in"),

@@ -7,13 +7,12 @@ from typing import Any, Final
 
 from flask_babel import format_date, gettext, ngettext
 
-from portal.audit.actions import ACTIONS
+from portal.audit.actions import ACTIONS, SYSTEM_MAIL_SERVER
 from portal.audit.fields import DAYS, LABELS, MOMENTS
 from portal.audit.models import AuditEntry
 from portal.languages import to_translate
 
 OF_SECRETS: Final = (to_translate("set"), to_translate("changed"), to_translate("removed"))
-SUBJECTS: Final = (to_translate("the system administrator's mail server"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +36,7 @@ def subject(entry: AuditEntry) -> str:
     _, mails = entry.changes.get("message_ids", (None, None))
     if mails:
         return ngettext("%(num)s mail", "%(num)s mails", len(mails))
-    return gettext(entry.subject) if entry.subject in SUBJECTS else entry.subject
+    return gettext(entry.subject) if entry.subject == SYSTEM_MAIL_SERVER else entry.subject
 
 
 def label(name: str) -> str:

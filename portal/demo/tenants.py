@@ -5,6 +5,7 @@ from typing import Final
 
 from sqlalchemy import update
 
+from portal.audit.actions import SYSTEM_MAIL_SERVER
 from portal.database import enter_scope, every_tenant
 from portal.deliveries import tally
 from portal.demo import past
@@ -24,7 +25,6 @@ from portal.tenants.models import Tenant
 
 HOUR: Final = timedelta(hours=1)
 OTHERS: Final = {"globex.example": "Globex", "initech.example": "Initech", "umbrella.example": "Umbrella"}
-SHARED_SERVER: Final = "127.0.0.1:2525"
 
 
 def fill(acme: Tenant) -> None:
@@ -40,7 +40,7 @@ def fill(acme: Tenant) -> None:
 def at_work(tenant: Tenant) -> None:
     """Let the tenant have a past that goes on until now, with a storm half an hour ago."""
     now = datetime.now(UTC)
-    written = Past(tenant, SHARED_SERVER)
+    written = Past(tenant, SYSTEM_MAIL_SERVER)
     written.usual(busy=40, until=now)
     written.add(now - 20 * HOUR, past.UNKNOWN_USER)
     for minutes in (28, 27, 26):
@@ -78,7 +78,7 @@ def in_trouble(tenant: Tenant) -> None:
 def silent(tenant: Tenant) -> None:
     """Let the tenant's PBX have called last nine days ago."""
     until = datetime.now(UTC) - timedelta(days=9)
-    written = Past(tenant, SHARED_SERVER)
+    written = Past(tenant, SYSTEM_MAIL_SERVER)
     written.usual(busy=12, until=until)
     written.write()
     _key(tenant, used=until)

@@ -7,6 +7,7 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, fun
 from sqlalchemy.orm import Mapped, mapped_column
 
 from portal import crypto
+from portal.audit.actions import SYSTEM_MAIL_SERVER
 from portal.audit.audited import Audited
 from portal.database import TenantOrSystemOwned, TenantOwned
 from portal.extensions import Base
@@ -59,7 +60,7 @@ class MailServer(Audited, TenantOrSystemOwned, Base):
     @property
     def label(self) -> str:
         """What the log calls it: address and port of a tenant's own."""
-        return "the system administrator's mail server" if self.is_system else f"{self.host}:{self.port}"
+        return SYSTEM_MAIL_SERVER if self.is_system else f"{self.host}:{self.port}"
 
     @property
     def password(self) -> str | None:

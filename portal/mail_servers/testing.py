@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from flask_babel import gettext
 
+from portal.audit.actions import SYSTEM_MAIL_SERVER
 from portal.audit.entries import note
 from portal.errors import Refusal
 from portal.extensions import db
@@ -117,7 +118,7 @@ def _send_alone(
             wait = gettext("Wait until it has ended, then try again.")
             yield Result("failed", gettext("Another test e-mail is still on its way."), wait)
             return
-        through = f"{host}:{settings.port}" if host else "the system administrator's mail server"
+        through = f"{host}:{settings.port}" if host else SYSTEM_MAIL_SERVER
         note("mail_server.tested", through, tenant_id=owner, changes={"to": [None, ", ".join(to)]})
         db.session.commit()
         yield from send_test(settings, from_, to, host, sample)
