@@ -8,7 +8,7 @@ from flask_babel import gettext
 from sqlalchemy import select, text
 from sqlalchemy.orm import joinedload
 
-from portal.deliveries.endings import end
+from portal.deliveries.endings import end_all
 from portal.deliveries.mail import NewMail
 from portal.deliveries.mending import note_decision
 from portal.deliveries.models import STILL_OPEN, Delivery
@@ -23,8 +23,7 @@ def discard(delivery_ids: Collection[UUID]) -> int:
     """Give these mails of the tenant in scope up, and return how many were still open. One that is being sent stays."""
     query = select(Delivery).where(Delivery.id.in_(delivery_ids), text(STILL_OPEN), Delivery.lease_until.is_(None))
     open_ones = db.session.scalars(query.with_for_update(skip_locked=True)).all()
-    for delivery in open_ones:
-        end(delivery, Status.DISCARDED)
+    end_all(open_ones, Status.DISCARDED)
     note_decision("discarded", [(each.tenant_id, each.message_id) for each in open_ones])
     db.session.commit()
     return len(open_ones)
@@ -40,6 +39,7 @@ def send_again(delivery_id: UUID) -> Delivery | Refusal:
     if first is None or first.status not in {Status.SENT, Status.PARTIAL, Status.FAILED, Status.EXPIRED}:
         return Refusal("delivery", gettext("Only a mail that was sent, refused or given up can be sent again."))
     kind, event = EVERY_KIND[first.event.type], first.event
+    db.session.refresh(event, with_for_update={"key_share": True})  # who ends its other mail erases what this one needs
     same = select(Delivery.id).where(Delivery.event_id == first.event_id, Delivery.audience == first.audience)
     if db.session.scalar(same.where(text(STILL_OPEN)).limit(1)):  # a button that was pressed twice
         return Refusal("delivery", gettext("It is already to be sent again."))

@@ -61,6 +61,8 @@ STORE_AND_KEEP = STORE.replace(
     )
     UPDATE delivery_recipients""",
 )
+# Of two mails that end at the same time each would see the other one open, and nobody would erase what they share.
+LOCK = "SELECT id FROM events WHERE id = %(event_id)s AND secrets_encrypted IS NOT NULL FOR NO KEY UPDATE"
 ERASE = """
     UPDATE events SET secrets_encrypted = NULL
     WHERE id = %(event_id)s AND NOT EXISTS (
@@ -174,4 +176,5 @@ def _row(each: RecipientReport) -> dict[str, Any]:
 
 def erase_secrets(event_id: UUID) -> None:
     """Forget the secrets of an event when none of its mails needs them any more, within the caller's transaction."""
-    statements.run_within_session(ERASE, {"event_id": event_id, "open": list(OPEN)})
+    if statements.run_within_session(LOCK, {"event_id": event_id}):
+        statements.run_within_session(ERASE, {"event_id": event_id, "open": list(OPEN)})

@@ -1,5 +1,6 @@
 """How a mail ends without being sent, and how what is no longer needed is forgotten."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -33,14 +34,18 @@ def expire() -> int:
     )
     with every_tenant():
         expired = db.session.scalars(query).all()
-        for delivery in expired:
-            end(delivery, Status.EXPIRED)
+        end_all(expired, Status.EXPIRED)
         db.session.commit()
     return len(expired)
 
 
-def end(delivery: Delivery, ending: Status) -> None:
-    """End what is still open of a mail, without a commit. Its secrets go where nothing else needs them."""
+def end_all(deliveries: Iterable[Delivery], ending: Status) -> None:
+    """End what is still open of mails, without a commit, in the order of their events, which are locked one by one."""
+    for delivery in sorted(deliveries, key=lambda each: each.event_id):
+        _end(delivery, ending)
+
+
+def _end(delivery: Delivery, ending: Status) -> None:
     for each in delivery.recipients:
         if each.status in OPEN:
             each.status = ending

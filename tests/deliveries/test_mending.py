@@ -13,8 +13,9 @@ from sqlalchemy import select
 
 from portal.database import enter_scope, every_tenant
 from portal.deliveries import again, jobs, mending, retry
-from portal.deliveries.models import Delivery
-from portal.deliveries.states import Reason
+from portal.deliveries.endings import end_all
+from portal.deliveries.models import Delivery, RecordedEvent
+from portal.deliveries.states import Reason, Status
 from portal.errors import Refusal
 from portal.extensions import db
 from portal.mail_servers import pause
@@ -250,6 +251,68 @@ def test_a_button_that_is_pressed_twice_sends_one_mail(app: Flask, tenant: Tenan
     work()
     assert len(peer.mails) == 2
     assert isinstance(again.send_again(first), Delivery), "it has arrived, so it may be sent once more"
+
+
+def secrets_are_kept() -> bool:
+    return bool(sql("SELECT secrets_encrypted IS NOT NULL FROM events")[0][0])
+
+
+def discard(mail: UUID) -> int:
+    enter_scope(1)
+    return again.discard([mail])
+
+
+def test_secrets_go_with_the_last_of_two_mails_that_end_at_the_same_time(
+    app: Flask, tenant: Tenant, post: Post, peer: SmtpPeer
+) -> None:
+    peer.script = {"mail": "451 4.3.0 later"}
+    post("user.created", USER)
+    one, other = db.session.scalars(select(Delivery).order_by(Delivery.id))
+    end_all([one], Status.DISCARDED)
+    with meanwhile(app, partial(discard, other.id)) as discarded:
+        db.session.commit()
+        assert discarded.result() == 1
+    assert statuses() == ["discarded", "discarded"]
+    assert not secrets_are_kept()
+
+
+def test_a_mail_whose_secrets_go_meanwhile_is_not_sent_again(
+    app: Flask, tenant: Tenant, post: Post, peer: SmtpPeer
+) -> None:
+    peer.script = {"mail": "451 4.3.0 later"}
+    post("user.created", USER)
+    sql("UPDATE delivery_recipients SET status = 'failed' WHERE address = :address", address=USER["email"])
+    sql("UPDATE deliveries SET status = 'failed', next_attempt_at = NULL WHERE audience = 'user'")
+    failed, waiting = sorted(db.session.scalars(select(Delivery)), key=lambda each: each.audience != "user")
+
+    def press() -> Delivery | Refusal:
+        enter_scope(1)
+        return again.send_again(failed_id)
+
+    failed_id = failed.id
+    end_all([waiting], Status.DISCARDED)
+    with meanwhile(app, press) as pressed:
+        db.session.commit()
+        refused = pressed.result()
+    assert isinstance(refused, Refusal)
+    assert "erased" in refused.text
+
+
+def test_of_one_mail_and_its_copy_one_is_sent_again(app: Flask, tenant: Tenant, post: Post, peer: SmtpPeer) -> None:
+    post()
+    (original,) = ids()
+    again.send_again(original)
+    work()
+    copy = ids()[-1]
+
+    def press() -> Delivery | Refusal:
+        enter_scope(1)
+        return again.send_again(copy)
+
+    db.session.execute(select(RecordedEvent.id).with_for_update(key_share=True))
+    with meanwhile(app, press) as second:
+        assert isinstance(again.send_again(original), Delivery)
+        assert isinstance(second.result(), Refusal)
 
 
 def test_a_welcome_mail_is_not_sent_again_without_its_secrets(tenant: Tenant, post: Post) -> None:
