@@ -18,7 +18,6 @@ from portal.tenants.models import Tenant
 from tests.sql import sql
 
 BERLIN = ZoneInfo("Europe/Berlin")
-TODAY = datetime.now(BERLIN).date()
 MAIL = """
     WITH event AS (
         INSERT INTO events (id, tenant_id, event_id, type, occurred_at, received_at, fingerprint, data)
@@ -31,6 +30,11 @@ MAIL = """
 """
 
 Add = Callable[..., UUID]
+
+
+def today() -> date:
+    """Return the tenant's day: tests that run past its midnight have another one in the end."""
+    return datetime.now(BERLIN).date()
 
 
 @pytest.fixture
@@ -68,7 +72,7 @@ def told(tenant: Tenant) -> dict[date, Day]:
 
 
 def test_a_mail_counts_on_its_tenants_day(tenant: Tenant, add: Add) -> None:
-    day = TODAY - 10 * DAY
+    day = today() - 10 * DAY
     add(at(day, 0, 10))  # which is the day before in UTC
     add(at(day, 12), "failed")
     add(at(day, 23, 50))
@@ -77,7 +81,7 @@ def test_a_mail_counts_on_its_tenants_day(tenant: Tenant, add: Add) -> None:
     assert days[day].counts == {Status.SENT: 2, Status.FAILED: 1}
     assert days[day - DAY].counts == {}
     assert all(each.is_counted for each in days.values())
-    assert [each.day for each in tally.of_tenant(tenant).days] == [TODAY - ago * DAY for ago in range(29, -1, -1)]
+    assert [each.day for each in tally.of_tenant(tenant).days] == [today() - ago * DAY for ago in range(29, -1, -1)]
     all_days = {each.day: each.counts for each in tally.of_all().days}
     utc = at(day, 0, 10).astimezone(UTC).date()
     assert (all_days[utc], all_days[day]) == ({Status.SENT: 1}, {Status.SENT: 1, Status.FAILED: 1})
@@ -86,14 +90,14 @@ def test_a_mail_counts_on_its_tenants_day(tenant: Tenant, add: Add) -> None:
 def test_today_is_counted_when_one_looks(tenant: Tenant, add: Add) -> None:
     tally.count()
     add(datetime.now(UTC) - timedelta(seconds=1), "held")
-    assert told(tenant)[TODAY].counts == {Status.HELD: 1}
+    assert told(tenant)[today()].counts == {Status.HELD: 1}
     assert tally.of_all().days[-1].counts == {}
     tally.count()
     assert tally.of_all().days[-1].counts == {Status.HELD: 1}
 
 
 def test_what_becomes_of_a_mail_later_is_counted_anew(tenant: Tenant, add: Add) -> None:
-    day = TODAY - 2 * DAY
+    day = today() - 2 * DAY
     key = add(at(day, 12), "held")
     tally.count()
     sql(f"UPDATE deliveries SET status = 'expired', reason = NULL WHERE id = '{key}'")
@@ -104,40 +108,40 @@ def test_what_becomes_of_a_mail_later_is_counted_anew(tenant: Tenant, add: Add) 
 def test_a_day_in_which_nothing_can_change_is_not_counted_again(tenant: Tenant, add: Add) -> None:
     tally.count()
     assert tally.count() <= 5
-    sql("DELETE FROM tallied_days WHERE day = :day", day=TODAY - 20 * DAY)
+    sql("DELETE FROM tallied_days WHERE day = :day", day=today() - 20 * DAY)
     assert tally.count() <= 6
 
 
 def test_a_day_that_nobody_counted_is_not_taken_for_a_quiet_one(tenant: Tenant, add: Add) -> None:
-    add(at(TODAY - 1 * DAY, 12))
-    add(at(TODAY - 9 * DAY, 12))
+    add(at(today() - 1 * DAY, 12))
+    add(at(today() - 9 * DAY, 12))
     days = told(tenant)
-    assert {day for day, each in days.items() if each.is_counted} == {TODAY, TODAY - DAY}
-    assert days[TODAY - DAY].counts == {Status.SENT: 1}, "yesterday is counted when one looks, too"
+    assert {day for day, each in days.items() if each.is_counted} == {today(), today() - DAY}
+    assert days[today() - DAY].counts == {Status.SENT: 1}, "yesterday is counted when one looks, too"
     assert not any(each.is_counted or each.counts for each in tally.of_all().days)
     assert tally.of_all().counted_at is None
 
 
 def test_a_day_that_was_counted_before_its_end_is_not_known(tenant: Tenant, add: Add) -> None:
     tally.count()
-    day = TODAY - 5 * DAY
+    day = today() - 5 * DAY
     sql("UPDATE tallied_days SET counted_at = :at WHERE day = :day", at=at(day, 18), day=day)
     assert not told(tenant)[day].is_counted
     assert told(tenant)[day - DAY].is_counted
 
 
 def test_nothing_could_be_counted_before_the_tenant_was_there(tenant: Tenant) -> None:
-    sql("UPDATE tenants SET created_at = :at", at=at(TODAY - 3 * DAY, 12))
+    sql("UPDATE tenants SET created_at = :at", at=at(today() - 3 * DAY, 12))
     db.session.refresh(tenant)
     known = {day for day, each in told(tenant).items() if each.is_counted}
-    assert {TODAY - 3 * DAY, TODAY - 2 * DAY} == set(told(tenant)) - known
+    assert {today() - 3 * DAY, today() - 2 * DAY} == set(told(tenant)) - known
 
 
 def test_each_tenant_has_its_own(tenant: Tenant, globex: str, add: Add) -> None:
     other = directory.find(globex)
     assert other is not None
-    add(at(TODAY - 4 * DAY, 12), of=other.id)
-    add(at(TODAY, 0), of=other.id)
+    add(at(today() - 4 * DAY, 12), of=other.id)
+    add(at(today(), 0), of=other.id)
     tally.count()
     assert not any(each.counts for each in told(tenant).values())
     enter_scope(other.id)
@@ -145,10 +149,10 @@ def test_each_tenant_has_its_own(tenant: Tenant, globex: str, add: Add) -> None:
 
 
 def test_retention_forgets_it(tenant: Tenant, add: Add) -> None:
-    add(at(TODAY - 20 * DAY, 12))
+    add(at(today() - 20 * DAY, 12))
     tally.count()
-    sql("UPDATE tallied_days SET day = day - 90 WHERE day < :day", day=TODAY - 15 * DAY)
+    sql("UPDATE tallied_days SET day = day - 90 WHERE day < :day", day=today() - 15 * DAY)
     sql("UPDATE tallies SET tallied_day = tallied_day - 90")
     endings.purge()
     assert sql("SELECT count(*) FROM tallies")[0][0] == 0
-    assert sql("SELECT min(day) FROM tallied_days")[0][0] >= TODAY - 15 * DAY
+    assert sql("SELECT min(day) FROM tallied_days")[0][0] >= today() - 15 * DAY

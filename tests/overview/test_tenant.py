@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from flask import Flask
@@ -233,9 +234,9 @@ def test_what_failed_or_expired_is_told_for_a_day(admin: FlaskClient, post: Post
 
 def test_keys(admin: FlaskClient, post: Post, acme_in_scope: Enter, app: Flask) -> None:
     post()
-    today = datetime.now(UTC).date()
     with app.app_context():
         tenant = acme_in_scope()
+        today = datetime.now(ZoneInfo(tenant.time_zone)).date()
         keys.issue(tenant, "Spare")
         keys.issue(tenant, "Temporary", today + timedelta(days=9))
         keys.issue(tenant, "Later", today + timedelta(days=30))
