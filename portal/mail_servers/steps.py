@@ -109,7 +109,7 @@ class Progress:
     def replied(self, outcome: Outcome) -> None:
         """Show the mail server's words, and what they mean where it refused something."""
         if outcome.code and outcome.code >= 400:
-            self._fail(self._running, outcome)
+            self._fail(self._running, outcome.discreet() if self.is_reticent else outcome)
         else:
             self._tell(self._running, reply=words_of(outcome))
 
@@ -163,7 +163,6 @@ class Progress:
         # How long a name took is not told: one that leads inside may take longer than one that does not exist.
         is_timed = nth == self._running and outcome.stage is not Stage.NAME
         seconds = time.monotonic() - self._since if is_timed else None
-        outcome = outcome.discreet() if self.is_reticent else outcome
         words = words_of(outcome)
         said = {"reply": words} if outcome.code else {"facts": (*self.steps[nth].facts, words)}  # ours are not quoted
         self._change(nth, state=State.FAILED, seconds=seconds, advice=self._advise(outcome), **said)

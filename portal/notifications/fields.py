@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
@@ -92,6 +92,21 @@ class EventData(BaseModel):
     def secrets(self) -> dict[str, Any]:
         """Return the secret fields, as JSON values. `model_validate(public | secrets)` makes the same data again."""
         return self.model_dump(mode="json", exclude_none=True, include=set(self.secret_names()))
+
+    def moved(self, by: timedelta) -> Self:
+        """Return the same data with all times in it so much later."""
+        data: Self = _moved(self, by)
+        return data
+
+
+def _moved(value: Any, by: timedelta) -> Any:
+    if isinstance(value, datetime):
+        return value + by
+    if isinstance(value, tuple):
+        return tuple(_moved(each, by) for each in value)
+    if isinstance(value, BaseModel):
+        return value.model_copy(update={name: _moved(each, by) for name, each in value})
+    return value
 
 
 def wrong(sentence: str, **context: Any) -> PydanticCustomError:

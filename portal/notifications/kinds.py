@@ -6,8 +6,6 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import BaseModel
-
 from portal.languages import to_translate
 from portal.notifications import placeholders
 from portal.notifications.fields import (
@@ -66,24 +64,12 @@ class EventKind:
 
     def sample_data(self, time: datetime) -> EventData:
         """Return the sample as the data of an event of that time."""
-        data: EventData = _moved(self.fields.model_validate(self.sample), time - HAPPENED)
-        return data
+        return self.fields.model_validate(self.sample).moved(time - HAPPENED)
 
     @property
     def placeholders(self) -> tuple[str, ...]:
         """The placeholders that its mail may use."""
         return placeholders.names(self.fields) + (("QR_CODE",) if self.qr_code else ())
-
-
-def _moved(value: Any, by: timedelta) -> Any:
-    """Return a value of an event's data with all times in it so much later."""
-    if isinstance(value, datetime):
-        return value + by
-    if isinstance(value, tuple):
-        return tuple(_moved(each, by) for each in value)
-    if isinstance(value, BaseModel):
-        return value.model_copy(update={name: _moved(each, by) for name, each in value})
-    return value
 
 
 class UserCreated(EventData):
