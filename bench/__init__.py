@@ -1,1 +1,1 @@
-"""The yardsticks: how fast the portal is, beside its peers and the limits of the machine."""
+"""Benchmarks: the portal beside alternatives, on this machine."""

@@ -1,4 +1,4 @@
-"""`python -m bench [part …]`: run the yardsticks, print their tables and write them into docs/performance.md."""
+"""`python -m bench [part …]`: run the benchmarks, print their tables and write them into the docs."""
 
 import argparse
 import signal
@@ -7,27 +7,27 @@ from importlib import import_module
 
 import psutil
 
-from bench.measuring import publish, say
-from bench.processes import Missing
+from bench.measurement import publish, report
+from bench.processes import MissingProgram
 
-PARTS = ("events", "welcome", "distance", "hanging", "burst", "memory", "growth", "pages")
+PARTS = ("events", "welcome", "distance", "hanging", "burst", "backlog", "memory", "growth", "pages")
 ROUNDS, QUICK_ROUNDS = 5, 2
 QUIET = 10  # percent
 
 
 def main() -> None:
-    """Run the parts that are named, or all. A part is a module with `run(rounds)` that returns tables."""
+    """Run the named parts, or all of them. A part is a module with `run(rounds)` that returns tables."""
     arguments = _arguments()
     busy = psutil.cpu_percent(interval=1)
     if busy > QUIET:
-        say(f"The machine is {busy:.0f} % busy with something else; what is measured now is worth little.")
+        report(f"The machine is {busy:.0f} % busy with something else; the results mean little.")
     rounds = QUICK_ROUNDS if arguments.quick else ROUNDS
     for part in arguments.parts or PARTS:
         module = import_module(f"bench.{part}")
-        say(f"{part}: {module.__doc__}")
+        report(f"{part}: {module.__doc__}")
         try:
             tables = module.run(rounds)
-        except Missing as reason:
+        except MissingProgram as reason:
             sys.exit(f"The part {part} cannot run here: {reason}")
         print("", *tables, "", sep="\n\n", flush=True)
         if not arguments.quick:

@@ -1,4 +1,4 @@
-"""The `apprise` library behind Flask: an event in, a mail out, nothing stored."""
+"""The `apprise` library in a Flask app: an event in, an email out, nothing stored."""
 
 import os
 
@@ -10,7 +10,7 @@ app = Flask(__name__)
 
 @app.post("/events")
 def receive() -> dict[str, str]:
-    """Mail an event."""
+    """Email an event."""
     if request.authorization is None or request.authorization.token != os.environ["KEY"]:
         abort(401)
     data = request.get_json()["data"]

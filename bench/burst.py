@@ -1,4 +1,4 @@
-"""2,000 events at the same moment, on two web processes: are all acknowledged and mailed, and how soon."""
+"""2,000 events at once, on two web processes: whether all are acknowledged and emailed, and how soon."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -6,8 +6,8 @@ from typing import Final
 
 from bench import postgres, sinks
 from bench.contender import Contender
-from bench.contenders import started
-from bench.measuring import Table, compare, middle, p99, ratio, say, times
+from bench.contenders import start_contender
+from bench.measurement import Table, compare, median_of, p99, ratio, ratio_text, report
 from bench.processes import peak_resident
 
 EVENTS: Final = 2_000
@@ -15,10 +15,14 @@ NAMES: Final = ("portal", "Alertmanager")
 
 
 def run(rounds: int) -> Sequence[Table]:
-    """Return the time to the last mail, the errors, and the most memory that a web process held."""
+    """Return the time to the last email, the errors, and the peak memory of a web process."""
     refused: Counter[str] = Counter()
     slowest: dict[str, list[float]] = {name: [] for name in NAMES}
-    with postgres.running() as server, sinks.sink() as sink, started(server, sink, NAMES) as (contenders, missing):
+    with (
+        postgres.running() as server,
+        sinks.sink() as sink,
+        start_contender(server, sink, NAMES) as (contenders, missing),
+    ):
         for contender in contenders.values():
             contender.run(100, 16)
         before = {name: peak_resident(contender.pids[:1]) for name, contender in contenders.items()}
@@ -36,11 +40,11 @@ def run(rounds: int) -> Sequence[Table]:
     rows = [
         [
             name,
-            f"{middle(seconds, name):.2f} s",
-            f"{middle(slowest, name):.2f} s",
+            f"{median_of(seconds, name):.2f} s",
+            f"{median_of(slowest, name):.2f} s",
             f"{refused[name]}",
             f"{before[name]:.0f} → {after[name]:.0f} MB",
-            times(ratio(seconds, name, "portal")) if name != "portal" else "",
+            ratio_text(ratio(seconds, name, "portal")) if name != "portal" else "",
         ]
         for name in seconds
     ]
@@ -56,7 +60,7 @@ def _burst(
         refused[name] += shown.failures
         slowest[name].append(p99(answer.seconds for answer in shown.answers))
         if shown.failures:
-            say(f"  {name}: {shown.failures} failed")
+            report(f"  {name}: {shown.failures} failed")
         return EVENTS / shown.rate
 
     return measure

@@ -1,4 +1,4 @@
-"""What a user writes by hand: Flask and Flask-Mail, a connection a mail, three statements in two transactions."""
+"""A solution by hand: Flask and Flask-Mail, a connection per email, three statements in two transactions."""
 
 import os
 from uuid import uuid4
@@ -22,16 +22,16 @@ HTML = Template(
 
 @app.post("/events")
 def receive() -> dict[str, str]:
-    """Record an event, mail it, record that."""
+    """Record an event, email it, record the result."""
     if request.authorization is None or request.authorization.token != os.environ["KEY"]:
         abort(401)
     data, event_id, mail_id = request.get_json()["data"], uuid4(), uuid4()
     with pool.connection() as db:
         db.execute("INSERT INTO events (id, data) VALUES (%s, %s)", (event_id, Jsonb(data)))
-        db.execute("INSERT INTO mails (id, event_id, status) VALUES (%s, %s, 'pending')", (mail_id, event_id))
+        db.execute("INSERT INTO emails (id, event_id, status) VALUES (%s, %s, 'pending')", (mail_id, event_id))
     message = Message(f"Lost call in queue {data['queue_number']}", recipients=["ops@acme.example"])
     message.body, message.html = TEXT.render(data), HTML.render(data)
     mail.send(message)
     with pool.connection() as db:
-        db.execute("UPDATE mails SET status = 'sent', sent_at = now() WHERE id = %s", (mail_id,))
+        db.execute("UPDATE emails SET status = 'sent', sent_at = now() WHERE id = %s", (mail_id,))
     return {"id": str(event_id), "status": "sent"}

@@ -1,4 +1,4 @@
-"""Something that takes events and sends mails, and how it is measured: until the last mail is at the sink."""
+"""A contender: a server that takes events and sends emails, measured until the last email is at the sink."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -6,31 +6,31 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Final
 
-from bench.load import Answer, post, request
+from bench.load_generator import LoadResponse, post, request
 from bench.processes import cpu_seconds
 from bench.sinks import Sink
 
 NUMBERS: Final = count(1_000)  # of events
 WARM_UP: Final = 50  # events
-FEWEST: Final = 30  # events of a run
+MIN_EVENTS: Final = 30  # events of a run
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one run showed: events a second up to the last mail, answers, and how many of them were not 200.
+    """The result of one run: events a second until the last email, responses, and how many of them were not 200.
 
     `cpu` has milliseconds of processor time an event, for each of the contender's programs.
     """
 
     rate: float
     cpu: Sequence[float]
-    answers: Sequence[Answer]
+    answers: Sequence[LoadResponse]
     failures: int
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """Something that takes an event, which `body` makes of a number, and sends a mail to the sink."""
+    """A server that takes an event, which `body` makes from a number, and sends an email to the sink."""
 
     port: int
     path: str
@@ -44,27 +44,27 @@ class Contender:
         return [request(self.path, self.body(next(NUMBERS)), self.key) for _ in range(events)]
 
     def run(self, events: int, at_once: int, *, may_fail: bool = False) -> Run:
-        """Post events, wait for the last mail of those that were acknowledged, and return what that showed.
+        """Post events, wait for the last email of the acknowledged ones, and return the result.
 
         Raises:
             RuntimeError: an answer was not 200, and none may fail.
-            TimeoutError: mails did not come.
+            TimeoutError: emails did not come.
         """
         requests = self.requests(events)
-        mails, before = self.sink.count(), cpu_seconds(self.pids)
+        emails, before = self.sink.count(), cpu_seconds(self.pids)
         load = post(self.port, requests, at_once)
         failures = len(load.failures)
         if failures and not may_fail:
             raise RuntimeError(f"{failures} of {events} answers: {load.failures[0].head[:500]!r}")
-        self.sink.wait_for(mails + events - failures)
+        self.sink.wait_for(emails + events - failures)
         seconds = time.monotonic() - load.began
         cpu = [(used - start) / events * 1000 for used, start in zip(cpu_seconds(self.pids), before, strict=True)]
         return Run(events / seconds, cpu, load.answers, failures)
 
     def events_in(self, seconds: float, at_once: int) -> int:
-        """Return how many events take about so many seconds. It tries some, which also warms up what is cold."""
+        """Return how many events take about that many seconds. Some are tried, which also warms up the server."""
         self.run(WARM_UP, at_once)
-        return max(FEWEST, int(self.run(WARM_UP, at_once).rate * seconds))
+        return max(MIN_EVENTS, int(self.run(WARM_UP, at_once).rate * seconds))
 
     def rate(self, events: int, at_once: int, cpu: list[Sequence[float]] | None = None) -> Callable[[], float]:
         """Return a function that runs once and returns the rate. It adds the processor time of an event to `cpu`."""

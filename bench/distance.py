@@ -1,4 +1,4 @@
-"""How long a PBX waits for its answer where the mail server is 20 ms away, with STARTTLS and sign-in.
+"""How long a PBX waits for its response when the mail server is 20 ms away, with STARTTLS and sign-in.
 
 Beside 20 ms of distance a round trip has the time that the mail server takes itself, which a NOOP tells.
 """
@@ -17,10 +17,10 @@ import trustme
 
 from bench import contenders, postgres, sinks
 from bench.contender import Contender
-from bench.distant import PASSWORD, USERNAME
-from bench.measuring import Table, compare, middle, ratio, times
+from bench.distant_mail_server import PASSWORD, USERNAME
+from bench.measurement import Table, compare, median_of, ratio, ratio_text
 from bench.processes import HOST
-from portal.mail_servers.connection import AuthMode, Encryption
+from portal.mail_servers.smtp.client import AuthMode, Encryption
 
 EVENTS: Final = 20
 ROUND_TRIP: Final = "a NOOP"
@@ -28,7 +28,7 @@ FLASK_MAIL: Final = {"MAIL_USE_TLS": "true", "MAIL_USERNAME": USERNAME, "MAIL_PA
 
 
 def run(rounds: int) -> Sequence[Table]:
-    """Return the median times to an answer, also in round trips."""
+    """Return the median times to a response, also in round trips."""
     authority = trustme.CA()
     with TemporaryDirectory() as folder, postgres.running() as server:
         trusted, certificate = Path(folder, "ca.pem"), Path(folder, "server.pem")
@@ -52,9 +52,9 @@ def run(rounds: int) -> Sequence[Table]:
     rows = [
         [
             name,
-            f"{middle(samples, name) * 1000:.0f} ms",
+            f"{median_of(samples, name) * 1000:.0f} ms",
             f"{ratio(samples, name, ROUND_TRIP):.2f}",
-            times(ratio(samples, name, "portal")) if name == "by hand" else "",
+            ratio_text(ratio(samples, name, "portal")) if name == "by hand" else "",
         ]
         for name in samples
     ]

@@ -1,4 +1,4 @@
-"""Lost calls a second, from the first POST to the last mail at the sink, beside the peers."""
+"""Lost calls a second, from the first POST to the last email at the sink, beside the alternatives."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -7,8 +7,8 @@ from statistics import median
 from typing import Final
 
 from bench import postgres, sinks
-from bench.contenders import limit, started
-from bench.measuring import Samples, Table, compare, middle, ratio, say, times
+from bench.contenders import limit, start_contender
+from bench.measurement import Samples, Table, compare, median_of, ratio, ratio_text, report
 
 AT_ONCE: Final = (1, 4, 16)
 BASE: Final = "portal"
@@ -23,16 +23,20 @@ def run(rounds: int) -> Sequence[Table]:
     """Return the rates with their ratios, and the processor time of an event."""
     rates: dict[int, Samples] = {}
     cpu: defaultdict[str, list[Sequence[float]]] = defaultdict(list)
-    with postgres.running() as server, sinks.sink() as sink, started(server, sink, NAMES) as (contenders, missing):
+    with (
+        postgres.running() as server,
+        sinks.sink() as sink,
+        start_contender(server, sink, NAMES) as (contenders, missing),
+    ):
         for at_once in AT_ONCE:
-            say(f" {at_once} at a time")
+            report(f" {at_once} at a time")
             measures: dict[str, Callable[[], float]] = {
                 name: contender.rate(contender.events_in(SECONDS, at_once), at_once, cpu[name])
                 for name, contender in contenders.items()
             }
             measures[LIMIT] = partial(limit, sink, LIMIT_MAILS, at_once)
             rates[at_once] = compare(measures, rounds)
-    most = max(middle(samples, BASE) for samples in rates.values()) * SECONDS_A_DAY
+    most = max(median_of(samples, BASE) for samples in rates.values()) * SECONDS_A_DAY
     note = f"That is {most / 1_000_000:,.0f} million events a day, if they came evenly."
     return [rates_table("Events a second", rates, BASE, cpu, " ".join([note, *missing]))]
 
@@ -44,12 +48,12 @@ def rates_table(
     cpu: Mapping[str, Sequence[Sequence[float]]] | None = None,
     note: str = "",
 ) -> Table:
-    """Return rates by how many events there are at a time, and how many times the others' the base's are."""
+    """Return the rates by number of events at a time, and the base's ratio to each other contender."""
     columns = ["", *(f"{at_once} at a time" for at_once in rates), *(f"{base} ÷ it, {at_once}" for at_once in rates)]
     rows = []
     for name in next(iter(rates.values())):
-        absolute = [f"{middle(samples, name):,.0f}" for samples in rates.values()]
-        relative = ["" if name == base else times(ratio(samples, base, name)) for samples in rates.values()]
+        absolute = [f"{median_of(samples, name):,.0f}" for samples in rates.values()]
+        relative = ["" if name == base else ratio_text(ratio(samples, base, name)) for samples in rates.values()]
         rows.append([name, *absolute, *relative])
         if cpu is not None:
             programs = [f"{median(each):.2f}" for each in zip(*cpu[name], strict=True)] if name in cpu else []

@@ -10,21 +10,21 @@ from http import HTTPStatus
 from statistics import median
 from typing import Final
 
-from bench import postgres, product, sinks
-from bench.bodies import call_lost
-from bench.browsing import Browser
+from bench import portal_process, postgres, sinks
 from bench.contender import Contender
-from bench.measuring import Table, compare, middle, ratio, times
+from bench.event_bodies import call_lost
+from bench.http_client import Browser
+from bench.measurement import Table, compare, median_of, ratio, ratio_text
 from bench.processes import free_port, running, wait_until_open
-from portal.accounts import registration
-from portal.deliveries.log import PAGE
+from portal.accounts import service as account_service
+from portal.web.pagination import PAGE_SIZE
 
 DOMAIN: Final = "acme.example"
 EMAIL: Final = "admin@acme.example"
 PASSWORD: Final = "a long enough password"
 VISITS: Final = 30  # of each page in a round
 WARM_UP: Final = 10
-MOST_BYTES: Final = 150_000
+MAX_BYTES: Final = 150_000
 PEER: Final = "Django admin: form of a user"
 
 
@@ -36,8 +36,8 @@ def run(rounds: int) -> Sequence[Table]:
         rows = [
             [
                 name,
-                f"{middle(samples, name):.1f} ms",
-                times(ratio(samples, name, PEER)),
+                f"{median_of(samples, name):.1f} ms",
+                ratio_text(ratio(samples, name, PEER)),
                 f"{browser.get(path).size / 1000:.1f} kB",
                 f"{browser.first_visit(path) / 1000:.1f} kB",
             ]
@@ -46,7 +46,7 @@ def run(rounds: int) -> Sequence[Table]:
     columns = ("", "first byte", "÷ the form of Django's", "the page itself", "first visit")
     note = (
         f"Medians of {VISITS} visits in a round; bytes as they are sent, compressed. Goal: less than "
-        f"{MOST_BYTES / 1000:.0f} kB. A second visit loads the page alone: all else stays in the browser for a year, "
+        f"{MAX_BYTES / 1000:.0f} kB. A second visit loads the page alone: all else stays in the browser for a year, "
         "and a changed file has another name."
     )
     return [Table("Pages", columns, rows, note)]
@@ -64,19 +64,19 @@ Pages = Mapping[str, tuple[Browser, str]]
 
 @contextmanager
 def portal(server: postgres.Postgres, sink: sinks.Sink) -> Iterator[Pages]:
-    """Run the portal with two pages of events, and give its pages."""
-    with product.prepared(server.database("portal")) as ready:
+    """Run the portal with two pages of events, and yield its pages."""
+    with portal_process.prepared(server.database("portal")) as ready:
         key = ready.tenant(DOMAIN, port=sink.port)
         with ready.app.app_context():
-            registration.add(EMAIL, PASSWORD, tenant_id=1)
-        with product.serving(ready) as served:
-            Contender(served.port, product.PATH, key, call_lost, (), sink).run(2 * PAGE, 4)
+            account_service.add(EMAIL, PASSWORD, tenant_id=1)
+        with portal_process.serving(ready) as served:
+            Contender(served.port, portal_process.PATH, key, call_lost, (), sink).run(2 * PAGE_SIZE, 4)
             browser = Browser(served.port)
             browser.sign_in("/sign-in", email=EMAIL, password=PASSWORD)
             workspace = f"/tenants/{DOMAIN}"
             yield {
                 "sign-in": (Browser(served.port), "/sign-in"),
-                f"delivery log, {PAGE} events": (browser, f"{workspace}/deliveries"),
+                f"delivery log, {PAGE_SIZE} events": (browser, f"{workspace}/deliveries"),
                 "mail server": (browser, f"{workspace}/mail-server"),
                 "notifications": (browser, f"{workspace}/notifications"),
                 "keys": (browser, f"{workspace}/keys"),
@@ -85,13 +85,13 @@ def portal(server: postgres.Postgres, sink: sinks.Sink) -> Iterator[Pages]:
 
 @contextmanager
 def django(server: postgres.Postgres) -> Iterator[Pages]:
-    """Run Django's admin, and give its pages."""
+    """Run Django's admin, and yield its pages."""
     environment = {"DATABASE_URL": server.database("django"), "KEY": secrets.token_urlsafe(32)}
     with running([sys.executable, "-m", "bench.django_admin"], environment) as preparing:
         if preparing.wait():
             raise subprocess.CalledProcessError(preparing.returncode, preparing.args)
     port = free_port()
-    with running(product.gunicorn("bench.django_admin:app", port), environment) as process:
+    with running(portal_process.gunicorn("bench.django_admin:app", port), environment) as process:
         wait_until_open(port, process)
         browser = Browser(port)
         browser.sign_in("/admin/login/", username="root", password=PASSWORD, next="/admin/")

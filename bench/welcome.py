@@ -1,13 +1,13 @@
-"""Welcome mails a second, with their QR code, token and encrypted secrets, beside mails about lost calls."""
+"""Welcome emails a second, with QR code, token and encrypted secrets, beside emails about lost calls."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
 from bench import contenders, postgres, sinks
-from bench.bodies import BODIES
+from bench.event_bodies import BODIES
 from bench.events import rates_table
-from bench.measuring import Samples, Table, compare
+from bench.measurement import Samples, Table, compare
 
 AT_ONCE: Final = (1, 4, 16)
 SECONDS: Final = 1.5  # that a round takes
@@ -15,7 +15,7 @@ BASE: Final = "user.created"
 
 
 def run(rounds: int) -> Sequence[Table]:
-    """Return the rates of both kinds of event and their ratio."""
+    """Return the rates of both event types and their ratio."""
     rates: dict[int, Samples] = {}
     with postgres.running() as server, sinks.sink() as sink, contenders.portal(server, sink) as portal:
         kinds = {kind: replace(portal, body=body) for kind, body in BODIES.items()}

@@ -1,4 +1,4 @@
-"""The pictures in docs/images, taken of the demo in Chromium: `make screenshots`."""
+"""Takes the screenshots in docs/images of the demo in Chromium: `make screenshots`."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from portal.config import ROOT
 from portal.demo.data import DOMAIN, SYSTEM_ADMINISTRATOR, TENANT_ADMINISTRATOR
-from portal.notifications.kinds import KINDS
+from portal.events.types import EVENT_TYPES
 from tests.browser.chromium import MISSING, launch, program
 from tests.demo.running import RunningDemo, running
 
@@ -23,22 +23,22 @@ MAIL = ViewportSize(width=680, height=400)
 
 
 def main() -> None:
-    """Start a demo in a folder of its own, let every event happen in it, and take the pictures."""
+    """Start a demo in a temporary folder, post every event type, and take the screenshots."""
     if program() is None:
-        sys.exit(f"No pictures: {MISSING}")
+        sys.exit(f"No screenshots: {MISSING}")
     with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as demo, sync_playwright() as playwright:
-        for kind in KINDS.values():
+        for kind in EVENT_TYPES.values():
             demo.post(json.dumps({"type": kind.type, "data": dict(kind.sample)}))
         with launch(playwright) as browser:
-            _of_the_tenant(browser, demo)
-            _of_the_system(browser, demo)
-            _of_the_mails(browser, demo)
-            _of_strangers(browser, demo)
+            _tenant_pages(browser, demo)
+            _system_pages(browser, demo)
+            _emails(browser, demo)
+            _public_pages(browser, demo)
 
 
-def _of_the_tenant(browser: Browser, demo: RunningDemo) -> None:
+def _tenant_pages(browser: Browser, demo: RunningDemo) -> None:
     with _signed_in(browser, demo, TENANT_ADMINISTRATOR) as page:
-        for name in ("overview", "deliveries", "recipients", "notifications", "brand", "connect"):
+        for name in ("overview", "deliveries", "recipients", "notifications", "appearance", "connect"):
             page.goto(f"/tenants/{DOMAIN}/{name}")
             _take(page, f"tenant-{name}")
         page.goto(f"/tenants/{DOMAIN}/deliveries?outcome=partial")
@@ -47,20 +47,20 @@ def _of_the_tenant(browser: Browser, demo: RunningDemo) -> None:
         page.goto(f"/tenants/{DOMAIN}/templates/queue.call_lost")
         _take(page, "tenant-template")
         page.goto(f"/tenants/{DOMAIN}/mail-server")
-        page.get_by_role("button", name="Send test e-mail").first.click()
-        page.locator(".conversation > li.done").last.wait_for()
-        page.locator("#shared-test").scroll_into_view_if_needed()
+        page.get_by_role("button", name="Send test email").first.click()
+        page.locator(".test-steps > li.done").last.wait_for()
+        page.locator("#test-email").scroll_into_view_if_needed()
         _take(page, "tenant-test-email")
 
 
-def _of_the_system(browser: Browser, demo: RunningDemo) -> None:
+def _system_pages(browser: Browser, demo: RunningDemo) -> None:
     with _signed_in(browser, demo, SYSTEM_ADMINISTRATOR) as page:
         for name in ("overview", "tenants", "mail-server"):
             page.goto(f"/system/{name}")
             _take(page, f"system-{name}")
 
 
-def _of_the_mails(browser: Browser, demo: RunningDemo) -> None:
+def _emails(browser: Browser, demo: RunningDemo) -> None:
     with _page(browser, demo, MAIL) as page:
         for name, subject in (("lost-call", "Call lost"), ("welcome", "Welcome")):
             page.goto("/demo/mail")
@@ -69,7 +69,7 @@ def _of_the_mails(browser: Browser, demo: RunningDemo) -> None:
             _save(page.screenshot(full_page=True), f"mail-{name}")
 
 
-def _of_strangers(browser: Browser, demo: RunningDemo) -> None:
+def _public_pages(browser: Browser, demo: RunningDemo) -> None:
     with _page(browser, demo) as page:
         page.goto("/api/reference")
         _take(page, "api-reference")
@@ -98,7 +98,7 @@ def _take(page: Page, name: str) -> None:
 
 
 def _save(png: bytes, name: str) -> None:
-    """Save the picture with a palette, which is a third of the size."""
+    """Save the image with a palette, which is a third of the size."""
     IMAGES.mkdir(parents=True, exist_ok=True)
     file = IMAGES / f"{name}.png"
     Image.open(BytesIO(png)).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(file, optimize=True)

@@ -1,14 +1,19 @@
-"""Every setting of the portal: read once from the environment, checked, documented.
+"""The settings: read once from the environment, and checked.
 
-The table in `docs/settings.md` is made from this file and a test keeps the two equal.
+The table in `docs/reference/settings.md` is generated from this file; a test keeps the two equal.
 """
 
 import base64
 import json
+import os
+import re
 import secrets
-from ipaddress import IPv4Network, IPv6Network, ip_network
+import ssl
+from contextlib import suppress
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeAlias
+from tempfile import mkstemp
+from typing import Annotated, Final, Literal, Self, TypeAlias
 from urllib.parse import urlsplit
 
 import limits
@@ -16,87 +21,119 @@ from flask import current_app
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+PRODUCT: Final = "PBX Notification Portal"
 ROOT = Path(__file__).resolve().parent.parent
-MINIMUM_SECRET_LENGTH = 32
-MINIMUM_SECRET_CHARACTERS = 11  # different ones: 32 random hexadecimal digits have 14
+MIN_SECRET_LENGTH = 32
+MIN_DIFFERENT_CHARACTERS = 11  # 32 random hexadecimal digits have about 14
 ENCRYPTION_KEY_BYTES = 32
+MAX_SHARED_LIMIT = 1_000_000_000
+
+SECRET_VARIABLES: Final = (
+    *("SECRET_KEY", "SECRET_KEY_FALLBACKS", "ENCRYPTION_KEYS", "DATABASE_URL", "MIGRATION_DATABASE_URL"),
+    *("PORTAL_PASSWORD", "PORTAL_MAIL_PASSWORD"),
+)
+
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_HOST = re.compile(r"[a-z0-9_.-]+|([0-9a-f]*:){2}[0-9a-f:.]*")  # a name, or an IP address
+_FULL_HOST_NAME = re.compile(rf"(?:{_LABEL}\.)+(?!\d+$){_LABEL}")  # mail servers reject names without a dot
 
 Network: TypeAlias = IPv4Network | IPv6Network
 
 
 class UnsafeSettings(SystemExit):
-    """The settings cannot be used: its text names each one and says what it needs. Ends the program with status 1."""
+    """The settings cannot be used: the text names each one and says what it needs. Ends the program with status 1."""
 
 
 class Settings(BaseSettings):
-    """The settings. Names are the environment variables', in lower case; defaults are safe for production."""
+    """The settings, named as their environment variables in lower case. The defaults are safe in production."""
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True)
 
     portal_env: Literal["production", "development"] = Field(
-        "production",
-        description="`development` creates missing secrets under `VAR_DIR` and may use the embedded Postgres",
+        "production", description="`development` creates missing secrets in `VAR_DIR` and may use the embedded Postgres"
     )
     portal_url: str | None = Field(
-        None,
-        description="Address under which people and softphones reach the portal, like `https://portal.example.com`",
+        None, description="URL at which people and softphones reach the portal, such as `https://portal.example.com`"
     )
-    secret_key: SecretStr | None = Field(None, description="Signs sessions and links; at least 32 random characters")
+    secret_key: SecretStr | None = Field(None, description="Signs sessions and links: at least 32 random characters")
+    secret_key_fallbacks: SecretStr | None = Field(
+        None, description="Earlier values of `SECRET_KEY`, separated by commas, whose sessions and links stay valid"
+    )
     encryption_keys: SecretStr | None = Field(
         None,
-        description="Keys of stored secrets, `id:base64` of 32 bytes each, separated by commas; the first one encrypts",
+        description="Keys for stored secrets, each `id:base64` of 32 bytes, separated by commas. All decrypt, "
+        "the first one encrypts",
     )
-    database_url: str | None = Field(None, description="`postgresql://…`; unset in development: an embedded Postgres")
+    database_url: str | None = Field(None, description="`postgresql://…`. Unset in development: the embedded Postgres")
     migration_database_url: str | None = Field(
-        None, description="The same database as the owner of its tables, for `flask db upgrade`; unset: `DATABASE_URL`"
+        None, description="The same database as the owner of its tables, for `flask db upgrade`. Unset: `DATABASE_URL`"
     )
     var_dir: Path = Field(
-        ROOT / "var", description="Where development keeps its data: embedded Postgres, secrets, caught mail"
+        ROOT / "var", description="Folder for the data of development: embedded Postgres, secrets, captured email"
+    )
+    trusted_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Other host names than that of `PORTAL_URL` at which pages may be opened, separated by commas"
     )
     trusted_proxies: int = Field(
-        0, ge=0, le=5, description="Reverse proxies in front whose `X-Forwarded-*` headers count"
+        0, ge=0, le=5, description="Number of reverse proxies whose `X-Forwarded-*` headers are trusted"
+    )
+    smtp_helo_name: str | None = Field(
+        None,
+        description="Name with which the portal greets mail servers (EHLO), such as `portal.example.com`. "
+        "Unset: the host in `PORTAL_URL`",
     )
     mail_ca_file: Path | None = Field(
-        None, description="PEM file of certificate authorities that mail servers may use besides the machine's own"
+        None, description="PEM file of certificate authorities to trust for mail servers, in addition to the system's"
     )
     smtp_allowed_networks: Annotated[tuple[Network, ...], NoDecode] = Field(
         (),
-        description="Networks that tenants' mail servers may be in besides the internet, at any port and without "
-        "encryption, like `10.1.2.0/24,fd00::/64`",
+        description="Private networks in which tenants' mail servers are allowed, on any port and without encryption, "
+        "such as `10.1.2.0/24,fd00::/64`",
     )
-    mail_sessions: int = Field(
-        4, ge=1, le=100, description="Mails that one process sends through one mail server at the same time"
+    concurrent_emails_per_server: int = Field(
+        4, ge=1, le=100, description="Emails that one process sends through one mail server at the same time"
     )
-    mails_at_once: int = Field(
+    concurrent_emails: int = Field(
         12,
         ge=1,
         le=1000,
-        description="Mails that one process sends at the same time in all; fewer than it has threads",
+        description="Emails that one process sends at the same time in total: fewer than it has threads",
     )
     event_rate_limit: str = Field(
         "6000 per minute",
-        description="Events that one PBX key may post to one process, in the notation of Flask-Limiter",
+        description="Events that a tenant may post to one process, and all system keys together, in the notation of "
+        "the `limits` library",
     )
-    event_body_bytes: int = Field(65_536, ge=1024, description="Largest body of an event, in bytes")
-    retention_days: int = Field(90, ge=1, description="Days after which events and their deliveries are deleted")
-    worker_concurrency: int = Field(16, ge=1, le=100, description="Mails that one worker tries again at the same time")
+    shared_server_hourly_limit: int = Field(
+        600,
+        ge=0,
+        le=MAX_SHARED_LIMIT,
+        description="Emails that a tenant may send in an hour through the system's shared mail server, counted by "
+        "recipient. More are held and sent later. 0: no limit",
+    )
+    shared_server_daily_limit: int = Field(3000, ge=0, le=MAX_SHARED_LIMIT, description="The same in a day")
+    max_event_bytes: int = Field(65_536, ge=1024, le=1_000_000, description="Maximum size of an event's body in bytes")
+    retention_days: int = Field(
+        90, ge=1, le=3650, description="Days after which events and their deliveries are deleted"
+    )
+    worker_concurrency: int = Field(16, ge=1, le=100, description="Emails that one worker retries at the same time")
     pbx_web_domain: str = Field(
-        "", description="Where people reach the PBX's own web pages; fills in `%%PBX_WEB_DOMAIN%%`"
+        "", description="Domain of the PBX's own web pages, for the placeholder `%%PBX_WEB_DOMAIN%%`"
     )
     demo_mail_dir: Path | None = Field(
-        None, description="Set by `make run`: where its mail catcher keeps mail; shows it at `/demo/mail`"
+        None, description="Set by `make run`: the folder of captured email, which is shown at `/demo/mail`"
     )
 
     @field_validator("portal_url")
     @classmethod
-    def _address_without_slash(cls, value: str | None) -> str | None:
+    def _url_without_slash(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("http://", "https://")):
             raise ValueError("must begin with https:// or http://")
-        return value.rstrip("/") if value else None
+        return _without_path(value) if value else None
 
     @field_validator("database_url", "migration_database_url")
     @classmethod
-    def _psycopg_driver(cls, value: str | None) -> str | None:
+    def _add_psycopg_driver(cls, value: str | None) -> str | None:
         if not value:
             return None
         scheme, separator, rest = value.partition("://")
@@ -104,59 +141,145 @@ class Settings(BaseSettings):
             raise ValueError("must begin with postgresql://")
         return f"postgresql+psycopg://{rest}"
 
+    @field_validator("smtp_helo_name")
+    @classmethod
+    def _check_helo_name(cls, value: str | None) -> str | None:
+        name = _helo_name(value) if value else None
+        if value and name is None:
+            raise ValueError("must be a full host name such as portal.example.com, or an IP address")
+        return name
+
+    @field_validator("mail_ca_file")
+    @classmethod
+    def _check_ca_file(cls, value: Path | None) -> Path | None:
+        try:
+            if value:
+                ssl.create_default_context(cafile=value)
+        except OSError:  # ssl.SSLError is one
+            raise ValueError("must be a PEM file of certificates") from None
+        return value
+
     @field_validator("smtp_allowed_networks", mode="before")
     @classmethod
-    def _separated_by_commas(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
+    def _parse_networks(cls, value: object) -> object:
         try:
-            return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
+            return tuple(map(ip_network, _split(value))) if isinstance(value, str) else value
         except ValueError:
-            raise ValueError("must be networks like 10.1.2.0/24, separated by commas") from None
+            raise ValueError("must be networks such as 10.1.2.0/24, separated by commas") from None
+
+    @field_validator("trusted_hosts", mode="before")
+    @classmethod
+    def _parse_hosts(cls, value: object) -> object:
+        hosts = _split(value.lower()) if isinstance(value, str) else ()
+        if not all(map(_HOST.fullmatch, hosts)):
+            raise ValueError("must be host names such as portal.internal, separated by commas, without ports and *")
+        return hosts if isinstance(value, str) else value
 
     @field_validator("event_rate_limit")
     @classmethod
-    def _readable_rate(cls, value: str) -> str:
+    def _check_rate(cls, value: str) -> str:
         limits.parse(value)
         return value
 
     @field_validator("encryption_keys")
     @classmethod
-    def _readable_keys(cls, value: SecretStr | None) -> SecretStr | None:
+    def _check_keys(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
             parse_keys(value.get_secret_value())
         return value
 
     @model_validator(mode="after")
-    def _production_has_its_secrets(self) -> Self:
+    def _check_production(self) -> Self:
         if self.portal_env == "production":
-            needed = ("secret_key", "encryption_keys", "database_url", "portal_url")
-            missing = [name.upper() for name in needed if getattr(self, name) is None]
+            required = ("secret_key", "encryption_keys", "database_url", "portal_url")
+            missing = [name.upper() for name in required if getattr(self, name) is None]
             if missing:
-                raise ValueError(f"production needs {', '.join(missing)}")
-            assert self.secret_key is not None
-            secret = self.secret_key.get_secret_value()
-            if len(secret) < MINIMUM_SECRET_LENGTH or len(set(secret)) < MINIMUM_SECRET_CHARACTERS:
-                raise ValueError(f"SECRET_KEY needs at least {MINIMUM_SECRET_LENGTH} random characters")
+                raise ValueError(f"production requires {', '.join(missing)}")
+            if not all(map(_is_strong, self.secret_keys)):
+                name = "SECRET_KEY_FALLBACKS" if _is_strong(self.secret_keys[0]) else "SECRET_KEY"
+                raise ValueError(f"{name} needs at least {MIN_SECRET_LENGTH} random characters")
+            if self.demo_mail_dir:
+                raise ValueError("DEMO_MAIL_DIR shows captured email to everyone: unset it in production")
         return self
 
     @property
+    def secret_keys(self) -> list[str]:
+        """The secret key, followed by the earlier ones."""
+        assert self.secret_key is not None
+        earlier = self.secret_key_fallbacks.get_secret_value() if self.secret_key_fallbacks else ""
+        parts = _split(earlier)
+        if not all(map(_is_strong, parts)):
+            parts = (earlier,)  # one key that contains a comma
+        return [self.secret_key.get_secret_value(), *parts]
+
+    @property
     def host(self) -> str:
-        """The host name of the portal: its name towards mail servers and in Message-IDs."""
+        """The portal's host name, which it also uses in SMTP and in Message-IDs."""
         return urlsplit(self.portal_url or "").hostname or "localhost"
 
     @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine reaches the portal."""
+        return is_loopback(self.host)
+
+    @property
+    def helo_name(self) -> str | None:
+        """The name for EHLO. None: the host of `PORTAL_URL` is no full name, and our own IP address has to do."""
+        return self.smtp_helo_name or _helo_name(self.host)
+
+    @property
     def is_https(self) -> bool:
-        """Whether people reach the portal over TLS, so that cookies may insist on it."""
+        """Whether people reach the portal over TLS, so that cookies can require it."""
         return self.portal_url is not None and self.portal_url.startswith("https://")
 
 
-def parse_keys(text: str) -> dict[str, bytes]:
-    """Return the encryption keys by id, the encrypting one first.
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
-    Raises:
-        ValueError: a part is not `id:base64` of 32 bytes, or an id stands twice.
-    """
+
+def _without_path(url: str) -> str:
+    """Return the URL of the portal without a final slash."""
+    try:
+        parts = urlsplit(url)
+        is_valid = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_valid = False
+    if not is_valid or parts.username is not None or any(map(str.isspace, url)):
+        raise ValueError("must be like https://portal.example.com or https://portal.example.com:8443")
+    if parts.path.strip("/") or parts.query or parts.fragment or url.endswith(("?", "#")):
+        raise ValueError(
+            "must not have a path: the portal needs a host name of its own, like https://portal.example.com"
+        )
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _is_strong(secret: str) -> bool:
+    return len(secret) >= MIN_SECRET_LENGTH and len(set(secret)) >= MIN_DIFFERENT_CHARACTERS
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _helo_name(host: str) -> str | None:
+    """Return a full host name, or an IP address as a literal (RFC 5321, section 4.1.3); None for anything else."""
+    try:
+        address = ip_address(host.strip("[]").removeprefix("IPv6:").partition("%")[0])
+    except ValueError:
+        try:
+            name = host.rstrip(".").encode("idna").decode()
+        except UnicodeError:
+            return None
+        return name if _FULL_HOST_NAME.fullmatch(name) else None
+    return f"[{address}]" if address.version == 4 else f"[IPv6:{address}]"
+
+
+def parse_keys(text: str) -> dict[str, bytes]:
+    """Return the encryption keys by id, the encrypting one first. Raise ValueError if a part is not valid."""
     keys: dict[str, bytes] = {}
     for part in text.split(","):
         key_id, _, encoded = part.strip().partition(":")
@@ -170,9 +293,9 @@ def parse_keys(text: str) -> dict[str, bytes]:
     return keys
 
 
-def table() -> str:
-    """Return the settings as the Markdown table of `docs/settings.md`."""
-    lines = ["| variable | default | meaning |", "|---|---|---|"]
+def settings_table() -> str:
+    """Return the Markdown table of `docs/reference/settings.md`."""
+    lines = ["| Variable | Default | Meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
         default = "`var/`" if name == "var_dir" else f"`{field.default}`" if field.default not in (None, "", ()) else ""
         lines.append(f"| `{name.upper()}` | {default} | {field.description} |")
@@ -180,19 +303,40 @@ def table() -> str:
 
 
 def load() -> Settings:
-    """Return the settings of this environment.
-
-    Raises:
-        UnsafeSettings: naming each setting that is missing, weak or unreadable.
-    """
+    """Return the settings of the environment. Raise UnsafeSettings if one is missing, weak or invalid."""
     try:
         settings = Settings()
     except ValidationError as error:
-        lines = (
-            f"  {_name(problem['loc'])}{problem['msg'].removeprefix('Value error, ')}" for problem in error.errors()
-        )
-        raise UnsafeSettings("The portal does not start:\n" + "\n".join(lines)) from None
-    return settings if settings.portal_env == "production" else _with_own_secrets(settings)
+        lines = []
+        for problem in error.errors():
+            name = f"{problem['loc'][0]}: ".upper() if problem["loc"] else ""
+            lines.append(f"  {name}{problem['msg'].removeprefix('Value error, ')}")
+        raise UnsafeSettings("The portal cannot start:\n" + "\n".join(lines)) from None
+    return settings if settings.portal_env == "production" else _with_generated_secrets(settings)
+
+
+def write_private(file: Path, content: object, *, keep_existing: bool = False) -> None:
+    """Write a JSON file that only its owner may read: whole or not at all, whatever ends this process."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = mkstemp(dir=file.parent)
+    with os.fdopen(handle, "w") as stream:
+        json.dump(content, stream)
+    new = Path(name)
+    if keep_existing:
+        with suppress(FileExistsError):
+            file.hardlink_to(new)
+        new.unlink()
+    else:
+        new.replace(file)
+
+
+def remove_secrets_from_environment() -> None:
+    """Remove what is secret from the process's environment, which web servers and error reporters copy.
+
+    For processes that serve, once they have their settings. A process that starts others must not use it.
+    """
+    for name in SECRET_VARIABLES:
+        os.environ.pop(name, None)
 
 
 def current() -> Settings:
@@ -201,18 +345,13 @@ def current() -> Settings:
     return settings
 
 
-def _name(location: tuple[int | str, ...]) -> str:
-    return f"{location[0]}: ".upper() if location else ""
-
-
-def _with_own_secrets(settings: Settings) -> Settings:
-    """Fill in what a developer did not set, and keep it, so that a second start reads what the first one wrote."""
+def _with_generated_secrets(settings: Settings) -> Settings:
+    """Add the secrets that a developer has not set. They are generated once and kept in a file."""
     file = settings.var_dir / "secrets.json"
     if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
         key = base64.b64encode(secrets.token_bytes(ENCRYPTION_KEY_BYTES)).decode()
-        file.touch(mode=0o600)
-        file.write_text(json.dumps({"secret_key": secrets.token_urlsafe(48), "encryption_keys": f"1:{key}"}))
-    own = {name: SecretStr(value) for name, value in json.loads(file.read_text()).items()}
-    own = {name: value for name, value in own.items() if getattr(settings, name) is None}
-    return settings.model_copy(update=own | {"portal_url": settings.portal_url or "http://127.0.0.1:8000"})
+        new = {"secret_key": secrets.token_urlsafe(48), "encryption_keys": f"1:{key}"}
+        write_private(file, new, keep_existing=True)
+    kept = {name: SecretStr(value) for name, value in json.loads(file.read_text()).items()}
+    missing = {name: value for name, value in kept.items() if getattr(settings, name) is None}
+    return settings.model_copy(update=missing | {"portal_url": settings.portal_url or "http://127.0.0.1:8000"})

@@ -1,6 +1,6 @@
-"""Stored secrets: columns encrypted with AES-GCM, tokens kept as hashes, contents compared by fingerprint.
+"""Stored secrets: columns encrypted with AES-GCM, tokens stored as hashes, content compared by keyed fingerprints.
 
-An encrypted value is bound to the place where it stands (tenant, table, column): copied elsewhere, it does not open.
+An encrypted value is bound to a context (table, column and tenant or row). It does not decrypt in another one.
 """
 
 import hashlib
@@ -18,52 +18,49 @@ from portal.config import Settings, parse_keys
 
 NONCE_BYTES = 12  # NIST SP 800-38D, section 5.2.1.1
 TOKEN_BYTES = 32
-PLACE: Final = "place"
+CONTEXT: Final = "encryption_context"  # in the `info` of an encrypted column
 
 
 class UnreadableSecret(Exception):
-    """A stored secret does not open: its key left the ring, or it was moved or changed."""
+    """A stored secret cannot be decrypted: its key was removed from the key ring, or the value was moved or changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """Encryption keys by id. The first one encrypts, each one decrypts, so that a new key can take over."""
+    """Encryption keys by id. The first one encrypts and all of them decrypt, so that a new key can take over."""
 
     keys: dict[str, bytes] = field(repr=False)
 
     @property
-    def first_id(self) -> str:
+    def current_key_id(self) -> str:
         """The id of the key that encrypts."""
         return next(iter(self.keys))
 
-    def encrypt(self, plaintext: str, place: str) -> bytes:
-        """Return `plaintext` encrypted for `place`: key id, NUL, nonce, ciphertext."""
+    def encrypt(self, plaintext: str, context: str) -> bytes:
+        """Return `plaintext` encrypted for this context: key id, NUL, nonce, ciphertext."""
         key_id, key = next(iter(self.keys.items()))
         nonce = secrets.token_bytes(NONCE_BYTES)
-        sealed = AESGCM(key).encrypt(nonce, plaintext.encode(), place.encode())
-        return key_id.encode() + b"\0" + nonce + sealed
+        ciphertext = AESGCM(key).encrypt(nonce, plaintext.encode(), context.encode())
+        return key_id.encode() + b"\0" + nonce + ciphertext
 
-    def decrypt(self, stored: bytes, place: str) -> str:
-        """Return what `encrypt` was given.
-
-        Raises:
-            UnreadableSecret: the key is unknown, or the value was made for another place.
-        """
+    def decrypt(self, stored: bytes, context: str) -> str:
+        """Return what `encrypt` was given. Raise UnreadableSecret for an unknown key or another context."""
         key = self.keys.get(key_id_of(stored))
         if key is None:
             raise UnreadableSecret(f"no encryption key with the id {key_id_of(stored)!r}")
-        sealed = stored.partition(b"\0")[2]
+        encrypted_value = stored.partition(b"\0")[2]
+        nonce, ciphertext = encrypted_value[:NONCE_BYTES], encrypted_value[NONCE_BYTES:]
         try:
-            return AESGCM(key).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], place.encode()).decode()
+            return AESGCM(key).decrypt(nonce, ciphertext, context.encode()).decode()
         except InvalidTag:
-            raise UnreadableSecret("the value was changed, or belongs to another place") from None
+            raise UnreadableSecret("the value was changed, or belongs to another context") from None
 
     def fingerprint(self, content: bytes) -> bytes:
-        """Return a keyed digest of `content`: equal contents are seen, short secrets in them cannot be guessed."""
+        """Return a keyed digest, which shows whether contents are equal but not what short secrets in them are."""
         return hmac.digest(next(iter(self.keys.values())), content, "sha256")
 
-    def same(self, content: bytes, fingerprint: bytes) -> bool:
-        """Return whether `fingerprint` was made of `content`, with whichever key of the ring."""
+    def has_fingerprint(self, content: bytes, fingerprint: bytes) -> bool:
+        """Return whether this is the fingerprint of `content`, with any key of the ring."""
         return any(hmac.compare_digest(hmac.digest(key, content, "sha256"), fingerprint) for key in self.keys.values())
 
 
@@ -84,16 +81,16 @@ def key_id_of(stored: bytes) -> str:
     return stored.partition(b"\0")[0].decode(errors="replace")
 
 
-def encrypted(place: Callable[[Any], str]) -> dict[str, Any]:
-    """Return the `info` of an encrypted column. Rotation finds it by that, and binds to the `place` of its row."""
-    return {PLACE: place}
+def encrypted(context: Callable[[Any], str]) -> dict[str, Any]:
+    """Return the `info` of an encrypted column, by which key rotation finds it. `context` is that of a row's value."""
+    return {CONTEXT: context}
 
 
 def new_token() -> str:
-    """Return a random token of 256 bits, safe in an address."""
+    """Return a random token of 256 bits that is safe in a URL."""
     return secrets.token_urlsafe(TOKEN_BYTES)
 
 
 def hash_token(token: str) -> bytes:
-    """Return what is stored of a random token. SHA-256 is enough where the token itself cannot be guessed."""
+    """Return the hash under which a random token is stored. SHA-256 suffices, as the token cannot be guessed."""
     return hashlib.sha256(token.encode("utf-8", "replace")).digest()

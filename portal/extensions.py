@@ -1,11 +1,9 @@
-"""The Flask extensions, unbound: `create_app` binds them."""
+"""The Flask extensions, not bound to an app: `create_app` does that."""
 
 from datetime import datetime
 from typing import Any, ClassVar
 
 from flask_bootstrap import Bootstrap5
-from flask_limiter import Limiter
-from flask_limiter.util import get_remote_address
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 from flask_wtf import CSRFProtect
@@ -16,7 +14,7 @@ from sqlalchemy.types import TypeEngine
 
 
 class Base(DeclarativeBase):
-    """The base of all tables: each constraint has a name, each time a time zone."""
+    """The base of all models: every constraint has a name, every time a time zone."""
 
     metadata = MetaData(
         naming_convention={
@@ -30,9 +28,8 @@ class Base(DeclarativeBase):
     type_annotation_map: ClassVar[dict[Any, TypeEngine[Any]]] = {datetime: DateTime(timezone=True)}
 
 
-db = SQLAlchemy(session_options={"expire_on_commit": False})  # a session lives as long as a request
+db = SQLAlchemy(session_options={"expire_on_commit": False})  # a session lasts as long as a request
 migrate = Migrate(directory="migrations")
 csrf = CSRFProtect()
 htmx = Htmx()
 bootstrap = Bootstrap5()
-limiter = Limiter(key_func=get_remote_address)

@@ -1,18 +1,16 @@
-"""Signals from rooms to those above them, which they may not import."""
+"""Signals to rooms higher up, which the sender may not import."""
 
 from blinker import Namespace
 
 _signals = Namespace()
 
-mended = _signals.signal("mended", doc="What kept mail back was changed, within the sender's transaction.")
+settings_changed = _signals.signal("settings-changed", doc="Settings that may release held email changed.")
+retention_due = _signals.signal("retention-due", doc="It is time to delete old rows. Receivers commit themselves.")
 
 
-def mend(tenant_id: int | None, *, server_changed: bool = False) -> None:
-    """Tell that the held mail of a tenant, or of every tenant for None, may go on. The caller commits.
+def notify_settings_changed(tenant_id: int | None, *, server_changed: bool = False) -> None:
+    """Release the held email of a tenant, or of every tenant for None, in the caller's transaction.
 
-    Where the mail server itself changed, mail that waits for its next attempt may go on too.
+    Where the mail server itself changed, email that waits for its next attempt is released too.
     """
-    mended.send(tenant_id, server_changed=server_changed)
-
-
-purging = _signals.signal("purging", doc="It is time to delete what is too old. Who hears it commits.")
+    settings_changed.send(tenant_id, server_changed=server_changed)

@@ -14,8 +14,8 @@ document.addEventListener("click", (event) => {
   const { target } = event;
   for (const menu of document.querySelectorAll("details.menu[open]")) menu.open = menu.contains(target) && !target.closest("a[href^='#']");
   target.closest("[data-close]")?.closest(".note").remove();
-  const box = target.closest("[data-pick-all]");
-  if (box) for (const pick of box.form.querySelectorAll(".pick")) pick.checked = true;
+  const box = target.closest("[data-select-all]");
+  if (box) for (const checkbox of box.form.querySelectorAll(".select-row")) checkbox.checked = true;
   const tab = target.closest("[data-tab]"); // what it leads to is in the page already
   if (tab) {
     event.preventDefault();
@@ -36,17 +36,17 @@ document.addEventListener("click", (event) => {
   if (copy) navigator.clipboard.writeText(document.getElementById(copy.dataset.copy).textContent.trim()).then(() => (copy.textContent = copy.dataset.copied ?? "Copied"));
 });
 
-// What looks anew by itself does so while it is seen, and nobody has selected, pressed or is about to press something.
-const look = () => {
-  if (document.hidden || document.querySelector(".pick:checked, .log button:focus-visible, .htmx-request")) return;
-  for (const it of document.querySelectorAll("[data-look]")) htmx.trigger(it, "look");
+// Poll while the page is visible, unless the reader has selected something or is pressing a button.
+const poll = () => {
+  if (document.hidden || document.querySelector(".select-row:checked, .log button:focus-visible, .htmx-request")) return;
+  for (const it of document.querySelectorAll("[data-poll]")) htmx.trigger(it, "poll");
 };
-setInterval(look, 3000);
-document.addEventListener("visibilitychange", look);
+setInterval(poll, 3000);
+document.addEventListener("visibilitychange", poll);
 
-// Whoever presses something goes first: what a look brings would take the piece away that the answer is meant for.
+// An action goes first: the response to a poll would replace the element that the action's response is meant for.
 document.addEventListener("htmx:beforeSwap", ({ detail }) => {
-  if (detail.requestConfig.elt.matches("[data-look]") && document.querySelector(".htmx-request:not([data-look])")) detail.shouldSwap = false;
+  if (detail.requestConfig.elt.matches("[data-poll]") && document.querySelector(".htmx-request:not([data-poll])")) detail.shouldSwap = false;
 });
 
 // Two controls of one value, such as a colour and its digits: each takes what is whole in the other.
@@ -63,14 +63,14 @@ document.addEventListener("keydown", ({ key, target }) => {
   }
 });
 
-// What is offered goes where the cursor was last, in a field that takes it.
-let taker;
-document.addEventListener("focusin", ({ target }) => (taker = target.closest("[data-takes]") ?? taker));
+// A click on a placeholder inserts it at the cursor, in the last focused field that accepts placeholders.
+let insertTarget;
+document.addEventListener("focusin", ({ target }) => (insertTarget = target.closest("[data-insert-target]") ?? insertTarget));
 document.addEventListener("click", ({ target }) => {
-  const offer = target.closest("[data-insert]");
-  if (!offer) return;
-  (taker?.isConnected ? taker : document.querySelector("[data-takes='at first']")).focus();
-  document.execCommand("insertText", false, offer.dataset.insert); // which can be undone, other than a new value
+  const button = target.closest("[data-insert]");
+  if (!button) return;
+  (insertTarget?.isConnected ? insertTarget : document.querySelector("[data-insert-target='default']")).focus();
+  document.execCommand("insertText", false, button.dataset.insert); // unlike setting the value, this can be undone
 });
 
 // Of an answer that is streamed, the last whole list that has come so far.
@@ -86,7 +86,7 @@ document.addEventListener("htmx:beforeSend", ({ detail: { elt, target, xhr } }) 
 // A switch shows what is saved: where saving failed it goes back.
 for (const event of ["htmx:responseError", "htmx:sendError", "htmx:timeout"])
   document.addEventListener(event, ({ detail }) => {
-    if (detail.elt.matches("[data-look]")) return; // it looks again in a moment
+    if (detail.elt.matches("[data-poll]")) return; // it polls again in a moment
     const source = detail.requestConfig.triggeringEvent?.target;
     if (source?.matches("[role=switch], [data-saved]")) source.checked = !source.checked;
     if (event === "htmx:responseError") return; // the answer brings its own message

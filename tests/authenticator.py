@@ -15,7 +15,7 @@ STEP = 30  # seconds
 
 
 class Authenticator:
-    """What a phone does with the secret that the page shows."""
+    """An authenticator app with the secret that the page shows."""
 
     def __init__(self, page: str) -> None:
         found = re.search(r'id="totp-key">([^<]+)<', page)
@@ -28,7 +28,7 @@ class Authenticator:
 
 
 def set_up(browser: FlaskClient, step: int = -1) -> tuple[Authenticator, list[str]]:
-    """Set the second factor up with the code of a time step, and return the authenticator and the recovery codes."""
+    """Set up two-factor authentication and return the authenticator and the recovery codes."""
     page = browser.get(SET_UP).get_data(as_text=True)
     phone = Authenticator(page)
     answer = browser.post(SET_UP, data={"csrf_token": csrf_token(page), "code": phone.code(step)})
@@ -43,15 +43,15 @@ def recovery_codes(answer: TestResponse) -> list[str]:
 
 
 def give_password(browser: FlaskClient, email: str, password: str = PASSWORD, **more: Any) -> TestResponse:
-    """Take the first step of signing in."""
+    """Submit the password."""
     return post(browser, "/sign-in", email=email, password=password, **more)
 
 
 def give_code(browser: FlaskClient, code: str) -> TestResponse:
-    """Take the second step of signing in."""
+    """Submit the code."""
     return post(browser, "/sign-in/code", code=code)
 
 
 def is_signed_in(browser: FlaskClient) -> bool:
-    """Return whether the browser's cookie opens a page."""
+    """Return whether the browser is signed in."""
     return browser.get("/account").status_code == 200

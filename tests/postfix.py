@@ -1,7 +1,7 @@
-"""A real Postfix on loopback, out of a directory of its own: STARTTLS, sign-in by Cyrus SASL, mailboxes as Maildir.
+"""A real Postfix on loopback in its own directory: STARTTLS, strict about HELO, sign-in with Cyrus SASL, Maildir.
 
-By hand, as root, on Debian: `apt-get install postfix sasl2-bin libsasl2-modules`, then `python -m tests.postfix`, and
-point the portal's mail server form at what it prints. The machine's own Postfix, if one runs, is left alone.
+To run it by hand as root on Debian: `apt-get install postfix sasl2-bin libsasl2-modules`, then `python -m
+tests.postfix`, and enter what it prints in the portal's mail server form. A Postfix that already runs is not affected.
 """
 
 import os
@@ -20,8 +20,8 @@ import trustme
 USERNAME, PASSWORD = "portal", "Pässwörd 密码"
 MAILBOXES = ("ann@x.example", "bob@x.example")
 REALM = "mail.portal.test"
-NEEDED = ("postfix", "postconf", "saslpasswd2")
-STARTS_WITHIN = 20  # seconds
+PROGRAMS = ("postfix", "postconf", "saslpasswd2")
+START_TIMEOUT = 20  # seconds
 NOBODY = 65534
 
 MAIN = """\
@@ -43,6 +43,8 @@ smtpd_tls_chain_files = {home}/server.pem
 smtpd_sasl_auth_enable = yes
 smtpd_sasl_local_domain = {realm}
 cyrus_sasl_config_path = {home}/sasl
+smtpd_helo_required = yes
+smtpd_helo_restrictions = reject_invalid_helo_hostname, reject_non_fqdn_helo_hostname
 smtpd_recipient_restrictions = permit_sasl_authenticated, reject
 virtual_mailbox_domains = x.example
 virtual_mailbox_base = {home}/mail
@@ -79,33 +81,33 @@ mech_list: PLAIN LOGIN
 
 @dataclass(frozen=True)
 class Postfix:
-    """A running Postfix: where it listens, and where it puts what."""
+    """A running Postfix."""
 
     home: Path
     port: int
 
-    def take_mails(self, mailbox: str, seconds: float = 10) -> list[bytes]:
-        """Return the mails of a mailbox, waiting for the first one, and take them out."""
+    def take_messages(self, mailbox: str, timeout: float = 10) -> list[bytes]:
+        """Wait for a message in a mailbox, then remove all of its messages and return them."""
         new = self.home / "mail" / mailbox.partition("@")[0] / "new"
-        ends = time.monotonic() + seconds
+        ends = time.monotonic() + timeout
         while not (new.is_dir() and any(new.iterdir())) and time.monotonic() < ends:
             time.sleep(0.02)
         files = list(new.iterdir()) if new.is_dir() else []
-        mails = [file.read_bytes() for file in files]
+        messages = [file.read_bytes() for file in files]
         for file in files:
             file.unlink()
-        return mails
+        return messages
 
     @property
     def log(self) -> str:
-        """What Postfix wrote into its log."""
+        """The content of its log."""
         file = self.home / "mail.log"
         return file.read_text() if file.exists() else ""
 
 
 def missing() -> str | None:
-    """Return why no Postfix can be started here, or None where one can."""
-    absent = [program for program in NEEDED if shutil.which(program) is None]
+    """Return why Postfix cannot be started here, or None."""
+    absent = [program for program in PROGRAMS if shutil.which(program) is None]
     if absent:
         return f"not installed: {', '.join(absent)} (Debian: apt-get install postfix sasl2-bin libsasl2-modules)"
     return "Postfix starts only as root" if os.geteuid() != 0 else None
@@ -113,11 +115,11 @@ def missing() -> str | None:
 
 @contextmanager
 def running(certificate: trustme.LeafCert) -> Iterator[Postfix]:
-    """Run a Postfix with this certificate."""
-    # Not pytest's directory: Postfix gives up root's rights and has to reach its files.
+    """Run Postfix with this certificate during the block."""
+    # Not pytest's directory: Postfix drops root privileges and has to read its files.
     with tempfile.TemporaryDirectory(prefix="postfix-") as home:
         postfix = Postfix(Path(home), _free_port())
-        _lay_out(postfix, certificate)
+        _write_files(postfix, certificate)
         process = subprocess.Popen(
             ["postfix", "-c", home, "start-fg"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
@@ -129,7 +131,7 @@ def running(certificate: trustme.LeafCert) -> Iterator[Postfix]:
             process.communicate(timeout=30)
 
 
-def _lay_out(postfix: Postfix, certificate: trustme.LeafCert) -> None:
+def _write_files(postfix: Postfix, certificate: trustme.LeafCert) -> None:
     home = postfix.home
     home.chmod(0o755)
     for name, owner in (("spool", "root"), ("data", "postfix"), ("mail", NOBODY), ("sasl", "root")):
@@ -154,7 +156,7 @@ def _free_port() -> int:
 
 
 def _wait_for_greeting(postfix: Postfix, process: subprocess.Popen[bytes]) -> None:
-    ends = time.monotonic() + STARTS_WITHIN
+    ends = time.monotonic() + START_TIMEOUT
     while time.monotonic() < ends and process.poll() is None:
         try:
             with socket.create_connection(("127.0.0.1", postfix.port), 5) as sock:
@@ -168,7 +170,7 @@ def _wait_for_greeting(postfix: Postfix, process: subprocess.Popen[bytes]) -> No
 
 
 def main() -> None:
-    """Run a Postfix until Enter is pressed."""
+    """Run Postfix until Enter is pressed."""
     problem = missing()
     if problem:
         raise SystemExit(problem)
@@ -180,7 +182,7 @@ def main() -> None:
         print(
             f"Start the portal with MAIL_CA_FILE={ca_file}; mailboxes {', '.join(MAILBOXES)} in {postfix.home / 'mail'}"
         )
-        input("Enter ends it. ")
+        input("Press Enter to stop it. ")
 
 
 if __name__ == "__main__":

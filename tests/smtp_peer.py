@@ -1,10 +1,10 @@
-"""A mail server that does as its script says: a real socket on loopback, real TLS, a thread per conversation.
+"""A scripted mail server: a real socket on loopback, real TLS, a thread per conversation.
 
-At each step of a conversation (`STEPS`) the script gives a move, or a list of moves for the first, second, … time that
-the step comes in a conversation; the last one goes on. A step without a move behaves as a good mail server does.
+For each step of a conversation (`STEPS`) the script has an action, or a list of actions for the first, second, … time
+that the step occurs in a conversation; the last one is repeated. A step without an action gets a normal reply.
 
     with SmtpPeer({"rcpt": ["250 ok", "550 5.1.1 no such user"], "dot": Act.SILENCE}) as peer:
-        send(SmtpSettings("127.0.0.1", peer.port, …, reach=LOCAL), …)
+        send(SmtpSettings("127.0.0.1", peer.port, …, network_policy=LOCAL), …)
     assert peer.conversations[0].commands == [...]
 """
 
@@ -24,12 +24,13 @@ from typing import Self
 
 import trustme
 
-from portal.mail_servers.reach import Reach
+from portal.mail_servers.smtp.network_policy import NetworkPolicy
 
-LOCAL = Reach((ip_network("127.0.0.0/8"), ip_network("::1")))  # where the peers are
-STEPS = ("greeting", "tls", "ehlo", "starttls", "auth", "mail", "rcpt", "data", "dot", "rset", "quit")
-GOOD = {
+LOCAL = NetworkPolicy((ip_network("127.0.0.0/8"), ip_network("::1")))  # where the scripted mail servers listen
+STEPS = ("greeting", "tls", "ehlo", "helo", "starttls", "auth", "mail", "rcpt", "data", "dot", "rset", "quit")
+DEFAULT_REPLIES = {
     "greeting": "220 peer.test ESMTP",
+    "helo": "250 peer.test",
     "starttls": "220 2.0.0 go ahead",
     "mail": "250 2.1.0 ok",
     "rcpt": "250 2.1.5 ok",
@@ -39,11 +40,12 @@ GOOD = {
     "quit": "221 2.0.0 bye",
 }
 EXTENSIONS = ("8BITMIME", "ENHANCEDSTATUSCODES")
+MAX_COMMAND_LENGTH = 510  # without the line end (RFC 5321, section 4.5.3.1.4)
 CHALLENGE = b"<1896.697170952@peer.test>"
 
 
-class Act(Enum):
-    """What a server may do in place of a reply."""
+class Fault(Enum):
+    """What a faulty server does instead of replying."""
 
     SILENCE = "silence"
     DROP = "drop"
@@ -52,27 +54,27 @@ class Act(Enum):
 
 
 @dataclass(frozen=True)
-class Slowly:
-    """A reply that comes byte by byte."""
+class SlowReply:
+    """A reply that is sent byte by byte."""
 
     reply: str
     seconds: float = 0.05  # before each byte
 
 
 @dataclass(frozen=True)
-class Deaf:
-    """A reply, after which nothing more is taken in."""
+class ReplyThenHang:
+    """A reply, after which nothing more is read."""
 
     reply: str
 
 
-Move = str | Act | Slowly | Deaf
-Script = Mapping[str, Move | Sequence[Move]]
+Action = str | Fault | SlowReply | ReplyThenHang
+Script = Mapping[str, Action | Sequence[Action]]
 
 
 @dataclass
-class ReceivedMail:
-    """What the peer took for a mail, as it came; `accepted` where it said so."""
+class ReceivedMessage:
+    """A message as it was received, and whether the server accepted it."""
 
     sender: str
     recipients: list[str]
@@ -82,15 +84,15 @@ class ReceivedMail:
 
 @dataclass
 class Conversation:
-    """What the other side said: every line but the content; `secure` once TLS is on.
+    """What the client sent: `commands` has every line except message content.
 
-    `ahead` are the verbs that were not the last of what came at once: the other side did not wait for their replies.
+    `pipelined` are the verbs after which more had already arrived: the client did not wait for their replies.
     """
 
     commands: list[str] = field(default_factory=list)
-    ahead: list[str] = field(default_factory=list)
-    mails: list[ReceivedMail] = field(default_factory=list)
-    secure: bool = False
+    pipelined: list[str] = field(default_factory=list)
+    messages: list[ReceivedMessage] = field(default_factory=list)
+    encrypted: bool = False
     signed_in_as: str | None = None
 
     @property
@@ -99,10 +101,10 @@ class Conversation:
 
 
 class SmtpPeer:
-    """The mail server. `script` may be exchanged while it runs: conversations begin to follow the new one at once."""
+    """The mail server. `script` can be replaced while it runs: current conversations follow the new one at once."""
 
     host = "127.0.0.1"
-    offers: Sequence[str] = EXTENSIONS  # where a peer is told nothing else
+    default_extensions: Sequence[str] = EXTENSIONS
 
     def __init__(
         self,
@@ -114,12 +116,12 @@ class SmtpPeer:
         mechanisms: str = "PLAIN LOGIN",
         extensions: Sequence[str] | None = None,
     ) -> None:
-        """Listen on a free port. With a certificate STARTTLS is offered, or spoken at once where TLS is implicit."""
+        """Listen on a free port. With a certificate the server offers STARTTLS, or implicit TLS if so chosen."""
         self.script: Script = script or {}
         self.implicit_tls = implicit_tls
         self.accounts = accounts or {}
         self.mechanisms = mechanisms if accounts else ""
-        self.extensions = self.offers if extensions is None else extensions
+        self.extensions = self.default_extensions if extensions is None else extensions
         self.context = _server_context(certificate) if certificate else None
         self.conversations: list[Conversation] = []
         self.stopped = threading.Event()
@@ -144,9 +146,10 @@ class SmtpPeer:
             thread.join(5)
 
     @property
-    def mails(self) -> list[ReceivedMail]:
-        """The accepted mails of all conversations."""
-        return [mail for conversation in self.conversations for mail in conversation.mails if mail.accepted]
+    def messages(self) -> list[ReceivedMessage]:
+        """The accepted messages of all conversations."""
+        received = [message for conversation in self.conversations for message in conversation.messages]
+        return [message for message in received if message.accepted]
 
     def _start(self, target: object, *args: object) -> None:
         thread = threading.Thread(target=target, args=args, daemon=True)  # type: ignore[arg-type]
@@ -159,18 +162,18 @@ class SmtpPeer:
                 sock, _ = self._listener.accept()
             except OSError:
                 return
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what was said before a reset is heard
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # so that data sent before a reset arrives
             self._sockets.append(sock)
             conversation = Conversation()
             self.conversations.append(conversation)
-            self._start(_Talk(self, sock, conversation).run)
+            self._start(_ConversationThread(self, sock, conversation).run)
 
 
-class _Ended(Exception):  # not an error
+class _ConversationEnded(Exception):
     """The conversation is over."""
 
 
-class _Talk:
+class _ConversationThread:
     """One conversation, in its own thread."""
 
     def __init__(self, peer: SmtpPeer, sock: socket.socket, conversation: Conversation) -> None:
@@ -180,22 +183,26 @@ class _Talk:
         self.conversation = conversation
         self.seen: Counter[str] = Counter()
         self.buffer = b""
-        self.mail: ReceivedMail | None = None
+        self.message: ReceivedMessage | None = None
 
     def run(self) -> None:
-        with suppress(_Ended, OSError):
+        with suppress(_ConversationEnded, OSError):
             if self.peer.implicit_tls:
                 self._handshake()
             self._play("greeting")
             while True:
-                self._obey(self._line())
+                line = self._read_line()
+                if len(line) > MAX_COMMAND_LENGTH:
+                    self._send("500 5.5.2 Line too long")
+                else:
+                    self._handle(line)
         self.sock.close()
 
-    def _obey(self, line: str) -> None:
+    def _handle(self, line: str) -> None:
         self.conversation.commands.append(line)
         verb, _, argument = line.partition(" ")
         if self.buffer:
-            self.conversation.ahead.append(verb.upper())
+            self.conversation.pipelined.append(verb.upper())
         match verb.upper():
             case "EHLO":
                 self._play("ehlo", self._features())
@@ -206,115 +213,115 @@ class _Talk:
                 self._auth(*argument.split(" "))
             case "QUIT":
                 self._play("quit")
-                raise _Ended
-            case "MAIL" | "RCPT" | "DATA" | "RSET" as step:
-                self._mail(step.lower(), argument.partition("<")[2].partition(">")[0])
+                raise _ConversationEnded
+            case "HELO" | "MAIL" | "RCPT" | "DATA" | "RSET" as step:
+                self._transaction_step(step.lower(), argument.partition("<")[2].partition(">")[0])
             case _:
-                self._say("500 5.5.2 what?")
+                self._send("500 5.5.2 what?")
 
-    def _mail(self, step: str, address: str) -> None:
-        good = ""
-        if step in ("rcpt", "data") and self.mail is None:
-            good = "503 5.5.1 MAIL comes first"
-        elif step == "data" and self.mail and not self.mail.recipients:
-            good = "554 5.5.1 no valid recipients"
-        match step, self._play(step, good)[:1]:
+    def _transaction_step(self, step: str, email: str) -> None:
+        default = ""
+        if step in ("rcpt", "data") and self.message is None:
+            default = "503 5.5.1 MAIL comes first"
+        elif step == "data" and self.message and not self.message.recipients:
+            default = "554 5.5.1 no valid recipients"
+        match step, self._play(step, default)[:1]:
             case "mail", "2":
-                self.mail = ReceivedMail(address, [])
-                self.conversation.mails.append(self.mail)
-            case "rcpt", "2" if self.mail:
-                self.mail.recipients.append(address)
+                self.message = ReceivedMessage(email, [])
+                self.conversation.messages.append(self.message)
+            case "rcpt", "2" if self.message:
+                self.message.recipients.append(email)
             case "data", "3":
-                self._content(self.mail or ReceivedMail("", []))
-                self.mail = None
+                self._receive_content(self.message or ReceivedMessage("", []))
+                self.message = None
             case "rset", "2":
-                self.mail = None
+                self.message = None
 
-    def _content(self, mail: ReceivedMail) -> None:
+    def _receive_content(self, message: ReceivedMessage) -> None:
         self.buffer = b"\r\n" + self.buffer
-        mail.content = (self._until(b"\r\n.\r\n") + b"\r\n")[2:]
-        move = self._next("dot")
-        reply = move.reply if isinstance(move, Slowly) else move
-        mail.accepted = isinstance(reply, str) and reply.startswith("2")  # before anybody hears of it
-        self._make(move)
+        message.content = (self._read_until(b"\r\n.\r\n") + b"\r\n")[2:]
+        action = self._next_action("dot")
+        reply = action.reply if isinstance(action, SlowReply) else action
+        message.accepted = isinstance(reply, str) and reply.startswith("2")  # before the client gets the reply
+        self._perform(action)
 
-    def _play(self, step: str, good: str = "") -> str:
-        """Make the script's move for this step and return the reply, if it was one."""
-        return self._make(self._next(step, good))
+    def _play(self, step: str, default: str = "") -> str:
+        """Perform the script's action for this step, and return the reply if it was one."""
+        return self._perform(self._next_action(step, default))
 
-    def _next(self, step: str, good: str = "") -> Move:
+    def _next_action(self, step: str, default: str = "") -> Action:
         if self.script is not self.peer.script:
             self.script = self.peer.script
             self.seen.clear()
-        moves = self.script.get(step, good or GOOD.get(step, ""))
-        if not isinstance(moves, Move):
-            moves = moves[min(self.seen[step], len(moves) - 1)]
+        actions = self.script.get(step, default or DEFAULT_REPLIES.get(step, ""))
+        if not isinstance(actions, Action):
+            actions = actions[min(self.seen[step], len(actions) - 1)]
         self.seen[step] += 1
-        return moves
+        return actions
 
-    def _make(self, move: Move) -> str:
-        match move:
-            case Act():
-                self._misbehave(move)
+    def _perform(self, action: Action) -> str:
+        match action:
+            case Fault():
+                self._fail(action)
                 return ""
-            case Slowly(reply, seconds):
-                self._say(reply, seconds)
+            case SlowReply(reply, seconds):
+                self._send(reply, seconds)
                 return reply
-            case Deaf(reply):
-                self._say(reply)
+            case ReplyThenHang(reply):
+                self._send(reply)
                 self.peer.stopped.wait()
-                raise _Ended
-        self._say(move)
-        if move.startswith("421"):
-            raise _Ended
-        return move
+                raise _ConversationEnded
+        self._send(action)
+        if action.startswith("421"):
+            raise _ConversationEnded
+        return action
 
-    def _misbehave(self, act: Act) -> None:
-        match act:
-            case Act.SILENCE:
+    def _fail(self, fault: Fault) -> None:
+        match fault:
+            case Fault.SILENCE:
                 while self.sock.recv(4096):
                     pass
-            case Act.RESET:
+            case Fault.RESET:
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-            case Act.GARBAGE:
+            case Fault.GARBAGE:
                 self.sock.sendall(b"\x00\xff\r\n<html>secret of another service</html>\r\n")
                 return
-        raise _Ended
+        raise _ConversationEnded
 
-    def _say(self, reply: str, seconds: float = 0) -> None:
-        said = reply.replace("\n", "\r\n").encode("utf-8", "surrogateescape") + b"\r\n"
+    def _send(self, reply: str, seconds: float = 0) -> None:
+        data = reply.replace("\n", "\r\n").encode("utf-8", "surrogateescape") + b"\r\n"
         if not seconds:
-            self.sock.sendall(said)
+            self.sock.sendall(data)
             return
-        for byte in said:
+        for byte in data:
             if self.peer.stopped.wait(seconds):
-                raise _Ended
+                raise _ConversationEnded
             self.sock.sendall(bytes([byte]))
 
-    def _line(self) -> str:
-        return self._until(b"\r\n").decode()
+    def _read_line(self) -> str:
+        return self._read_until(b"\r\n").decode()
 
-    def _until(self, end: bytes) -> bytes:
+    def _read_until(self, end: bytes) -> bytes:
         while end not in self.buffer:
-            read = self.sock.recv(65_536)
-            if not read:
-                raise _Ended
-            self.buffer += read
-        found, _, self.buffer = self.buffer.partition(end)
-        return found
+            received = self.sock.recv(65_536)
+            if not received:
+                raise _ConversationEnded
+            self.buffer += received
+        data, _, self.buffer = self.buffer.partition(end)
+        return data
 
     def _handshake(self) -> None:
-        if "tls" in self.script:  # then the move is made in place of a handshake
+        if "tls" in self.script:  # its action replaces the handshake
             self._play("tls")
-            raise _Ended
+            raise _ConversationEnded
         assert self.peer.context is not None
         self.sock = self.peer.context.wrap_socket(self.sock, server_side=True)
         self.peer._sockets.append(self.sock)
-        self.conversation.secure = True
+        self.conversation.encrypted = True
 
     def _features(self) -> str:
         features = ["peer.test", *self.peer.extensions]
-        if self.peer.context and not self.conversation.secure:
+        if self.peer.context and not self.conversation.encrypted:
             features.append("STARTTLS")
         if self.peer.mechanisms:
             features.append(f"AUTH {self.peer.mechanisms}")
@@ -323,7 +330,7 @@ class _Talk:
     def _auth(self, mechanism: str, first: str | None = None) -> None:
         if "auth" in self.script:
             while self._play("auth").startswith("334"):
-                self.conversation.commands.append(self._line())
+                self.conversation.commands.append(self._read_line())
             return
         if mechanism == "LOGIN":
             user, password = self._ask(b"User Name"), self._ask(b"Password")
@@ -336,19 +343,19 @@ class _Talk:
             password = expected.encode() if right else b""
         if self.peer.accounts.get(user.decode()) == password.decode():
             self.conversation.signed_in_as = user.decode()
-            self._say("235 2.7.0 welcome")
+            self._send("235 2.7.0 welcome")
         else:
-            self._say("535 5.7.8 wrong user name or password")
+            self._send("535 5.7.8 wrong username or password")
 
     def _ask(self, challenge: bytes) -> bytes:
-        self._say(f"334 {base64.b64encode(challenge).decode()}")
-        line = self._line()
+        self._send(f"334 {base64.b64encode(challenge).decode()}")
+        line = self._read_line()
         self.conversation.commands.append(line)
         return base64.b64decode(line)
 
 
-def unstuffed(content: bytes) -> bytes:
-    """Return the content without the dots that only the wire needs (RFC 5321, section 4.5.2)."""
+def without_dot_stuffing(content: bytes) -> bytes:
+    """Return the content without the dots added for transmission (RFC 5321, section 4.5.2)."""
     return re.sub(rb"(?m)^\.", b"", content)
 
 
@@ -359,16 +366,16 @@ def _server_context(certificate: trustme.LeafCert) -> ssl.SSLContext:
 
 
 @contextmanager
-def refusing_port() -> Iterator[int]:
-    """A port where nothing listens, kept from others for as long."""
+def closed_port() -> Iterator[int]:
+    """A port that refuses connections, reserved during the block."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         yield sock.getsockname()[1]
 
 
 @contextmanager
-def unanswering_port() -> Iterator[int]:
-    """A port that answers no connect: its queue is full and nobody takes from it."""
+def silent_port() -> Iterator[int]:
+    """A port that never answers a connection: its queue is full and nothing accepts from it."""
     with socket.socket() as sock, socket.socket() as first:
         sock.bind(("127.0.0.1", 0))
         sock.listen(0)

@@ -1,19 +1,21 @@
-"""The commands: a portal is set up by a script, and every error is one line and exit status 1."""
+"""The commands: a script can set up a portal, and every error is one line and exit status 1."""
 
 from collections.abc import Callable
 
 import pytest
 from click.testing import Result
 from flask import Flask
+from flask.testing import FlaskClient
 
 from portal import create_app
 from portal.config import Settings
-from portal.database import enter_scope
-from portal.mail_servers.selection import in_force, of_owner
-from portal.notifications import recipients, switches
-from portal.notifications.kinds import KINDS
-from portal.pbx import keys
-from portal.tenants import directory
+from portal.database.scope import enter_scope
+from portal.events.types import EVENT_TYPES
+from portal.mail_servers.service import effective_server, get_server
+from portal.notifications import recipients
+from portal.notifications import settings as notifications_settings
+from portal.pbx import api_keys
+from portal.tenants import service as tenant_service
 from tests.pages import PASSWORD
 
 Run = Callable[..., Result]
@@ -34,7 +36,7 @@ def run(app: Flask, monkeypatch: pytest.MonkeyPatch) -> Run:
     return run
 
 
-def test_a_script_sets_a_portal_up(app: Flask, run: Run) -> None:
+def test_a_script_can_set_up_a_portal(app: Flask, run: Run) -> None:
     for line in (
         "tenants add Acme --domain acme.example --time-zone Europe/Berlin",
         "accounts add root@pbx.example --system-admin",
@@ -49,35 +51,35 @@ def test_a_script_sets_a_portal_up(app: Flask, run: Run) -> None:
         result = run(line)
         assert result.exit_code == 0, f"{line}: {result.output}"
     with app.app_context():
-        tenant = directory.find("acme.example")
+        tenant = tenant_service.find("acme.example")
         assert tenant is not None
         assert tenant.time_zone == "Europe/Berlin"
         enter_scope(tenant.id)
-        assert recipients.addresses() == ["ops@acme.example", "night@acme.example"]
-        on = [name for name, switch in switches.switches(KINDS).items() if switch.enabled]
-        assert on == [name for name in KINDS if name != "user.created"]
-        own, system = in_force(tenant.id), of_owner(None)
+        assert recipients.list_emails() == ["ops@acme.example", "night@acme.example"]
+        on = [name for name, switch in notifications_settings.settings_by_type(EVENT_TYPES).items() if switch.enabled]
+        assert on == [name for name in EVENT_TYPES if name != "user.created"]
+        own, system = effective_server(tenant.id), get_server(None)
         assert own is not None
         assert system is not None
         assert (own.tenant_id, own.password) == (tenant.id, "a mail password")
         assert system.shared
 
 
-def test_a_key_is_printed_alone_and_works_until_it_is_revoked(app: Flask, run: Run, acme: str) -> None:
+def test_an_issued_key_is_the_only_output_and_works_until_it_is_revoked(app: Flask, run: Run, acme: str) -> None:
     secret = run("keys issue --tenant acme.example").output
     assert secret.endswith("\n")
     with app.app_context():
-        assert isinstance(keys.find(secret.strip()), keys.Caller)
+        assert isinstance(api_keys.authenticate(secret.strip()), api_keys.ApiClient)
     listed = run("keys list").output
     assert "acme.example" in listed
     assert secret.strip() not in listed
     assert run("keys revoke 1").exit_code == 0
     with app.app_context():
-        assert isinstance(keys.find(secret.strip()), keys.DeadKey)
+        assert isinstance(api_keys.authenticate(secret.strip()), api_keys.InvalidKey)
     assert "revoked" in run("keys list").output
 
 
-def test_a_key_is_named_signed_rotated_and_ends(app: Flask, run: Run, acme: str) -> None:
+def test_a_key_has_a_name_a_signing_secret_and_an_expiry_date(app: Flask, run: Run, acme: str) -> None:
     line = "keys issue --tenant acme.example --expires 2090-01-31 --signed --name"
     key, secret = run(line, "Main PBX").output.split()
     assert (key[:4], secret[:6]) == ("pbx_", "whsec_")
@@ -89,10 +91,10 @@ def test_a_key_is_named_signed_rotated_and_ends(app: Flask, run: Run, acme: str)
     assert "expiring" in listed
     assert not {key, secret, successor, renewed} & set(listed.split())
     with app.app_context():
-        found = keys.find(successor)
-        assert isinstance(found, keys.Caller)
-        assert found.secrets == (renewed, secret)
-        assert isinstance(keys.find(key), keys.Caller)
+        found = api_keys.authenticate(successor)
+        assert isinstance(found, api_keys.ApiClient)
+        assert found.signing_secrets == (renewed, secret)
+        assert isinstance(api_keys.authenticate(key), api_keys.ApiClient)
 
 
 def test_a_system_key_belongs_to_the_system(run: Run) -> None:
@@ -101,7 +103,7 @@ def test_a_system_key_belongs_to_the_system(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "says"),
+    ("line", "expected"),
     [
         ("tenants add Acme --domain acme.example --time-zone Mars/Base", "Time zone"),
         ("tenants add Acme --domain b!d", "SIP domain"),
@@ -109,7 +111,7 @@ def test_a_system_key_belongs_to_the_system(run: Run) -> None:
         ("tenants add Acme", "--domain"),
         ("accounts add root@pbx.example", "--system-admin"),
         ("accounts add root@pbx.example --tenant nobody.example", "no tenant"),
-        ("accounts add nonsense --system-admin", "not an e-mail address"),
+        ("accounts add nonsense --system-admin", "not an email address"),
         ("keys issue", "--system"),
         ("keys issue --system --tenant acme.example", "--system"),
         ("keys issue --system --expires yesterday", "2027-01-31"),
@@ -124,20 +126,20 @@ def test_a_system_key_belongs_to_the_system(run: Run) -> None:
         (f"mail-server set --system {SERVER.replace('starttls', 'rot13')}", "rot13"),
         (f"mail-server set --tenant nobody.example {SERVER}", "no tenant"),
         ("mail-server share on", "first"),
-        ("recipients set --tenant acme.example nonsense", "not an e-mail address"),
+        ("recipients set --tenant acme.example nonsense", "not an email address"),
         ("recipients set --tenant acme.example " + " ".join(f"a{n}@acme.example" for n in range(51)), "at most 50"),
         ("notifications on --tenant acme.example queue.exploded", "queue.exploded"),
         ("tenants explode", "explode"),
     ],
 )
-def test_an_error_is_one_line_and_status_1(run: Run, acme: str, line: str, says: str) -> None:
+def test_an_error_is_one_line_and_status_1(run: Run, acme: str, line: str, expected: str) -> None:
     result = run(line)
     assert result.exit_code == 1
-    assert says in result.output
+    assert expected in result.output
     assert len(result.output.strip().splitlines()) == 1
 
 
-def test_a_password_is_asked_for_where_the_environment_has_none(
+def test_a_password_is_asked_for_if_the_environment_has_none(
     app: Flask, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PORTAL_PASSWORD")
@@ -147,9 +149,41 @@ def test_a_password_is_asked_for_where_the_environment_has_none(
     assert PASSWORD not in result.output
 
 
-def test_a_database_that_does_not_answer_is_one_line_too(settings: Settings) -> None:
-    nowhere = settings.model_copy(update={"database_url": "postgresql+psycopg://127.0.0.1:1/portal?connect_timeout=1"})
+def test_an_unreachable_database_is_reported_in_one_line(settings: Settings) -> None:
+    unreachable = settings.model_copy(
+        update={"database_url": "postgresql+psycopg://127.0.0.1:1/portal?connect_timeout=1"}
+    )
     for line in ("keys list", "keys issue --system", "tenants add Acme --domain acme.example"):
-        result = create_app(nowhere).test_cli_runner().invoke(args=line.split())
+        result = create_app(unreachable).test_cli_runner().invoke(args=line.split())
         assert result.exit_code == 1
-        assert result.output.strip() == "Error: The database does not answer."
+        assert result.output.strip() == "Error: The database does not respond."
+
+
+def test_roles_can_be_removed(run: Run, system: FlaskClient, admin: FlaskClient, acme: str) -> None:
+    assert run(f"accounts remove-role admin@acme.example --tenant {acme}").exit_code == 0
+    assert admin.get(f"/tenants/{acme}/deliveries").status_code == 404
+    assert run("accounts remove-role root@pbx.example --system-admin").exit_code == 0
+    assert system.get("/system/tenants").status_code == 404
+    assert run("accounts remove-role nobody@acme.example --system-admin").exit_code == 1
+
+
+def test_a_password_changed_by_command_follows_the_rules(
+    run: Run, admin: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PORTAL_PASSWORD", "short")
+    result = run("accounts change-password admin@acme.example")
+    assert (result.exit_code, result.output) == (1, "Error: A password needs at least 10 characters.\n")
+
+
+def test_a_deactivated_account_is_signed_out_and_blocked(run: Run, admin: FlaskClient, acme: str) -> None:
+    page = f"/tenants/{acme}/overview"
+    assert admin.get(page).status_code == 200
+    assert run("accounts deactivate admin@acme.example").exit_code == 0
+    assert admin.get(page).status_code == 302
+    assert run("accounts activate admin@acme.example").exit_code == 0
+    assert admin.get(page).status_code == 302, "its sessions stay ended"
+    assert run("accounts deactivate nobody@acme.example").output == "Error: There is no account nobody@acme.example.\n"
+
+
+def test_accounts_are_managed_by_one_group_of_commands(app: Flask) -> None:
+    assert {"accounts", "users", "roles"} & set(app.cli.commands) == {"accounts"}

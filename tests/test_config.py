@@ -1,6 +1,8 @@
-"""The settings: what refuses to start, and that the docs tell of each one."""
+"""The settings: what keeps the portal from starting, and that the docs list each one."""
 
 import base64
+import json
+import secrets
 from pathlib import Path
 
 import pytest
@@ -27,7 +29,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def test_production_with_its_secrets_starts(environment: pytest.MonkeyPatch) -> None:
+def test_production_starts_with_its_secrets(environment: pytest.MonkeyPatch) -> None:
     settings = config.load()
     assert settings.database_url == "postgresql+psycopg://portal@db/portal"
     assert settings.is_https
@@ -35,13 +37,47 @@ def test_production_with_its_secrets_starts(environment: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("name", ["SECRET_KEY", "ENCRYPTION_KEYS", "DATABASE_URL", "PORTAL_URL"])
-def test_production_without_a_secret_refuses_to_start_and_names_it(environment: pytest.MonkeyPatch, name: str) -> None:
+def test_production_does_not_start_without_a_secret_and_names_it(environment: pytest.MonkeyPatch, name: str) -> None:
     environment.delenv(name)
     with pytest.raises(UnsafeSettings, match=name):
         config.load()
 
 
-def test_production_is_what_is_meant_where_nothing_is_said(environment: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("value", "count"),
+    [
+        ("", 0),
+        ("an-earlier-one-by-nobody-9876543210", 1),
+        (" an-earlier-one-by-nobody-9876543210, and-one-before-it-of-0123456789-abc,", 2),
+        ("one key, as people may write it: 1234", 1),
+    ],
+)
+def test_earlier_secret_keys_are_separated_by_commas_and_may_contain_one(
+    environment: pytest.MonkeyPatch, value: str, count: int
+) -> None:
+    environment.setenv("SECRET_KEY_FALLBACKS", value)
+    first, *earlier = config.load().secret_keys
+    assert first == PRODUCTION["SECRET_KEY"]
+    assert len(earlier) == count
+
+
+@pytest.mark.parametrize("path", ["/portal", "/portal/", "//x", "/?a=b", "?a=b", "#start", "/a/b", "?"])
+def test_a_portal_below_a_path_does_not_start_and_says_why(environment: pytest.MonkeyPatch, path: str) -> None:
+    environment.setenv("PORTAL_URL", f"https://portal.example.com{path}")
+    with pytest.raises(
+        UnsafeSettings, match="PORTAL_URL: must not have a path: the portal needs a host name of its own"
+    ):
+        config.load()
+
+
+@pytest.mark.parametrize("url", ["https://portal.example.com", "https://portal.example.com:8443", "http://[::1]:8000"])
+def test_a_final_slash_of_the_url_is_removed(environment: pytest.MonkeyPatch, url: str) -> None:
+    for given in (url, f"{url}/", f"{url}//"):
+        environment.setenv("PORTAL_URL", given)
+        assert config.load().portal_url == url
+
+
+def test_production_is_the_default(environment: pytest.MonkeyPatch) -> None:
     environment.delenv("PORTAL_ENV")
     environment.delenv("SECRET_KEY")
     with pytest.raises(UnsafeSettings, match="SECRET_KEY"):
@@ -52,25 +88,75 @@ def test_production_is_what_is_meant_where_nothing_is_said(environment: pytest.M
     ("name", "value"),
     [
         ("SECRET_KEY", "short"),
+        ("SECRET_KEY_FALLBACKS", "short"),
         ("ENCRYPTION_KEYS", "1:not-base64"),
         ("ENCRYPTION_KEYS", "1:" + base64.b64encode(b"short").decode()),
         ("ENCRYPTION_KEYS", f"{KEY},{KEY}"),
         ("DATABASE_URL", "mysql://db"),
         ("PORTAL_URL", "portal.example.com"),
-        ("MAIL_SESSIONS", "0"),
+        ("PORTAL_URL", "https://"),
+        ("PORTAL_URL", "https:///portal"),
+        ("PORTAL_URL", "https://user:secret@portal.example.com"),
+        ("PORTAL_URL", "https://portal.example.com:port"),
+        ("PORTAL_URL", "https://portal.example.com:0"),
+        ("PORTAL_URL", "https://portal .example.com"),
+        ("CONCURRENT_EMAILS_PER_SERVER", "0"),
         ("EVENT_RATE_LIMIT", "many"),
+        ("MAX_EVENT_BYTES", "9999999999"),
+        ("RETENTION_DAYS", "9999999999"),
+        ("SHARED_SERVER_HOURLY_LIMIT", "9999999999"),
+        ("SHARED_SERVER_DAILY_LIMIT", "9999999999"),
+        ("TRUSTED_HOSTS", "*"),
+        ("TRUSTED_HOSTS", "*.example.com"),
+        ("TRUSTED_HOSTS", "portal.internal:8000"),
+        ("TRUSTED_HOSTS", "cafe:80"),
+        ("TRUSTED_HOSTS", "https://portal.internal"),
+        ("SMTP_HELO_NAME", "portal"),
+        ("SMTP_HELO_NAME", "portal.example.com\r\nMAIL"),
+        ("SMTP_HELO_NAME", "portal_1.example.com"),
         ("SMTP_ALLOWED_NETWORKS", "inside"),
+        ("MAIL_CA_FILE", "/no/such/file.pem"),
+        ("MAIL_CA_FILE", "/dev/null"),
         ("SMTP_ALLOWED_NETWORKS", "10.0.0.0/24,10.0.0.5/8"),
     ],
 )
-def test_a_setting_that_cannot_be_used_is_named_and_its_value_is_not_shown(
+def test_an_invalid_setting_is_named_and_its_value_is_not_shown(
     environment: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     environment.setenv(name, value)
-    with pytest.raises(UnsafeSettings, match=name) as refusal:
+    with pytest.raises(UnsafeSettings, match=name) as error:
         config.load()
-    if name in {"SECRET_KEY", "ENCRYPTION_KEYS"}:
-        assert value not in str(refusal.value)
+    if name in {"SECRET_KEY", "SECRET_KEY_FALLBACKS", "ENCRYPTION_KEYS"}:
+        assert value not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "set_name", "name"),
+    [
+        ("https://portal.example.com", None, "portal.example.com"),
+        ("https://portal.example.com:8443", None, "portal.example.com"),
+        ("https://Büro.example", None, "xn--bro-hoa.example"),
+        ("http://127.0.0.1:8000", None, "[127.0.0.1]"),
+        ("http://[::1]:8000", None, "[IPv6:::1]"),
+        ("http://[2001:DB8::7]", None, "[IPv6:2001:db8::7]"),
+        ("http://localhost:8000", None, None),
+        ("http://portal", None, None),
+        ("http://portal_1.example.com", None, None),
+        ("http://127.1", None, None),
+        ("http://portal", "mail.example.com", "mail.example.com"),
+        ("http://portal", "mail.example.com.", "mail.example.com"),
+        ("http://portal", "192.0.2.1", "[192.0.2.1]"),
+        ("http://portal", "[192.0.2.1]", "[192.0.2.1]"),
+        ("http://portal", "[IPv6:2001:db8::7]", "[IPv6:2001:db8::7]"),
+    ],
+)
+def test_the_name_for_ehlo_is_full_or_an_address_literal(
+    environment: pytest.MonkeyPatch, url: str, set_name: str | None, name: str | None
+) -> None:
+    environment.setenv("PORTAL_URL", url)
+    if set_name:
+        environment.setenv("SMTP_HELO_NAME", set_name)
+    assert config.load().helo_name == name
 
 
 @pytest.mark.parametrize(
@@ -79,25 +165,62 @@ def test_a_setting_that_cannot_be_used_is_named_and_its_value_is_not_shown(
 )
 def test_networks_are_separated_by_commas(environment: pytest.MonkeyPatch, value: str, networks: list[str]) -> None:
     environment.setenv("SMTP_ALLOWED_NETWORKS", value)
-    assert [str(each) for each in config.load().smtp_allowed_networks] == networks
+    assert [str(network) for network in config.load().smtp_allowed_networks] == networks
 
 
-def test_development_makes_its_secrets_once(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in PRODUCTION:
-        environment.delenv(name)
-    environment.setenv("PORTAL_ENV", "development")
-    environment.setenv("VAR_DIR", str(tmp_path))
+def test_development_generates_its_secrets_once(development: pytest.MonkeyPatch, tmp_path: Path) -> None:
     first, second = config.load(), config.load()
     assert first.secret_key is not None
     assert first.secret_key == second.secret_key
     assert first.encryption_keys == second.encryption_keys
-    assert (tmp_path / "secrets.json").stat().st_mode & 0o077 == 0, "nobody else may read them"
+    assert (tmp_path / "secrets.json").stat().st_mode & 0o077 == 0, "only the owner may read them"
 
 
-def test_secrets_do_not_show_in_a_repr(environment: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def development(environment: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """A developer's first start."""
+    for name in PRODUCTION:
+        environment.delenv(name)
+    environment.setenv("PORTAL_ENV", "development")
+    environment.setenv("VAR_DIR", str(tmp_path))
+    return environment
+
+
+def test_two_first_starts_at_once_use_the_same_secrets(development: pytest.MonkeyPatch) -> None:
+    others, generate = [], secrets.token_urlsafe
+
+    def meanwhile(length: int) -> str:
+        development.setattr(secrets, "token_urlsafe", generate)
+        others.append(config.load())
+        return generate(length)
+
+    development.setattr(secrets, "token_urlsafe", meanwhile)
+    first = config.load()
+    (other,) = others
+    assert (first.secret_key, first.encryption_keys) == (other.secret_key, other.encryption_keys)
+
+
+def test_a_start_that_is_killed_while_it_writes_the_secrets_does_no_harm(development: pytest.MonkeyPatch) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    with development.context() as killed:
+        killed.setattr(json, "dumps", kill)
+        killed.setattr(json, "dump", kill)
+        with pytest.raises(Killed):
+            config.load()
+    assert config.load() == config.load()
+
+
+def test_the_repr_hides_secrets(environment: pytest.MonkeyPatch) -> None:
     assert "ssss" not in repr(config.load())
 
 
-def test_the_docs_tell_of_each_setting() -> None:
-    table = (config.ROOT / "docs" / "settings.md").read_text()
-    assert config.table() in table, "write what portal.config.table() returns into docs/settings.md"
+def test_the_docs_list_each_setting() -> None:
+    table = (config.ROOT / "docs" / "reference" / "settings.md").read_text()
+    assert config.settings_table() in table, (
+        "write what portal.config.settings_table() returns into docs/reference/settings.md"
+    )

@@ -1,1 +1,1 @@
-"""People who sign in, their roles, and which tenants they may enter. Knows nothing of what is inside a tenant."""
+"""Accounts: signing in, sessions, two-factor authentication, rate limits and the guards before every page."""

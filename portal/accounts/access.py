@@ -1,4 +1,4 @@
-"""Closed by default: who is not signed in reaches only what is declared public."""
+"""Who may open which view. Every view needs a signed-in account unless it is declared public."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -11,7 +11,7 @@ from portal.accounts.models import Account
 
 View = TypeVar("View", bound=Callable[..., Any])
 
-# Flask-Security's pages that the portal has: for strangers, and for who is signed in. All others are closed.
+# The pages of Flask-Security that the portal uses, without and with a signed-in account. All others are closed.
 SIGN_IN_PAGES = {
     "security.login",
     "security.two_factor_token_validation",
@@ -23,49 +23,69 @@ ACCOUNT_PAGES = {"security.logout", "security.verify", "security.change_password
 
 
 def public(view: View) -> View:
-    """Declare that a view answers strangers: it asks for no account, or for proof of another kind."""
+    """Declare that a view needs no signed-in account."""
     view.is_public = True  # type: ignore[attr-defined]
     return view
 
 
-def for_programs(view: View) -> View:
-    """Declare that a view answers programs, which show a key or ask for nothing secret: it is public, and no page."""
-    view.is_for_programs = True  # type: ignore[attr-defined]
+def for_clients(view: View) -> View:
+    """Declare that a view is for programs and not for browsers: it is public and uses no session and no CSRF token."""
+    view.is_for_clients = True  # type: ignore[attr-defined]
     return public(view)
 
 
-def without_anybody(view: View) -> View:
-    """Declare that a page asks for a view by itself: that keeps no session alive that nobody uses any more."""
-    view.is_without_anybody = True  # type: ignore[attr-defined]
+def polled(view: View) -> View:
+    """Declare that an open page requests this view at intervals, which does not keep a session alive."""
+    view.is_polled = True  # type: ignore[attr-defined]
     return view
 
 
-def is_without_anybody(app: Flask, endpoint: str | None) -> bool:
-    """Return whether a page asks for the endpoint by itself."""
-    return getattr(app.view_functions.get(endpoint or ""), "is_without_anybody", False)
+def kept_as(endpoint: str) -> Callable[[View], View]:
+    """Declare that a form sent to this view is kept if its session has ended, and where "Save" then sends it.
+
+    That is the view itself, or the one that saves what this one only shows or tries. Forms of other views are actions,
+    such as "Discard": they are repeated on their page, as it is by then.
+    """
+
+    def declare(view: View) -> View:
+        view.kept_as = endpoint  # type: ignore[attr-defined]
+        return view
+
+    return declare
+
+
+def saving_endpoint(app: Flask, endpoint: str | None) -> str | None:
+    """Return the endpoint that saves a form which was sent to this one and kept. None: it is not kept."""
+    saving: str | None = getattr(app.view_functions.get(endpoint or ""), "kept_as", None)
+    return saving
+
+
+def is_polled(app: Flask, endpoint: str | None) -> bool:
+    """Return whether an open page requests the endpoint at intervals."""
+    return getattr(app.view_functions.get(endpoint or ""), "is_polled", False)
 
 
 def is_public(app: Flask, endpoint: str | None) -> bool:
-    """Return whether the endpoint answers strangers. No endpoint (404, 405) has nothing to protect."""
+    """Return whether the endpoint needs no account. A request without an endpoint ends in an error page (404, 405)."""
     if endpoint is None or endpoint == "static" or endpoint.endswith(".static"):
         return True
     return endpoint in SIGN_IN_PAGES or getattr(app.view_functions[endpoint], "is_public", False)
 
 
 def is_closed(endpoint: str) -> bool:
-    """Return whether the endpoint is one that Flask-Security brings along and the portal does not use."""
+    """Return whether the endpoint is a page of Flask-Security that the portal does not use."""
     return endpoint.startswith("security.") and endpoint not in SIGN_IN_PAGES | ACCOUNT_PAGES
 
 
-def signed_in() -> Account:
-    """Return the account of this request, behind a view that is not public."""
+def current_account() -> Account:
+    """Return the signed-in account. For views that are not public."""
     account: Account = current_user._get_current_object()
     return account
 
 
-def system_administrator() -> Account:
-    """Return the signed-in system administrator. For everybody else the system's pages do not exist: 404."""
-    account = signed_in()
+def require_system_administrator() -> Account:
+    """Return the signed-in system administrator. Raise NotFound for others: the pages do not exist for them."""
+    account = current_account()
     if not account.is_system_administrator:
         raise NotFound
     return account

@@ -9,28 +9,28 @@ from wtforms import RadioField
 from wtforms.validators import DataRequired
 
 from portal.accounts.models import Account
-from portal.forms import PortalForm, TextField
+from portal.web.forms import PortalForm, TextField
 
 
-class ForgottenPasswordForm(ForgotPasswordForm):
-    """The form that lets a stranger ask for a link. Where there is no account, all is done as if there were one."""
+class GenericForgotPasswordForm(ForgotPasswordForm):
+    """Flask-Security's form, which does the same whether or not the address has an account."""
 
     def validate(self, **kwargs: Any) -> bool:
-        """Return whether an address was entered; `user` is its account, or one that is stored nowhere."""
+        """Return whether an address was entered. `user` is its account, or one that is not stored."""
         if not super().validate(**kwargs) and self.email.data:
             self.email.errors = []
             self.user = Account(email=self.email.data, password="", active=True, fs_uniquifier=uuid4().hex)
-        return bool(self.email.data)
+        return bool(self.email.data) and "csrf_token" not in self.errors
 
 
 class RescueForm(TwoFactorRescueForm):
-    """Flask-Security's list of ways to go on without the code. It is not shown: a link leads to the recovery codes."""
+    """Flask-Security's list of ways to sign in without the code. It is not shown: a link leads to recovery codes."""
 
     help_setup = RadioField(choices=[])
 
 
-class CodeForm(PortalForm):
-    """The code of an authenticator, when it is set up."""
+class AuthenticatorCodeForm(PortalForm):
+    """The code of an authenticator app that is being set up."""
 
     code = TextField(
         lazy_gettext("Code from the app"),

@@ -1,4 +1,4 @@
-"""Accounts, their roles, the tenants that they administer, and what signing in leaves behind."""
+"""Accounts, their roles and tenants, their sessions, rate limits and the sign-in policy."""
 
 from datetime import datetime
 from typing import ClassVar
@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from portal import crypto
-from portal.audit.audited import Audited
+from portal.audit.mixin import Audited
 from portal.extensions import Base, db
 
 SYSTEM_ADMINISTRATOR = "system_administrator"
@@ -23,7 +23,7 @@ account_roles = Table(
 
 
 class Role(Base, RoleMixin):
-    """A role that an account has everywhere. Administering a tenant is no such role: it is a `Membership`."""
+    """A role in the whole system. Administering a tenant is a `Membership`."""
 
     __tablename__ = "roles"
 
@@ -31,33 +31,34 @@ class Role(Base, RoleMixin):
     name: Mapped[str] = mapped_column(unique=True)
 
 
-def totp_place(account_id: int) -> str:
-    """Return the place to which an account's secret of the second factor is bound."""
+def totp_secret_context(account_id: int) -> str:
+    """Return the context to which the encryption of an account's authenticator secret is bound."""
     return f"accounts.totp_secret:{account_id}"
 
 
 class Account(Audited, Base, UserMixin):
-    """A person who signs in with an e-mail address and a password, and a code where the second factor is set up.
+    """A person who signs in with an email address and a password, and with a code if two-factor authentication is on.
 
-    The names that begin with `tf_` and `mf_` are Flask-Security's.
+    Names that begin with `tf_` and `mf_` are Flask-Security's.
     """
 
     __tablename__ = "accounts"
     __table_args__ = (CheckConstraint("email = lower(email)", name="email_lower_case"),)
     audited_as = "account"
-    audited_fields = ("email", "active", "locale")
+    audited_fields = ("email", "active", "language")
     audited_secrets = ("totp_secret_encrypted",)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     email: Mapped[str] = mapped_column(unique=True)
     password: Mapped[str]
     active: Mapped[bool] = mapped_column(default=True)
-    locale: Mapped[str | None]  # the language of the pages; None is the browser's
+    language: Mapped[str | None]  # the language of the pages; None is the browser's
     fs_uniquifier: Mapped[str] = mapped_column(unique=True)
-    totp_secret_encrypted: Mapped[bytes | None] = mapped_column(info=crypto.encrypted(lambda row: totp_place(row.id)))
-    totp_counter: Mapped[int | None] = mapped_column(
-        BigInteger
-    )  # the time step of the last code (RFC 6238, section 5.2)
+    totp_secret_encrypted: Mapped[bytes | None] = mapped_column(
+        info=crypto.encrypted(lambda row: totp_secret_context(row.id))
+    )
+    # The time step of the last code (RFC 6238, section 5.2).
+    totp_counter: Mapped[int | None] = mapped_column(BigInteger)
     mf_recovery_codes: Mapped[list[bytes]] = mapped_column(  # type: ignore[assignment]
         "recovery_code_hashes", ARRAY(LargeBinary), server_default=text("'{}'")
     )
@@ -66,38 +67,38 @@ class Account(Audited, Base, UserMixin):
 
     @property
     def is_system_administrator(self) -> bool:
-        """Whether the account runs the PBX for all tenants."""
+        """Whether the account administers the system and all tenants."""
         return bool(self.has_role(SYSTEM_ADMINISTRATOR))
 
     @property
     def audited_subject(self) -> str:
-        """The e-mail address."""
+        """The email address."""
         return self.email
 
     def may_enter(self, tenant_id: int) -> bool:
         """Return whether the account may work in the tenant's workspace."""
-        return self.is_system_administrator or any(each.tenant_id == tenant_id for each in self.memberships)
+        return self.is_system_administrator or any(membership.tenant_id == tenant_id for membership in self.memberships)
 
     @property
     def has_two_factor(self) -> bool:
-        """Whether signing in takes a code."""
+        """Whether signing in requires a code."""
         return self.totp_secret_encrypted is not None
 
     @property
     def tf_primary_method(self) -> str | None:  # type: ignore[override]
-        """Flask-Security's word for the second factor."""
+        """The second factor in Flask-Security's terms."""
         return "authenticator" if self.has_two_factor else None
 
     @property
     def tf_totp_secret(self) -> str | None:
-        """The secret of the authenticator in clear text, or None."""
+        """The decrypted secret of the authenticator app, or None."""
         if self.totp_secret_encrypted is None:
             return None
-        return crypto.keyring().decrypt(self.totp_secret_encrypted, totp_place(self.id))
+        return crypto.keyring().decrypt(self.totp_secret_encrypted, totp_secret_context(self.id))
 
     @tf_totp_secret.setter
     def tf_totp_secret(self, value: str | None) -> None:
-        self.totp_secret_encrypted = crypto.keyring().encrypt(value, totp_place(self.id)) if value else None
+        self.totp_secret_encrypted = crypto.keyring().encrypt(value, totp_secret_context(self.id)) if value else None
 
 
 class Membership(Audited, Base):
@@ -112,39 +113,58 @@ class Membership(Audited, Base):
 
     @property
     def audited_subject(self) -> str:
-        """Who administers."""
-        account = self.account or db.session.get_one(Account, self.account_id)  # an ended one has lost its account
+        """The email address of the administrator."""
+        account = self.account or db.session.get_one(Account, self.account_id)  # a deleted one has lost its account
         return account.email
 
 
 class AccountSession(Base):
-    """A browser in which somebody is signed in. Its cookie carries the key of which the hash stands here."""
+    """A browser that is signed in. Its cookie holds the token whose hash is stored here."""
 
     __tablename__ = "account_sessions"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"), index=True)
-    key_hash: Mapped[bytes] = mapped_column(unique=True)
-    began_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    token_hash: Mapped[bytes] = mapped_column(unique=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     last_seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime] = mapped_column(index=True)
     remembered: Mapped[bool]
-    address: Mapped[str]
+    ip_address: Mapped[str]
     browser: Mapped[str]
 
 
-class Attempts(Base):
-    """How full the measure of attempts is, by account or address: it runs empty by itself until `empty_at`."""
+def kept_form_context(account_id: int) -> str:
+    """Return the context to which the encryption of a kept form is bound."""
+    return f"kept_forms.values:{account_id}"
 
-    __tablename__ = "attempts"
 
-    # A digest: people type passwords where the address belongs.
-    subject: Mapped[bytes] = mapped_column(primary_key=True)
+class KeptForm(Base):
+    """A form that arrived after its session had ended, until the account signs in again and saves it."""
+
+    __tablename__ = "kept_forms"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"), index=True)
+    path: Mapped[str]
+    values_encrypted: Mapped[bytes] = mapped_column(
+        info=crypto.encrypted(lambda row: kept_form_context(row.account_id))
+    )
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+
+
+class RateLimit(Base):
+    """A leaky bucket of a rate limit: how full it is, as the time at which it will be empty."""
+
+    __tablename__ = "rate_limits"
+
+    # Hashed, because people type passwords into the field of the email address.
+    subject_hash: Mapped[bytes] = mapped_column(primary_key=True)
     empty_at: Mapped[datetime] = mapped_column(index=True)
 
 
 class SignInPolicy(Audited, Base):
-    """What the system administrator asks of everybody who signs in: one row, or none as long as nothing is asked."""
+    """What system administrators require of all accounts: one row, or none if nothing was ever required."""
 
     __tablename__ = "sign_in_policy"
     __table_args__ = (CheckConstraint("id = 1", name="one_row"),)

@@ -1,41 +1,39 @@
-"""The browsers in which an account is signed in: each is a row, and its cookie is worth nothing without it."""
+"""The browsers in which an account is signed in. Each is a row, and its cookie is worthless once the row is deleted."""
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Final
+from datetime import timedelta
+from typing import Final, NamedTuple
 
 from sqlalchemy import delete, select
 
-from portal import statements
 from portal.accounts.models import Account, AccountSession
-from portal.audit.entries import note as note_done
+from portal.audit.log import record
 from portal.crypto import hash_token, new_token
+from portal.database import clock, fast_sql
 from portal.extensions import db
 
-SEEN_EVERY: Final = timedelta(minutes=1)
+LAST_SEEN_INTERVAL: Final = timedelta(minutes=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Lifetime:
+class SessionLifetime(NamedTuple):
     """How long a session lasts: without a request, and at most."""
 
     idle: timedelta
     absolute: timedelta
 
 
-# A working day, on a machine that others may use; NIST SP 800-63B-4, section 2.2.3, has a day at most.
-USUAL: Final = Lifetime(timedelta(hours=8), timedelta(hours=24))
-# "Remember me", on a machine of one's own; section 2.1.3 has a month at most.
-REMEMBERED: Final = Lifetime(timedelta(days=14), timedelta(days=30))
+# A working day, on a shared computer. NIST SP 800-63B-4, section 2.2.3, allows a day.
+DEFAULT_LIFETIME: Final = SessionLifetime(timedelta(hours=8), timedelta(hours=24))
+# "Stay signed in", on one's own computer. Section 2.1.3 allows a month.
+REMEMBERED_LIFETIME: Final = SessionLifetime(timedelta(days=14), timedelta(days=30))
 
-NOTE: Final = """
-    UPDATE account_sessions SET last_seen_at = now(), address = %(address)s,
-        expires_at = least(now() + %(idle)s, began_at + %(absolute)s)
+TOUCH: Final = """
+    UPDATE account_sessions SET last_seen_at = now(), ip_address = %(ip_address)s,
+        expires_at = least(now() + %(idle)s, created_at + %(absolute)s)
     WHERE id = %(id)s
 """
-# The first that is found: most browsers also name those that they are like.
+# The first match counts: most browsers also name those that they are compatible with.
 BROWSERS: Final = {
     "Edge": r"Edg(e|A|iOS)?/",
     "Opera": r"OPR/|Opera",
@@ -55,96 +53,93 @@ SYSTEMS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """A session that has just begun, and its key, which is stored nowhere else than in the cookie."""
+def start(
+    account: Account, ip_address: str, user_agent: str, *, remembered: bool, previous_token: str | None
+) -> tuple[str, bool]:
+    """Start a session that replaces the one with the previous token, and is remembered if that one was.
 
-    key: str
-    remembered: bool
-
-
-def begin(account: Account, address: str, user_agent: str, *, remembered: bool, before: str | None) -> Begun:
-    """Return a new session in place of the one with the key `before`. It is remembered too if that one was."""
-    replaced = find(before)
-    if replaced:
-        remembered = remembered or (replaced.remembered and replaced.account_id == account.id)
-        db.session.delete(replaced)
-    key = new_token()
+    Return its token, which only the cookie holds, and whether it is remembered.
+    """
+    previous = find(previous_token)
+    if previous:
+        remembered = remembered or (previous.remembered and previous.account_id == account.id)
+        db.session.delete(previous)
+    token = new_token()
     db.session.add(
         AccountSession(
             account_id=account.id,
-            key_hash=hash_token(key),
-            expires_at=datetime.now(UTC) + _lifetime(remembered).idle,
+            token_hash=hash_token(token),
+            expires_at=clock.now() + _lifetime(remembered).idle,
             remembered=remembered,
-            address=address,
-            browser=browser_of(user_agent),
+            ip_address=ip_address,
+            browser=browser_name(user_agent),
         )
     )
     db.session.commit()
-    return Begun(key, remembered)
+    return token, remembered
 
 
-def find(key: str | None) -> AccountSession | None:
-    """Return the session with this key, or None where there is none, or its time is over."""
-    if key is None:
+def find(token: str | None) -> AccountSession | None:
+    """Return the session with this token, or None if there is none or it has expired."""
+    if token is None:
         return None
-    query = select(AccountSession).where(AccountSession.key_hash == hash_token(key))
-    return db.session.scalar(query.where(AccountSession.expires_at > datetime.now(UTC)))
+    query = select(AccountSession).where(AccountSession.token_hash == hash_token(token))
+    return db.session.scalar(query.where(AccountSession.expires_at > clock.now()))
 
 
-def note(session: AccountSession, address: str) -> None:
-    """Remember that the session was used, to the minute."""
-    if datetime.now(UTC) - session.last_seen_at > SEEN_EVERY:
-        life = _lifetime(session.remembered)
-        values = {"id": session.id, "address": address, "idle": life.idle, "absolute": life.absolute}
-        statements.run(NOTE, values)
+def touch(session: AccountSession, ip_address: str) -> None:
+    """Record that the session was used, at most once a minute."""
+    if clock.now() - session.last_seen_at > LAST_SEEN_INTERVAL:
+        lifetime = _lifetime(session.remembered)
+        values = {"id": session.id, "ip_address": ip_address, "idle": lifetime.idle, "absolute": lifetime.absolute}
+        fast_sql.run(TOUCH, values)
 
 
-def of_account(account: Account) -> Sequence[AccountSession]:
-    """Return the account's sessions, the one that was used last first."""
+def active_sessions(account: Account) -> Sequence[AccountSession]:
+    """Return the account's sessions, the most recently used one first."""
     query = select(AccountSession).where(
-        AccountSession.account_id == account.id, AccountSession.expires_at > datetime.now(UTC)
+        AccountSession.account_id == account.id, AccountSession.expires_at > clock.now()
     )
     return db.session.scalars(query.order_by(AccountSession.last_seen_at.desc(), AccountSession.id.desc())).all()
 
 
 def end(account: Account, session_id: int) -> None:
-    """End one of the account's sessions. One that is not the account's is left alone."""
-    for each in of_account(account):
-        if each.id == session_id:
-            db.session.delete(each)
-            note_done("account.session_ended", account.email)
+    """End one of the account's sessions. The id of another account's session has no effect."""
+    for session in active_sessions(account):
+        if session.id == session_id:
+            db.session.delete(session)
+            record("account.session_ended", account.email)
     db.session.commit()
 
 
-def end_others(account: Account, key: str | None) -> None:
-    """End the account's sessions, except the one with this key."""
+def end_others(account: Account, token: str | None) -> None:
+    """End the account's sessions, except the one with this token."""
     query = delete(AccountSession).where(AccountSession.account_id == account.id)
-    db.session.execute(query.where(AccountSession.key_hash != hash_token(key)) if key else query)
+    db.session.execute(query.where(AccountSession.token_hash != hash_token(token)) if token else query)
     db.session.commit()
 
 
-def sign_out(key: str) -> None:
-    """End the session with this key."""
-    db.session.execute(delete(AccountSession).where(AccountSession.key_hash == hash_token(key)))
+def end_by_token(token: str) -> None:
+    """End the session with this token."""
+    db.session.execute(delete(AccountSession).where(AccountSession.token_hash == hash_token(token)))
     db.session.commit()
 
 
-def purge() -> None:
-    """Forget the sessions whose time is over."""
-    statements.run("DELETE FROM account_sessions WHERE expires_at < now()", {})
+def delete_expired() -> None:
+    """Delete the sessions that have expired."""
+    fast_sql.run("DELETE FROM account_sessions WHERE expires_at < now()", {})
 
 
-def browser_of(user_agent: str) -> str:
-    """Return what people call it, like "Firefox on Linux"."""
-    name = _first(BROWSERS, user_agent) or "A browser"
-    system = _first(SYSTEMS, user_agent)
-    return f"{name} on {system}" if system else name
+def browser_name(user_agent: str) -> str:
+    """Return a browser's name, like "Firefox on Linux"."""
+    browser = _first_match(BROWSERS, user_agent) or "A browser"
+    system = _first_match(SYSTEMS, user_agent)
+    return f"{browser} on {system}" if system else browser
 
 
-def _first(patterns: dict[str, str], text: str) -> str | None:
+def _first_match(patterns: dict[str, str], text: str) -> str | None:
     return next((name for name, pattern in patterns.items() if re.search(pattern, text)), None)
 
 
-def _lifetime(remembered: bool) -> Lifetime:
-    return REMEMBERED if remembered else USUAL
+def _lifetime(remembered: bool) -> SessionLifetime:
+    return REMEMBERED_LIFETIME if remembered else DEFAULT_LIFETIME

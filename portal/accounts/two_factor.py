@@ -1,9 +1,8 @@
-"""The second factor: the code of an authenticator (TOTP, RFC 6238), and recovery codes for who lost it."""
+"""Two-factor authentication: codes of an authenticator app (TOTP, RFC 6238), and recovery codes if it is lost."""
 
 import base64
 import binascii
 import secrets
-from dataclasses import dataclass
 from typing import Any, Final
 
 from flask import current_app
@@ -12,31 +11,31 @@ from flask_security import MfRecoveryCodesUtil
 from flask_security import Totp as FlaskSecurityTotp
 from passlib.exc import TokenError, UsedTokenError
 from passlib.totp import TotpMatch
-from sqlalchemy import CursorResult, any_, func, literal, or_, select, update
+from sqlalchemy import CursorResult, any_, func, literal, or_, update
 
 from portal import crypto
 from portal.accounts.models import Account
-from portal.accounts.policy import requires_two_factor
+from portal.accounts.service import requires_two_factor
 from portal.crypto import hash_token
 from portal.errors import Refusal
 from portal.extensions import db
 
-WINDOW: Final = 30  # seconds that a clock may be wrong: one step (RFC 6238, section 5.2)
-RECOVERY_CODES: Final = 10
+CLOCK_TOLERANCE: Final = 30  # seconds by which a clock may be wrong: one time step (RFC 6238, section 5.2)
+RECOVERY_CODE_COUNT: Final = 10
 RECOVERY_CODE_BYTES: Final = 10  # 80 bits: a stored hash cannot be guessed
 
 
 class Totp(FlaskSecurityTotp):
-    """Codes that are accepted once. Secrets are encrypted where they are stored, and not here."""
+    """Codes that are accepted only once. Secrets are encrypted by the model, not here."""
 
     def generate_totp_secret(self) -> str:
         """Return a new secret."""
         return str(self._totp.new().to_json(encrypt=False))
 
     def match(self, code: str, secret: str) -> int | None:
-        """Return the time step to which the code belongs, None where it is wrong."""
+        """Return the time step that the code belongs to, or None if it is wrong."""
         try:
-            return int(self._totp.verify(code, secret, window=WINDOW).counter)
+            return int(self._totp.verify(code, secret, window=CLOCK_TOLERANCE).counter)
         except TokenError:
             return None
 
@@ -46,100 +45,81 @@ class Totp(FlaskSecurityTotp):
         return counter
 
     def set_last_counter(self, user: Any, tmatch: TotpMatch) -> None:
-        """Spend the code, whoever else is about to.
-
-        Raises:
-            UsedTokenError: another request spent it.
-        """
-        spend = (
+        """Mark the code as used. Raise UsedTokenError if another request has used it."""
+        use_code = (
             update(Account)
             .where(Account.id == user.id, or_(Account.totp_counter.is_(None), Account.totp_counter < tmatch.counter))
             .values(totp_counter=tmatch.counter)
         )
-        if not _changes(spend):
+        if not _updates_a_row(use_code):
             raise UsedTokenError
 
 
 class RecoveryCodes(MfRecoveryCodesUtil):
-    """Recovery codes, of which only hashes are stored."""
+    """Recovery codes. Only their hashes are stored."""
 
     def check_recovery_code(self, user: Any, code: str) -> bool:
-        """Spend the code, and return whether there was one to spend."""
+        """Use up the code, and return whether it was valid."""
         hashed = _hash(code)
         codes = Account.mf_recovery_codes
-        spend = update(Account).where(Account.id == user.id, literal(hashed) == any_(codes))
-        return _changes(spend.values(mf_recovery_codes=func.array_remove(codes, hashed)))
+        use_code = update(Account).where(Account.id == user.id, literal(hashed) == any_(codes))
+        return _updates_a_row(use_code.values(mf_recovery_codes=func.array_remove(codes, hashed)))
 
     def delete_recovery_code(self, user: Any, code: str) -> bool:  # noqa: ARG002 (Flask-Security's signature)
-        """Return True: the code is spent already."""
+        """Return True: checking the code used it up."""
         return True
 
 
-def propose(account: Account) -> tuple[str, str]:
-    """Return a new secret for the account, also sealed, so that the cookie can carry it until it is confirmed."""
+def propose_secret(account: Account) -> tuple[str, str]:
+    """Return a new secret for the account, and the same encrypted for the session cookie until it is confirmed."""
     secret = _totp().generate_totp_secret()
-    sealed = crypto.keyring().encrypt(secret, _place(account))
-    return secret, base64.urlsafe_b64encode(sealed).decode()
+    encrypted = crypto.keyring().encrypt(secret, _proposed_secret_place(account))
+    return secret, base64.urlsafe_b64encode(encrypted).decode()
 
 
-def open_proposal(account: Account, sealed: str | None) -> str | None:
-    """Return the secret that `propose` sealed for this account, None where it did not."""
+def open_proposed_secret(account: Account, encrypted: str | None) -> str | None:
+    """Return the secret that `propose_secret` encrypted for this account, or None if it did not."""
     try:
-        return crypto.keyring().decrypt(base64.urlsafe_b64decode(sealed or ""), _place(account))
+        return crypto.keyring().decrypt(base64.urlsafe_b64decode(encrypted or ""), _proposed_secret_place(account))
     except (crypto.UnreadableSecret, binascii.Error):
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Proposal:
-    """What an authenticator is given: the `otpauth:` address, or the secret alone, to type."""
-
-    address: str
-    key: str
-
-
-def describe(account: Account, secret: str) -> Proposal:
-    """Return what the account's authenticator is given."""
-    return Proposal(_totp().get_totp_uri(account.email, secret), _totp().get_totp_pretty_key(secret))
+def authenticator_setup(account: Account, secret: str) -> tuple[str, str]:
+    """Return what sets up the account's authenticator app: the `otpauth:` URI, or the secret as a key to type."""
+    return _totp().get_totp_uri(account.email, secret), _totp().get_totp_pretty_key(secret)
 
 
 def turn_on(account: Account, secret: str, code: str) -> list[str] | Refusal:
-    """Return recovery codes if the code shows that the authenticator has the secret. From now on it is asked for."""
+    """Turn two-factor authentication on if the code proves that the app has the secret. Return recovery codes."""
     counter = _totp().match(code, secret)
     if counter is None:
         return Refusal(
-            "code", gettext("This code is not right. Wait for the next one, and check the clock of your phone.")
+            "code", gettext("This code is incorrect. Wait for the next one, and check the clock of your phone.")
         )
     account.tf_totp_secret, account.totp_counter = secret, counter
     return renew_recovery_codes(account)
 
 
 def renew_recovery_codes(account: Account) -> list[str]:
-    """Return new recovery codes. The older ones are worth nothing any more."""
-    codes = [_readable(secrets.token_bytes(RECOVERY_CODE_BYTES)) for _ in range(RECOVERY_CODES)]
+    """Return new recovery codes. The old ones stop working."""
+    texts = (base64.b32encode(secrets.token_bytes(RECOVERY_CODE_BYTES)).decode() for _ in range(RECOVERY_CODE_COUNT))
+    codes = ["-".join(text.lower()[start : start + 4] for start in range(0, len(text), 4)) for text in texts]
     account.mf_recovery_codes = [_hash(code) for code in codes]
     db.session.commit()
     return codes
 
 
 def turn_off(account: Account) -> Refusal | None:
-    """Let the account sign in with its password alone."""
+    """Turn two-factor authentication off, unless it is required."""
     if requires_two_factor():
         return Refusal("", gettext("Your system administrator requires two-factor authentication."))
-    _forget(account)
+    reset(account)
     return None
 
 
-def reset(email: str) -> Account | Refusal:
-    """Return the account, without its second factor: for somebody who lost it, and the recovery codes too."""
-    account = db.session.scalar(select(Account).where(Account.email == email.strip().lower()))
-    if account is None:
-        return Refusal("email", f"There is no account {email}.")
-    _forget(account)
-    return account
-
-
-def _forget(account: Account) -> None:
+def reset(account: Account) -> None:
+    """Turn two-factor authentication off, also for someone who lost the app and the recovery codes."""
     account.tf_totp_secret, account.mf_recovery_codes = None, []
     db.session.commit()
 
@@ -149,19 +129,14 @@ def _totp() -> Totp:
     return factory
 
 
-def _changes(statement: Any) -> bool:
+def _updates_a_row(statement: Any) -> bool:
     result: CursorResult[Any] = db.session.execute(statement.execution_options(synchronize_session=False))  # type: ignore[assignment]
     return result.rowcount == 1
-
-
-def _readable(code: bytes) -> str:
-    text = base64.b32encode(code).decode().lower()
-    return "-".join(text[start : start + 4] for start in range(0, len(text), 4))
 
 
 def _hash(code: str) -> bytes:
     return hash_token("".join(filter(str.isalnum, code)).lower())
 
 
-def _place(account: Account) -> str:
+def _proposed_secret_place(account: Account) -> str:
     return f"accounts.proposed_totp_secret:{account.id}"

@@ -1,143 +1,163 @@
-"""The pages of an account. Signing in and passwords are Flask-Security's pages, in our templates."""
+"""The pages of an account. Signing in and passwords are Flask-Security's views with the portal's templates."""
 
 import base64
-from collections.abc import Callable
 
-from flask import Blueprint, Flask, current_app, flash, redirect, request, session, url_for
+from flask import Blueprint, Flask, flash, redirect, request, session, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext
 from flask_security import auth_required
 from werkzeug.exceptions import BadRequest
 
-from portal.accounts import language, policy, sessions, two_factor
-from portal.accounts.access import signed_in, system_administrator
-from portal.accounts.door import KEY
-from portal.accounts.forms import CodeForm
+from portal.accounts import kept_forms, sessions, two_factor
+from portal.accounts import service as account_service
+from portal.accounts.access import current_account, kept_as, require_system_administrator
+from portal.accounts.forms import AuthenticatorCodeForm
 from portal.accounts.models import Account
-from portal.accounts.security import FRESH
+from portal.accounts.request_guards import ACCOUNT_SESSION
+from portal.accounts.security import CONFIRMED_FOR
 from portal.errors import Refusal
-from portal.languages import LANGUAGES
-from portal.ui import respond
+from portal.provisioning import qr
+from portal.web.i18n import LANGUAGES
+from portal.web.responses import flash_result, respond
 
-PROPOSED = "proposed_totp_secret"  # in the session, sealed: the secret of an authenticator that is being set up
+PROPOSED_TOTP = "proposed_totp_secret"  # in the cookie, encrypted: of an authenticator app that is being set up
 
-account = Blueprint("account", __name__, url_prefix="/account")
-system = Blueprint("system_sign_in", __name__, url_prefix="/system/sign-in")
-BLUEPRINTS = (account, system)
+blueprint = Blueprint("account", __name__, url_prefix="/account")
+system_blueprint = Blueprint("system_sign_in", __name__, url_prefix="/system/sign-in")
+BLUEPRINTS = (blueprint, system_blueprint)
 
-# Who finds a browser in which somebody is signed in does not know the password.
-confirmed = auth_required("session", within=lambda: FRESH, grace=lambda: FRESH)
-
-
-def init_app(app: Flask, draw_qr_code: Callable[[str], bytes]) -> None:
-    """Let the pages draw their QR code with a function of a room above, which returns a PNG."""
-    app.extensions["draw_qr_code"] = draw_qr_code
-    app.extensions["security"].reauthn_handler(_confirm)
+# Someone who finds a signed-in browser does not know the password.
+password_confirmed = auth_required("session", within=lambda: CONFIRMED_FOR, grace=lambda: CONFIRMED_FOR)
 
 
-@account.get("")
+def init_app(app: Flask) -> None:
+    """Make Flask-Security ask for the password on the portal's page."""
+    app.extensions["security"].reauthn_handler(_ask_for_password)
+
+
+@blueprint.get("")
 def security() -> ResponseReturnValue:
-    """Show how one signs in, and where one is signed in."""
+    """Show how the account signs in, and where it is signed in."""
     return _page()
 
 
-@account.post("/language")
+@blueprint.post("/language")
+@kept_as(".choose_language")
 def choose_language() -> ResponseReturnValue:
-    """Choose the language of the pages; none is the browser's."""
-    owner, chosen = signed_in(), request.form.get("locale", "")
-    if chosen and chosen not in LANGUAGES:
+    """Set the language of the pages. An empty one is the browser's."""
+    language = request.form.get("language", "")
+    if language and language not in LANGUAGES:
         raise BadRequest
-    language.choose(owner, chosen or None)
-    flash(gettext("The language is saved."), "success")
+    account_service.set_language(current_account(), language or None)
+    flash(gettext("The language has been saved."), "success")
     return redirect(url_for("account.security"), 303)
 
 
-@account.post("/sessions/<int:session_id>/end")
+@blueprint.post("/sessions/<int:session_id>/end")
 def end_session(session_id: int) -> ResponseReturnValue:
     """End one of the account's sessions."""
-    sessions.end(signed_in(), session_id)
+    sessions.end(current_account(), session_id)
     return _sessions_page()
 
 
-@account.post("/sessions/end-others")
+@blueprint.post("/sessions/end-others")
 def end_other_sessions() -> ResponseReturnValue:
     """End all of the account's sessions except this one."""
-    sessions.end_others(signed_in(), session[KEY])
+    sessions.end_others(current_account(), session[ACCOUNT_SESSION])
     return _sessions_page()
 
 
-@account.route("/two-factor", methods=["GET", "POST"])
-@confirmed
+@blueprint.get("/kept-forms/<int:form_id>")
+def kept_form(form_id: int) -> ResponseReturnValue:
+    """Show a form that arrived after its session had ended, to send it again."""
+    found = kept_forms.find(current_account(), form_id)
+    if found is None:
+        text = gettext(
+            "These changes are no longer kept, or belong to another account. The portal keeps the last %(count)s forms "
+            "of an account for a day, until they are saved or discarded.",
+            count=kept_forms.MAX_KEPT_FORMS,
+        )
+        flash(text, "error")
+        return redirect(url_for("tenants.home"), 303)
+    path, values = found
+    return respond("accounts/kept_form.html", form_id=form_id, path=path, values=values)
+
+
+@blueprint.post("/kept-forms/<int:form_id>/discard")
+def discard_kept_form(form_id: int) -> ResponseReturnValue:
+    """Delete a form that was kept."""
+    kept_forms.forget(current_account(), str(form_id))
+    return redirect(url_for("tenants.home"), 303)
+
+
+@blueprint.route("/two-factor", methods=["GET", "POST"])
+@password_confirmed
 def set_up_two_factor() -> ResponseReturnValue:
-    """Set an authenticator up, also in place of an older one, and show the recovery codes."""
-    owner, form = signed_in(), CodeForm()
-    secret = _proposed_secret(owner)
+    """Set up an authenticator app, which replaces an older one, and show the recovery codes."""
+    account, form = current_account(), AuthenticatorCodeForm()
+    secret = _proposed_secret(account)
     if form.validate_on_submit():
-        codes = two_factor.turn_on(owner, secret, form.code.data)
+        codes = two_factor.turn_on(account, secret, form.code.data)
         if not isinstance(codes, Refusal):
-            session.pop(PROPOSED)
-            sessions.end_others(owner, session[KEY])  # which began without a code
-            return _show_codes(codes)
+            session.pop(PROPOSED_TOTP)
+            sessions.end_others(account, session[ACCOUNT_SESSION])  # they began without a code
+            return respond("accounts/recovery_codes.html", codes=codes)
         form.refuse(codes)
-    proposal = two_factor.describe(owner, secret)
-    draw: Callable[[str], bytes] = current_app.extensions["draw_qr_code"]
-    picture = "data:image/png;base64," + base64.b64encode(draw(proposal.address)).decode()
-    required = policy.requires_two_factor() and not owner.has_two_factor
-    status = 422 if form.is_submitted() else 200
-    return respond(
-        "accounts/two_factor.html", status=status, form=form, proposal=proposal, picture=picture, required=required
-    )
+    uri, key = two_factor.authenticator_setup(account, secret)
+    context = {
+        "uri": uri,
+        "key": key,
+        "qr_code": "data:image/png;base64," + base64.b64encode(qr.qr_code_png(uri)).decode(),
+        "required": account_service.requires_two_factor() and not account.has_two_factor,
+    }
+    return respond("accounts/two_factor.html", status=422 if form.is_submitted() else 200, form=form, **context)
 
 
-@account.post("/two-factor/off")
-@confirmed
+@blueprint.post("/two-factor/off")
+@password_confirmed
 def turn_two_factor_off() -> ResponseReturnValue:
-    """Sign in with the password alone from now on."""
-    refusal = two_factor.turn_off(signed_in())
-    flash(refusal.text if refusal else gettext("Two-factor authentication is off."), "error" if refusal else "success")
+    """Turn two-factor authentication off."""
+    flash_result(two_factor.turn_off(current_account()), gettext("Two-factor authentication is off."))
     return redirect(url_for("account.security"), 303)
 
 
-@account.post("/recovery-codes")
-@confirmed
+@blueprint.post("/recovery-codes")
+@password_confirmed
 def renew_recovery_codes() -> ResponseReturnValue:
     """Show new recovery codes, once."""
-    return _show_codes(two_factor.renew_recovery_codes(signed_in()))
+    return respond("accounts/recovery_codes.html", codes=two_factor.renew_recovery_codes(current_account()))
 
 
-@system.get("")
+@system_blueprint.get("")
 def edit() -> ResponseReturnValue:
-    """Show what is asked of everybody who signs in."""
-    system_administrator()
-    return respond("accounts/system.html", required=policy.requires_two_factor())
+    """Show the sign-in policy of all accounts."""
+    require_system_administrator()
+    return respond("accounts/system.html", required=account_service.requires_two_factor())
 
 
-@system.post("/two-factor")
+@system_blueprint.post("/two-factor")
+@kept_as(".require_two_factor")
 def require_two_factor() -> ResponseReturnValue:
-    """Require a second factor of all accounts, or leave it to them."""
-    system_administrator()
-    policy.require_two_factor("enabled" in request.form)
+    """Require two-factor authentication of all accounts, or leave it to them."""
+    require_system_administrator()
+    account_service.require_two_factor("enabled" in request.form)
     if not request.htmx:  # type: ignore[attr-defined]
         return redirect(url_for("system_sign_in.edit"), 303)
-    return respond("accounts/system.html", "accounts/_required.html", required=policy.requires_two_factor())
+    return respond("accounts/system.html", "accounts/_required.html", required=account_service.requires_two_factor())
 
 
-def _confirm(_within: object, _grace: object) -> ResponseReturnValue:
-    """Ask for the password, and go on where that was asked for, if it was not a form that was sent."""
+def _ask_for_password(_within: object, _grace: object) -> ResponseReturnValue:
+    """Redirect to the page that asks for the password and then returns here. A submitted form is not repeated."""
     to = request.path if request.method == "GET" else url_for("account.security")
     return redirect(url_for("security.verify", next=to), 303)
 
 
-def _proposed_secret(owner: Account) -> str:
-    """Return the secret that the browser was shown, so that nobody has to scan again after a typing error."""
-    secret = two_factor.open_proposal(owner, session.get(PROPOSED))
+def _proposed_secret(account: Account) -> str:
+    """Return the secret that the page already showed, so that a typing error does not require another scan."""
+    secret = two_factor.open_proposed_secret(account, session.get(PROPOSED_TOTP))
     if secret is None:
-        secret, session[PROPOSED] = two_factor.propose(owner)
+        secret, session[PROPOSED_TOTP] = two_factor.propose_secret(account)
     return secret
-
-
-def _show_codes(codes: list[str]) -> ResponseReturnValue:
-    return respond("accounts/recovery_codes.html", codes=codes)
 
 
 def _sessions_page() -> ResponseReturnValue:
@@ -147,11 +167,11 @@ def _sessions_page() -> ResponseReturnValue:
 
 
 def _page() -> ResponseReturnValue:
-    owner = signed_in()
+    account = current_account()
     return respond(
         "accounts/security.html",
         "accounts/_sessions.html",
-        sessions=sessions.of_account(owner),
-        this=sessions.find(session[KEY]),
-        required=policy.requires_two_factor(),
+        sessions=sessions.active_sessions(account),
+        current_session=sessions.find(session[ACCOUNT_SESSION]),
+        required=account_service.requires_two_factor(),
     )

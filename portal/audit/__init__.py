@@ -1,1 +1,1 @@
-"""Who changed what, when and from where. Its pages stand above accounts and tenants; what writes knows neither."""
+"""The audit trail: who changed what, when and from where. Only its views know accounts and tenants."""

@@ -1,4 +1,4 @@
-"""What is looked for in the audit trail."""
+"""The filter form of the audit trail."""
 
 from datetime import MAXYEAR, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -8,39 +8,39 @@ from wtforms import DateTimeLocalField, SelectField
 from wtforms.fields import SelectChoice
 from wtforms.validators import Optional
 
-from portal.audit.actions import ACTIONS
-from portal.audit.trail import Wanted
-from portal.audit.words import label
-from portal.forms import PortalForm, TextField
+from portal.audit.formatting import action_label
+from portal.audit.labels import ACTIONS
+from portal.audit.queries import AuditFilter
+from portal.web.forms import PortalForm, TextField
 
-FORMATS = ["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
+TIME_FORMATS = ["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
 
 
-class TrailForm(PortalForm):
-    """Who, what, from when to when, in the time zone of the page."""
+class AuditFilterForm(PortalForm):
+    """The actor, the action and the time span to show, in the time zone of the page."""
 
-    person = TextField(lazy_gettext("Who"))
+    actor = TextField(lazy_gettext("Who"))
     action = SelectField(
         lazy_gettext("What"),
         choices=lambda: [
             SelectChoice("", gettext("Anything")),
-            *(SelectChoice(name, label(name)) for name in ACTIONS),
+            *(SelectChoice(name, action_label(name)) for name in ACTIONS),
         ],
         default="",
     )
-    since = DateTimeLocalField(lazy_pgettext("since", "From"), [Optional()], format=FORMATS)
-    until = DateTimeLocalField(lazy_pgettext("until", "To"), [Optional()], format=FORMATS)
+    since = DateTimeLocalField(lazy_pgettext("since", "From"), [Optional()], format=TIME_FORMATS)
+    until = DateTimeLocalField(lazy_pgettext("until", "To"), [Optional()], format=TIME_FORMATS)
 
-    def wanted(self, zone: str) -> Wanted:
-        """Return what a valid form asks for. The minute that it ends with belongs to it."""
-        until = _in_zone(self.until.data, zone)
-        return Wanted(
-            self.person.data or "",
+    def filters(self, time_zone: str) -> AuditFilter:
+        """Return the filters of a valid form. The last minute is included."""
+        until = _in_zone(self.until.data, time_zone)
+        return AuditFilter(
+            self.actor.data or "",
             self.action.data or "",
-            _in_zone(self.since.data, zone),
+            _in_zone(self.since.data, time_zone),
             until + timedelta(minutes=1) if until and until.year < MAXYEAR else until,
         )
 
 
-def _in_zone(moment: datetime | None, zone: str) -> datetime | None:
-    return moment.replace(tzinfo=ZoneInfo(zone)) if moment else None
+def _in_zone(time: datetime | None, zone: str) -> datetime | None:
+    return time.replace(tzinfo=ZoneInfo(zone)) if time else None

@@ -1,8 +1,8 @@
-"""The pages of the audit trail: a tenant's own part of it, and all of it for the system administrator.
+"""The pages of the audit trail: a tenant's entries, and all entries for system administrators."""
 
-They stand above accounts and tenants, unlike the rest of the room.
-"""
-
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC
 from typing import Any
 from uuid import UUID
 
@@ -10,76 +10,93 @@ from flask import Blueprint, request, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest
 
-from portal import ui
-from portal.accounts.access import system_administrator
-from portal.audit import download, trail, words
-from portal.audit.forms import TrailForm
-from portal.tenants import directory
+from portal.accounts.access import current_account, require_system_administrator
+from portal.audit import formatting, queries
+from portal.audit.forms import AuditFilterForm
+from portal.audit.models import AuditEntry
+from portal.tenants import service as tenant_service
 from portal.tenants.models import Tenant
+from portal.tenants.views import respond_in_workspace
 from portal.tenants.workspace import workspace
+from portal.web import csv_export, pagination
+from portal.web.pagination import Page
 
 blueprint = Blueprint("audit", __name__)
-SYSTEM_ZONE = "UTC"
+SYSTEM_TIME_ZONE = "UTC"
+CSV_COLUMNS = ("created_at", "tenant", "actor", "actor_account_id", "ip_address", "action", "subject", "changes", "id")
 
 
 @blueprint.get("/tenants/<domain>/audit")
-def of_tenant(domain: str) -> ResponseReturnValue:
-    """Show what was done in a tenant's workspace, and to the tenant."""
-    return _page(workspace(domain))
-
-
 @blueprint.get("/system/audit")
-def of_system() -> ResponseReturnValue:
-    """Show what was done in the system and in all tenants."""
-    system_administrator()
-    return _page(None)
-
-
-@blueprint.get("/tenants/<domain>/audit.csv")
-def tenant_csv(domain: str) -> ResponseReturnValue:
-    """Download the tenant's entries."""
-    return _csv(workspace(domain))
-
-
-@blueprint.get("/system/audit.csv")
-def system_csv() -> ResponseReturnValue:
-    """Download all entries."""
-    system_administrator()
-    return _csv(None)
-
-
-def _page(tenant: Tenant | None) -> ResponseReturnValue:
-    form, before = _form(), request.args.get("before", type=UUID)
+def trail(domain: str | None = None) -> ResponseReturnValue:
+    """Show the entries of a tenant, or those of the system and of all tenants."""
+    tenant, form, before = _owner(domain), _form(), request.args.get("before", type=UUID)
     is_valid = form.validate()
-    owner_id, zone = (tenant.id, tenant.time_zone) if tenant else (None, SYSTEM_ZONE)
-    shown = trail.page(owner_id, form.wanted(zone), before) if is_valid else trail.NOTHING
-    here, csv = ("audit.of_tenant", "audit.tenant_csv") if tenant else ("audit.of_system", "audit.system_csv")
-    owner: dict[str, Any] = {"domain": tenant.domain} if tenant else {}
+    time_zone = tenant.time_zone if tenant else SYSTEM_TIME_ZONE
+    page: Page[AuditEntry, UUID] = Page(())
+    if is_valid:
+        owner = tenant.id if tenant else None
+        page = queries.page(owner, form.filters(time_zone), before, pagination.PAGE_SIZE)
     filters: dict[str, Any] = {name: value for name, value in request.args.items() if value and name in form}
     context = {
         "form": form,
-        "shown": shown,
-        "zone": zone,
-        "words": words,
-        "is_narrowed": bool(filters),
-        "domains": directory.domains({each.tenant_id for each in shown.entries if each.tenant_id}),
-        "here": url_for(here, **owner),
-        "csv": url_for(csv, **owner, **filters),
-        "newest": url_for(here, **owner, **filters) if before else None,
-        "older": url_for(here, **owner, **filters, before=shown.older) if shown.older else None,
-        **({"tenant": tenant} if tenant else {}),
+        "entries": page.rows,
+        "time_zone": time_zone,
+        "formatting": formatting,
+        "is_filtered": bool(filters),
+        "domains": _domains(page),
+        "unfiltered_url": url_for("audit.trail", domain=domain),
+        "csv_url": url_for("audit.csv", domain=domain, **filters),
+        "newest_url": url_for("audit.trail", domain=domain, **filters) if before else None,
+        "older_url": url_for("audit.trail", domain=domain, **filters, before=page.next_key) if page.next_key else None,
     }
-    return ui.respond("audit/page.html", "audit/_trail.html", 200 if is_valid else 422, **context)
+    status = 200 if is_valid else 422
+    return respond_in_workspace(tenant, "audit/page.html", "audit/_trail.html", status, **context)
 
 
-def _csv(tenant: Tenant | None) -> ResponseReturnValue:
-    form = _form()
+@blueprint.get("/tenants/<domain>/audit.csv")
+@blueprint.get("/system/audit.csv")
+def csv(domain: str | None = None) -> ResponseReturnValue:
+    """Download the same entries as CSV."""
+    tenant, form = _owner(domain), _form()
     if not form.validate():
         raise BadRequest
-    owner_id, zone = (tenant.id, tenant.time_zone) if tenant else (None, SYSTEM_ZONE)
-    content = download.content(owner_id, form.wanted(zone), directory.domains)
-    return ui.download(content, f"audit-trail-{tenant.domain}.csv" if tenant else "audit-trail.csv")
+    tenant_id, time_zone = (tenant.id, tenant.time_zone) if tenant else (None, SYSTEM_TIME_ZONE)
+    filters = form.filters(time_zone)
+
+    def read_page(before: UUID | None) -> Page[Sequence[Any], UUID]:
+        page = queries.page(tenant_id, filters, before, csv_export.BATCH_SIZE)
+        domains = _domains(page)
+        return Page([_cells(entry, domains) for entry in page.rows], page.next_key)
+
+    filename = f"audit-trail-{tenant.domain}.csv" if tenant else "audit-trail.csv"
+    return csv_export.download(current_account().id, filename, CSV_COLUMNS, read_page)
 
 
-def _form() -> TrailForm:
-    return TrailForm(formdata=request.args, meta={"csrf": False})
+def _owner(domain: str | None) -> Tenant | None:
+    if domain is None:
+        require_system_administrator()
+    return workspace(domain) if domain is not None else None
+
+
+def _domains(page: Page[AuditEntry, UUID]) -> Mapping[int, str]:
+    return tenant_service.domains({entry.tenant_id for entry in page.rows if entry.tenant_id})
+
+
+def _cells(entry: AuditEntry, domains: Mapping[int, str]) -> Sequence[Any]:
+    """Return the entry's cells, in the order of `CSV_COLUMNS`."""
+    return (
+        entry.created_at.astimezone(UTC).isoformat(timespec="milliseconds"),
+        domains.get(entry.tenant_id, str(entry.tenant_id)) if entry.tenant_id else "",
+        entry.actor,
+        entry.actor_account_id,
+        entry.ip_address,
+        entry.action,
+        entry.subject,
+        json.dumps(entry.changes, ensure_ascii=False),
+        entry.id,
+    )
+
+
+def _form() -> AuditFilterForm:
+    return AuditFilterForm(formdata=request.args, meta={"csrf": False})

@@ -1,4 +1,4 @@
-"""What is looked for in the delivery log."""
+"""The filter form of the delivery log."""
 
 from datetime import MAXYEAR, date, datetime, timedelta
 from typing import Final
@@ -8,15 +8,15 @@ from babel.dates import format_date
 from flask_babel import lazy_gettext, lazy_pgettext
 from wtforms import DateField, SelectField
 from wtforms.fields import Field, SelectChoice
-from wtforms.validators import Length, Optional
+from wtforms.validators import Optional
 
-from portal.deliveries.search import Wanted
-from portal.deliveries.states import Status
-from portal.forms import PortalForm, TextField
-from portal.notifications.digest import EVERY_KIND
-from portal.ui import readers_locale
+from portal.deliveries.search import LogFilter
+from portal.deliveries.status import Status
+from portal.events.storm_digest import ALL_EVENT_TYPES
+from portal.web.filters import current_locale
+from portal.web.forms import PortalForm, TextField, max_length
 
-OUTCOMES: Final = {
+STATUS_LABELS: Final = {
     Status.SENT: lazy_gettext("Sent"),
     Status.PARTIAL: lazy_gettext("Partly sent"),
     Status.DEFERRED: lazy_gettext("Will try again"),
@@ -26,59 +26,61 @@ OUTCOMES: Final = {
     Status.DISCARDED: lazy_gettext("Discarded"),
     Status.IGNORED: lazy_gettext("Ignored"),
 }
-_SHORT = Length(max=200, message=lazy_gettext("Enter at most %(most)s characters.", most=200))
+_MAX_LENGTH = max_length(200)
 
 
-class LogForm(PortalForm):
-    """Which events; its fields are the parameters of the log's address. Days are those of the tenant's time zone."""
+class LogFilterForm(PortalForm):
+    """Which events to show. The fields are the parameters of the log's URL; days are in the tenant's time zone."""
 
-    q = TextField(lazy_gettext("Search"), [_SHORT])
+    q = TextField(lazy_gettext("Search"), [_MAX_LENGTH])
     event = SelectField(
         lazy_gettext("Event"),
         choices=[
             SelectChoice("", lazy_gettext("Any event")),
-            *(SelectChoice(each.type, lazy_gettext(each.label)) for each in EVERY_KIND.values()),
+            *(SelectChoice(name, lazy_gettext(event_type.label)) for name, event_type in ALL_EVENT_TYPES.items()),
         ],
         default="",
     )
     outcome = SelectField(
         lazy_gettext("Outcome"),
-        choices=[SelectChoice("", lazy_gettext("Any outcome")), *(SelectChoice(*each) for each in OUTCOMES.items())],
+        choices=[
+            SelectChoice("", lazy_gettext("Any outcome")),
+            *(SelectChoice(status, label) for status, label in STATUS_LABELS.items()),
+        ],
         default="",
     )
-    recipient = TextField(lazy_gettext("Recipient"), [_SHORT])
-    queue = TextField(lazy_gettext("Queue"), [_SHORT])
+    recipient = TextField(lazy_gettext("Recipient"), [_MAX_LENGTH])
+    queue = TextField(lazy_gettext("Queue"), [_MAX_LENGTH])
     since = DateField(lazy_pgettext("since", "From"), [Optional()])
     until = DateField(lazy_pgettext("until", "To"), [Optional()])
 
-    def wanted(self, zone: str) -> Wanted:
-        """Return what a valid form asks for. The day that it ends with belongs to it."""
-        return Wanted(
-            event=self.event.data or "",
-            outcome=self.outcome.data or "",
+    def log_filter(self, time_zone: str) -> LogFilter:
+        """Return the filter of a valid form. The last day is included."""
+        return LogFilter(
+            event_type=self.event.data or "",
+            status=self.outcome.data or "",
             recipient=self.recipient.data or "",
             queue=self.queue.data or "",
-            since=_begins(self.since.data, zone),
-            until=_begins(_day_after(self.until.data), zone),
+            since=_start_of_day(self.since.data, time_zone),
+            until=_start_of_day(_next_day(self.until.data), time_zone),
             text=self.q.data or "",
         )
 
-    def active(self) -> dict[str, tuple[str, str]]:
-        """Return label and value in words of each field that narrows the log, by its name."""
-        return {each.name: (str(each.label.text), _in_words(each)) for each in self if each.data}
+    def active_filters(self) -> dict[str, tuple[str, str]]:
+        """Return the label and the readable value of each field that is filled in, by the field's name."""
+        return {field.name: (str(field.label.text), _readable_value(field)) for field in self if field.data}
 
 
-def _in_words(field: Field) -> str:
-    """Return what is looked for: a choice's label, a day as people write it, or the text itself."""
+def _readable_value(field: Field) -> str:
     if isinstance(field, SelectField):
         labels = {value: str(label) for value, label, *_ in field.iter_choices()}
         return labels.get(field.data, str(field.data))
-    return format_date(field.data, locale=readers_locale()) if isinstance(field.data, date) else str(field.data)
+    return format_date(field.data, locale=current_locale()) if isinstance(field.data, date) else str(field.data)
 
 
-def _begins(day: date | None, zone: str) -> datetime | None:
-    return datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(zone)) if day else None
+def _start_of_day(day: date | None, time_zone: str) -> datetime | None:
+    return datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(time_zone)) if day else None
 
 
-def _day_after(day: date | None) -> date | None:
+def _next_day(day: date | None) -> date | None:
     return day + timedelta(days=1) if day and day.year < MAXYEAR else day

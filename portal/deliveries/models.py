@@ -1,9 +1,10 @@
-"""Recorded events, the mails they became, and what a mail server said to each recipient."""
+"""Recorded events, their emails, and the mail server's reply for each recipient."""
 
 import json
-from collections.abc import Mapping
-from datetime import date, datetime
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any, Self, TypeAlias
 from uuid import UUID
 
 from sqlalchemy import (
@@ -11,6 +12,7 @@ from sqlalchemy import (
     ColumnElement,
     ForeignKey,
     ForeignKeyConstraint,
+    Identity,
     Index,
     UniqueConstraint,
     and_,
@@ -22,28 +24,70 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 from uuid_utils.compat import uuid7
 
-from portal import crypto
-from portal.database import TenantOwned
-from portal.deliveries.mail import Mail, NewMail, Recipient
+from portal import config, crypto
+from portal.database import clock
+from portal.database.scope import TenantOrSystemOwned, TenantOwned
+from portal.deliveries.status import HoldReason, Status, combine
 from portal.extensions import Base
+from portal.notifications.settings import Audience
 
-# Its time comes, or its lease runs out because a process died: a mail has one of both, or waits for nothing.
+# When an email has to be looked at again: its lease expires because a process died, or it is queued until a time.
 DUE_AT = "least(lease_until, next_attempt_at)"
-WAITS = "(lease_until IS NOT NULL OR next_attempt_at IS NOT NULL)"
-# Something may still happen to a mail.
-STILL_OPEN = "(lease_until IS NOT NULL OR next_attempt_at IS NOT NULL OR reason IS NOT NULL)"
+HAS_DUE_TIME = "(lease_until IS NOT NULL OR next_attempt_at IS NOT NULL)"
+# The email is in progress, queued or held.
+IS_UNFINISHED = "(lease_until IS NOT NULL OR next_attempt_at IS NOT NULL OR reason IS NOT NULL)"
 
 
-def _secrets_place(tenant_id: int, row_id: UUID) -> str:
+def _secrets_context(tenant_id: int, row_id: UUID) -> str:
     return f"events.secrets:{tenant_id}:{row_id}"
 
 
+@dataclass
+class PendingRecipient:
+    """A recipient of an email that is not recorded yet."""
+
+    email: str
+    status: str = Status.PENDING
+    stage: str | None = None
+    code: int | None = None
+    enhanced_code: str | None = None
+    text: str | None = None
+
+
+@dataclass
+class PendingDelivery:
+    """An email that is not recorded yet. It is no SQLAlchemy row, because those take longer to make."""
+
+    id: UUID
+    event_id: UUID
+    audience: str
+    message_id: str
+    expires_at: datetime
+    recipients: Sequence[PendingRecipient]
+    status: str = Status.PENDING
+    reason: str | None = None
+    mail_server_label: str | None = None
+    attempts: int = 0
+    lease_until: datetime | None = None
+    next_attempt_at: datetime | None = None
+
+    @classmethod
+    def create(
+        cls, event_id: UUID, expiry: timedelta, audience: Audience | str, emails: Sequence[str]
+    ) -> "PendingDelivery":
+        """Return a new email about an event. Its Message-ID contains its id."""
+        delivery_id = uuid7()
+        message_id = f"<{delivery_id.hex}@{config.current().host}>"
+        recipients = [PendingRecipient(email) for email in emails]
+        return cls(delivery_id, event_id, audience, message_id, clock.now() + expiry, recipients)
+
+
 class RecordedEvent(TenantOwned, Base):
-    """An event as the PBX reported it. Its secret fields stand encrypted, and only while they are needed."""
+    """An event as the PBX reported it. Its secret fields are encrypted, and erased once no email needs them."""
 
     __tablename__ = "events"
     __table_args__ = (
-        UniqueConstraint("tenant_id", "event_id"),
+        UniqueConstraint("tenant_id", "external_id"),
         UniqueConstraint("tenant_id", "id"),
         CheckConstraint("octet_length(fingerprint) = 32", name="fingerprint_is_sha256"),
         CheckConstraint(
@@ -53,36 +97,38 @@ class RecordedEvent(TenantOwned, Base):
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
-    event_id: Mapped[str]
+    external_id: Mapped[str]  # the id that the PBX gave it
     type: Mapped[str]
     occurred_at: Mapped[datetime]
     received_at: Mapped[datetime] = mapped_column(server_default=func.now())
     fingerprint: Mapped[bytes]
     data: Mapped[dict[str, Any]] = mapped_column(JSONB)
     secrets_encrypted: Mapped[bytes | None] = mapped_column(
-        info=crypto.encrypted(lambda row: _secrets_place(row.tenant_id, row.id))
+        info=crypto.encrypted(lambda row: _secrets_context(row.tenant_id, row.id))
     )
     ignored_reason: Mapped[str | None]
-    sample: Mapped[bool] = mapped_column(server_default=false())  # nothing happened: somebody asked for it
+    # What was repaired in it or left out when it was received: the fields of `FieldWarning`.
+    warnings: Mapped[list[dict[str, str]]] = mapped_column(JSONB, server_default=text("'[]'"))
+    is_sample: Mapped[bool] = mapped_column(server_default=false())  # someone asked for it: nothing happened
     deliveries: Mapped[list["Delivery"]] = relationship(back_populates="event", order_by="Delivery.id")
 
     @staticmethod
-    def seal(secrets: Mapping[str, Any], tenant_id: int, row_id: UUID) -> bytes | None:
-        """Return the secret fields encrypted for their row, None where there are none."""
-        return crypto.keyring().encrypt(json.dumps(secrets), _secrets_place(tenant_id, row_id)) if secrets else None
+    def encrypt_secrets(secrets: Mapping[str, Any], tenant_id: int, row_id: UUID) -> bytes | None:
+        """Return the secret fields encrypted for their row, or None if there are none."""
+        return crypto.keyring().encrypt(json.dumps(secrets), _secrets_context(tenant_id, row_id)) if secrets else None
 
     @property
     def secrets(self) -> dict[str, Any]:
-        """The secret fields, none where they were erased."""
+        """The secret fields in clear text, empty if they were erased."""
         if self.secrets_encrypted is None:
             return {}
-        place = _secrets_place(self.tenant_id, self.id)
-        opened: dict[str, Any] = json.loads(crypto.keyring().decrypt(self.secrets_encrypted, place))
-        return opened
+        decrypted = crypto.keyring().decrypt(self.secrets_encrypted, _secrets_context(self.tenant_id, self.id))
+        secrets: dict[str, Any] = json.loads(decrypted)
+        return secrets
 
 
-class Delivery(Mail, TenantOwned, Base):
-    """A mail that is recorded."""
+class Delivery(TenantOwned, Base):
+    """A recorded email."""
 
     __tablename__ = "deliveries"
     __table_args__ = (
@@ -91,13 +137,17 @@ class Delivery(Mail, TenantOwned, Base):
         ),
         UniqueConstraint("tenant_id", "id"),
         Index("ix_deliveries_event_id", "event_id"),
-        Index("ix_deliveries_due", text(DUE_AT), postgresql_where=text(WAITS)),
+        Index("ix_deliveries_due", text(DUE_AT), postgresql_where=text(HAS_DUE_TIME)),
+        Index("ix_deliveries_tenant_due", "tenant_id", text(DUE_AT), "id", postgresql_where=text(HAS_DUE_TIME)),
         Index(
-            "ix_deliveries_attempted", "tenant_id", "attempted_at", postgresql_where=text("attempted_at IS NOT NULL")
+            "ix_deliveries_last_attempt_at",
+            "tenant_id",
+            "last_attempt_at",
+            postgresql_where=text("last_attempt_at IS NOT NULL"),
         ),
         Index("ix_deliveries_held", "tenant_id", "id", postgresql_where=text("reason IS NOT NULL")),
-        Index("ix_deliveries_held_until", "expires_at", postgresql_where=text("reason IS NOT NULL")),
-        Index("ix_deliveries_failed", "attempted_at", "tenant_id", postgresql_where=text("status = 'failed'")),
+        Index("ix_deliveries_held_expiry", "expires_at", postgresql_where=text("reason IS NOT NULL")),
+        Index("ix_deliveries_failed", "last_attempt_at", "tenant_id", postgresql_where=text("status = 'failed'")),
         Index("ix_deliveries_expired", "expires_at", "tenant_id", postgresql_where=text("status = 'expired'")),
         CheckConstraint("audience IN ('recipients', 'user')", name="audience_known"),
         CheckConstraint(
@@ -106,51 +156,51 @@ class Delivery(Mail, TenantOwned, Base):
         ),
         CheckConstraint(
             "reason IN ('no_mail_server', 'no_recipients', 'mail_server_rejected', 'may_have_been_sent', "
-            "'switched_off', 'tenant_suspended', 'throttled', 'no_recipient_wants_it')",
+            "'switched_off', 'tenant_suspended', 'throttled', 'no_recipient_wants_it', 'shared_server_limit')",
             name="reason_known",
         ),
         CheckConstraint("(status = 'pending') = (lease_until IS NOT NULL)", name="pending_is_leased"),
-        CheckConstraint("status <> 'deferred' OR next_attempt_at IS NOT NULL", name="deferred_has_a_time"),
-        CheckConstraint("next_attempt_at <= expires_at", name="waits_no_longer_than_it_lives"),
-        CheckConstraint("status <> 'held' OR reason IS NOT NULL", name="held_has_a_reason"),
+        CheckConstraint("status <> 'deferred' OR next_attempt_at IS NOT NULL", name="deferred_has_next_attempt"),
+        CheckConstraint("next_attempt_at <= expires_at", name="next_attempt_before_expiry"),
+        CheckConstraint("status <> 'held' OR reason IS NOT NULL", name="held_has_reason"),
         CheckConstraint(
-            f"status NOT IN ('sent', 'failed', 'expired', 'discarded') OR NOT {STILL_OPEN}",
+            f"status NOT IN ('sent', 'failed', 'expired', 'discarded') OR NOT {IS_UNFINISHED}",
             name="finished_is_not_open",
         ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
-    tenant_id: Mapped[int] = mapped_column()  # the event's, which has one for certain
+    tenant_id: Mapped[int] = mapped_column()  # the event's
     event_id: Mapped[UUID]
     audience: Mapped[str]
-    message_id: Mapped[str]  # made of the id, and so as unique
+    message_id: Mapped[str]  # contains the id, so it is unique
     status: Mapped[str]
     reason: Mapped[str | None]
-    mail_server: Mapped[str | None]
+    mail_server_label: Mapped[str | None]
     attempts: Mapped[int] = mapped_column(default=0)
     lease_until: Mapped[datetime | None]
     next_attempt_at: Mapped[datetime | None]
     expires_at: Mapped[datetime]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    attempted_at: Mapped[datetime | None]
+    last_attempt_at: Mapped[datetime | None]
     event: Mapped[RecordedEvent] = relationship(back_populates="deliveries")
     recipients: Mapped[list["DeliveryRecipient"]] = relationship(
         back_populates="delivery", order_by="DeliveryRecipient.position"
     )
-    kept_attempts: Mapped[list["DeliveryAttempt"]] = relationship(order_by="DeliveryAttempt.number", viewonly=True)
+    attempt_rows: Mapped[list["DeliveryAttempt"]] = relationship(order_by="DeliveryAttempt.number", viewonly=True)
 
     @classmethod
-    def of(cls, new: NewMail, tenant_id: int) -> Self:
-        """Return the rows of a mail that is yet to be recorded, added to nothing."""
+    def from_pending(cls, pending: PendingDelivery, tenant_id: int) -> Self:
+        """Return the rows of a new email, which the caller adds to the session."""
         recipients = [
-            DeliveryRecipient(tenant_id=tenant_id, address=each.address, position=position, status=each.status)
-            for position, each in enumerate(new.recipients)
+            DeliveryRecipient(tenant_id=tenant_id, email=recipient.email, position=position, status=recipient.status)
+            for position, recipient in enumerate(pending.recipients)
         ]
-        return cls(**vars(new) | {"tenant_id": tenant_id, "recipients": recipients})
+        return cls(**vars(pending) | {"tenant_id": tenant_id, "recipients": recipients})
 
 
-class DeliveryRecipient(Recipient, TenantOwned, Base):
-    """A recipient of a mail that is recorded."""
+class DeliveryRecipient(TenantOwned, Base):
+    """A recipient of a recorded email."""
 
     __tablename__ = "delivery_recipients"
     __table_args__ = (
@@ -167,8 +217,8 @@ class DeliveryRecipient(Recipient, TenantOwned, Base):
     )
 
     delivery_id: Mapped[UUID] = mapped_column(primary_key=True)
-    address: Mapped[str] = mapped_column(primary_key=True)
-    tenant_id: Mapped[int] = mapped_column()  # the mail's
+    email: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[int] = mapped_column()  # the delivery's
     position: Mapped[int]
     status: Mapped[str]
     stage: Mapped[str | None]
@@ -178,10 +228,39 @@ class DeliveryRecipient(Recipient, TenantOwned, Base):
     delivery: Mapped[Delivery] = relationship(back_populates="recipients")
 
 
-class DeliveryAttempt(TenantOwned, Base):
-    """One attempt at a mail that was not accepted by all at its first: the rows of the others tell theirs.
+AnyDelivery: TypeAlias = Delivery | PendingDelivery
+AnyRecipient: TypeAlias = DeliveryRecipient | PendingRecipient
 
-    `replies` holds for each recipient that was tried the fields of its `DeliveryRecipient` as they were then.
+
+def unfinished_recipients(delivery: AnyDelivery) -> Sequence[AnyRecipient]:
+    """Return the recipients of an email's next attempt."""
+    return [recipient for recipient in delivery.recipients if recipient.status in {Status.PENDING, Status.DEFERRED}]
+
+
+def hold(delivery: AnyDelivery, reason: HoldReason) -> None:
+    """Hold an email for the recipients that it has not reached."""
+    _stop(delivery, Status.HELD)
+    delivery.reason, delivery.next_attempt_at = reason, None
+
+
+def queue(delivery: AnyDelivery, at: datetime) -> None:
+    """Queue an email for an attempt at that time, or let it expire if it expires first."""
+    _stop(delivery, Status.DEFERRED)
+    delivery.next_attempt_at = min(at, delivery.expires_at)
+
+
+def _stop(delivery: AnyDelivery, status: Status) -> None:
+    for recipient in unfinished_recipients(delivery):
+        recipient.status = status
+    delivery.status = combine([Status(recipient.status) for recipient in delivery.recipients] or [status])
+    delivery.lease_until = None
+
+
+class DeliveryAttempt(TenantOwned, Base):
+    """One attempt to deliver an email.
+
+    There is no row if the first attempt was accepted for every recipient: the delivery's own rows say all about it.
+    `recipient_results` holds the result of each recipient after the attempt: the fields of `RecipientResult`.
     """
 
     __tablename__ = "delivery_attempts"
@@ -192,62 +271,86 @@ class DeliveryAttempt(TenantOwned, Base):
             name="fk_delivery_attempts_delivery",
             ondelete="CASCADE",
         ),
-        CheckConstraint("number > 0", name="number_counts"),
+        CheckConstraint("number > 0", name="number_is_positive"),
     )
 
     delivery_id: Mapped[UUID] = mapped_column(primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True)
-    tenant_id: Mapped[int] = mapped_column()  # the mail's
-    at: Mapped[datetime]
-    mail_server: Mapped[str | None]
-    replies: Mapped[list[dict[str, Any]]] = mapped_column(JSONB)
+    tenant_id: Mapped[int] = mapped_column()  # the delivery's
+    attempted_at: Mapped[datetime]
+    mail_server_label: Mapped[str | None]
+    recipient_results: Mapped[list[dict[str, Any]]] = mapped_column(JSONB)
 
 
 class Storm(TenantOwned, Base):
-    """How many events of a kind came from a queue since `started_at`, and how many of them were held."""
+    """How many events of one type came from a queue since `started_at`, and the emails of how many were held."""
 
     __tablename__ = "storms"
     __table_args__ = (
         Index(None, "ends_at"),
-        CheckConstraint("events > 0 AND held >= 0 AND held <= events", name="counts_add_up"),
-        CheckConstraint("ends_at > started_at", name="ends_later"),
+        CheckConstraint("event_count > 0 AND held_count >= 0 AND held_count <= event_count", name="held_within_events"),
+        CheckConstraint("ends_at > started_at", name="ends_after_start"),
     )
 
     tenant_id: Mapped[int] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"), primary_key=True)
     event_type: Mapped[str] = mapped_column(primary_key=True)
-    queue: Mapped[str] = mapped_column(primary_key=True)
+    queue_number: Mapped[str] = mapped_column(primary_key=True)
     started_at: Mapped[datetime]
     ends_at: Mapped[datetime]
-    events: Mapped[int]
-    held: Mapped[int]
+    event_count: Mapped[int]
+    held_count: Mapped[int]
 
 
-class Tally(TenantOwned, Base):
-    """How many of a tenant's mails with one status came on a day of its time zone, and within which day of UTC."""
+class SharedServerUsage(TenantOwned, Base):
+    """How many emails a tenant sent through the system's mail server in the current hour and day, by recipient."""
 
-    __tablename__ = "tallies"
-    __table_args__ = (
-        Index(None, "tallied_day", "status"),
-        CheckConstraint("count > 0", name="count_is_positive"),
-    )
+    __tablename__ = "shared_server_usage"
+
+    tenant_id: Mapped[int] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"), primary_key=True)
+    hour_started_at: Mapped[datetime]
+    hour_count: Mapped[int]
+    day_started_at: Mapped[datetime]
+    day_count: Mapped[int]
+
+
+class ReleaseRequest(TenantOrSystemOwned, Base):
+    """Settings of a tenant changed, or of the system where `tenant_id` is NULL: workers release the held emails.
+
+    The emails up to `last_id` are released already. If the mail server changed, the queued emails become due too.
+    """
+
+    __tablename__ = "release_requests"
+    __table_args__ = (Index(None, "tenant_id"),)
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    server_changed: Mapped[bool]
+    last_id: Mapped[UUID | None]
+    requested_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class DailyStats(TenantOwned, Base):
+    """The number of a tenant's emails with one status, recorded on a day of its time zone and on a day of UTC."""
+
+    __tablename__ = "daily_stats"
+    __table_args__ = (Index(None, "utc_day", "status"), CheckConstraint("count > 0", name="count_is_positive"))
 
     tenant_id: Mapped[int] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"), primary_key=True)
     day: Mapped[date] = mapped_column(primary_key=True)
-    tallied_day: Mapped[date] = mapped_column(primary_key=True)
+    utc_day: Mapped[date] = mapped_column(primary_key=True)
     status: Mapped[str] = mapped_column(primary_key=True)
     count: Mapped[int]
 
 
-class TalliedDay(Base):
-    """A day of UTC whose mails were counted, when that was, and how many there were of all tenants, by status."""
+class DailyTotal(Base):
+    """The number of emails of all tenants on a day of UTC, by status, and when they were counted."""
 
-    __tablename__ = "tallied_days"
+    __tablename__ = "daily_totals"
 
-    day: Mapped[date] = mapped_column(primary_key=True)
+    utc_day: Mapped[date] = mapped_column(primary_key=True)
     counted_at: Mapped[datetime]
     counts: Mapped[dict[str, int]] = mapped_column(JSONB)
 
 
 def is_due() -> ColumnElement[bool]:
-    """Return the condition that a mail's time has come, or its lease ran out: in the words of the index of both."""
-    return and_(text(WAITS), text(f"{DUE_AT} <= now()"))
+    """Return the condition that a queued email's time has come or a lease has expired, as their index is defined."""
+    return and_(text(HAS_DUE_TIME), text(f"{DUE_AT} <= now()"))

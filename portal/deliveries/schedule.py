@@ -1,26 +1,89 @@
-"""When a mail is tried again."""
+"""When an email is sent: now under a lease, later, or not before a problem is fixed."""
 
 import random
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
-RETRY_AFTER = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 15, 60, 240, 720, 1440))
-SPREAD = 0.2
-AFTER_PAUSE = timedelta(seconds=30)
-AFTER_OTHERS = timedelta(seconds=5)
-LEASE = timedelta(minutes=3)  # the two mails of an event may take 10 s up to the final dot and 60 s for its reply
+from portal.crypto import UnreadableSecret
+from portal.database import clock
+from portal.deliveries.context import EventContext
+from portal.deliveries.models import AnyDelivery, hold, queue, unfinished_recipients
+from portal.deliveries.status import HoldReason, Status
+from portal.mail_servers.models import MailServer
+from portal.mail_servers.service import paused_until, sender_for
+from portal.mail_servers.smtp.client import SmtpSettings
+from portal.mail_servers.smtp.mime import Sender
+from portal.notifications.settings import Audience
+from portal.web.i18n import to_translate
+
+RETRY_DELAYS: Final = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 15, 60, 240, 720, 1440))
+JITTER: Final = 0.2
+MAX_DELAY_AFTER_PAUSE: Final = timedelta(seconds=30)
+DELAY_WHEN_BUSY: Final = timedelta(seconds=5)
+# Longer than the two emails of an event take: 10 s each up to the final dot, and 60 s each for the reply to it.
+LEASE_DURATION: Final = timedelta(minutes=3)
+PATIENT_LEASE_DURATION: Final = timedelta(minutes=21)  # longer than an attempt with `PATIENT_TIMEOUTS` takes
+
+UNREADABLE_PASSWORD: Final = to_translate("The saved password of the mail server cannot be read. Enter it again.")
 
 
-def next_attempt(attempts: int, now: datetime) -> datetime:
-    """Return when to try again after `attempts` attempts, spread by 20 % so that many do not come at once."""
-    wait = RETRY_AFTER[min(attempts, len(RETRY_AFTER)) - 1]
-    return now + wait * random.uniform(1 - SPREAD, 1 + SPREAD)  # noqa: S311 (no secret)
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The mail server and the sender of an attempt, as they were when it took its lease. The sender email is its."""
+
+    server: MailServer
+    settings: SmtpSettings
+    sender: Sender
 
 
-def after_pause(until: datetime) -> datetime:
-    """Return when to try again after a pause: soon, but not all at once."""
-    return until + AFTER_PAUSE * random.random()  # noqa: S311
+def take_lease(context: EventContext, delivery: AnyDelivery, duration: timedelta | None = None) -> Route | None:
+    """Lease the email for an attempt that begins now, and return its route.
+
+    An email that cannot be sent now is held or queued instead: then the result is None. The change is made to the row
+    only. The caller writes it.
+    """
+    server, recipients = context.mail_server, unfinished_recipients(delivery)
+    reason = ignore_reason(context) or _hold_reason(context, delivery)
+    pause_end, text = (paused_until(server), server.pause_reason) if server else (None, None)
+    if server and not reason and not pause_end:
+        with suppress(UnreadableSecret):
+            route = Route(server, server.smtp_settings, sender_for(context.tenant, server.sender_email))
+            delivery.status, delivery.lease_until = Status.PENDING, clock.now() + (duration or LEASE_DURATION)
+            delivery.next_attempt_at, delivery.mail_server_label = None, server.label
+            delivery.attempts += 1
+            return route
+        reason, text = HoldReason.MAIL_SERVER_REJECTED, UNREADABLE_PASSWORD
+    if reason:
+        hold(delivery, reason)
+    elif pause_end:  # soon after the pause, but not all emails at once
+        queue(delivery, pause_end + MAX_DELAY_AFTER_PAUSE * random.random())  # noqa: S311 (no secret)
+    for recipient in recipients:
+        recipient.text = recipient.text or text
+    return None
 
 
-def after_others(now: datetime) -> datetime:
-    """Return when to try again what found all places of its mail server taken."""
-    return now + AFTER_OTHERS * random.uniform(1 - SPREAD, 1 + SPREAD)  # noqa: S311
+def ignore_reason(context: EventContext) -> HoldReason | None:
+    """Return why the tenant gets no emails about this type of event at present, or None."""
+    if context.tenant.is_suspended:
+        return HoldReason.TENANT_SUSPENDED
+    return None if context.setting.enabled else HoldReason.SWITCHED_OFF
+
+
+def _hold_reason(context: EventContext, delivery: AnyDelivery) -> HoldReason | None:
+    if not unfinished_recipients(delivery):
+        is_unwanted = delivery.audience == Audience.RECIPIENTS and context.has_recipients
+        return HoldReason.NO_RECIPIENT_WANTS_IT if is_unwanted else HoldReason.NO_RECIPIENTS
+    if context.mail_server is None:
+        return HoldReason.NO_MAIL_SERVER
+    return HoldReason.MAIL_SERVER_REJECTED if context.mail_server.rejected_at else None
+
+
+def next_attempt_time(attempts: int, now: datetime, *, was_busy: bool = False) -> datetime:
+    """Return when to try again after that many attempts, varied by 20 % so that not all emails are tried at once.
+
+    `was_busy` says that the email found no free connection slot of its mail server.
+    """
+    delay = DELAY_WHEN_BUSY if was_busy else RETRY_DELAYS[min(attempts, len(RETRY_DELAYS)) - 1]
+    return now + delay * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311

@@ -1,159 +1,159 @@
-"""Looking for events of a tenant, newest first, without an index of what people look for.
+"""Searching a tenant's events, newest first, without an index for each filter.
 
-An index more would be paid for by each event. So a search walks the events by key, a bounded number at a time, and
-says how far back it looked.
+Every event would pay for another index. So a search reads the events by key, a limited number at a time, and says how
+far back it searched.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, Subquery, func, literal, or_, select, tuple_
 
-from portal.database import first_key
 from portal.deliveries.models import Delivery, DeliveryRecipient, RecordedEvent
-from portal.deliveries.states import Status
+from portal.deliveries.status import Status
 from portal.extensions import db
+from portal.web.pagination import NEWEST, Page, key_range
+from portal.web.slots import Bound, Slots
 
-BOUND: Final = 3000  # events that a search looks at
-NEWEST: Final = UUID(int=2**128 - 1)
-OLDEST: Final = UUID(int=0)
+Row = TypeVar("Row")
 
-# Tables, and not their models: the scope's filter is an equation, with which Postgres takes the order of `events` by
-# tenant and id for that by id alone, and may then walk through everybody's. Row level security stays.
-EVENTS, MAILS, RECIPIENTS = (model.__table__.c for model in (RecordedEvent, Delivery, DeliveryRecipient))
+MAX_SEARCHED: Final = 3000  # events
+SEARCHES: Final = Slots(Bound(per_account=1, total=2), waiting=Bound(per_account=2, total=4), max_wait=2)
+
+# These are tables and not models: with the equation that the scope adds to models, Postgres replaces the order by
+# tenant and id with the order by id alone, and may read through the events of all tenants. Row level security applies.
+EVENTS, DELIVERIES, RECIPIENTS = (model.__table__.c for model in (RecordedEvent, Delivery, DeliveryRecipient))
 _MESSAGE_ID = re.compile(r"<?([0-9a-f]{32})(@.*)?", re.ASCII)
-_NUMBER = re.compile(r"[\d\s+().-]{3,}", re.ASCII)
+_PHONE_NUMBER = re.compile(r"[\d\s+().-]{3,}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which events; all where nothing is said. `since` and `until` are when they were recorded.
+class LogFilter:
+    """Which events to find. An empty field finds all. `since` and `until` are the times when they were recorded.
 
-    `text` is part of what the PBX reported or of a recipient's address, or the whole of an event's id or Message-ID.
+    `text` is part of what the PBX reported or of a recipient's address, or a whole event ID or Message-ID.
     """
 
-    event: str = ""
-    outcome: str = ""
+    event_type: str = ""
+    status: str = ""
     recipient: str = ""
     queue: str = ""
     since: datetime | None = None
     until: datetime | None = None
     text: str = ""
 
+    @property
+    def reads_events(self) -> bool:
+        """Whether events have to be read to find those that match: more than their times matters."""
+        return replace(self, since=None, until=None) != NO_FILTER
 
-EVERYTHING: Final = Wanted()
+
+NO_FILTER: Final = LogFilter()
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """Keys of events, newest first. `rest` is the key that the search goes on behind, None where it is at its end.
+class SearchPage(Page[Row, UUID]):
+    """A page of a search. `searched_back_to` is when its oldest event was recorded, if the limit ended it early."""
 
-    `looked_back_to` is when the last event was recorded that was looked at, where that ended the search too early.
-    """
-
-    keys: Sequence[UUID]
-    rest: UUID | None = None
-    looked_back_to: datetime | None = None
+    searched_back_to: datetime | None = None
 
 
-def find(tenant_id: int, wanted: Wanted, before: UUID | None = None, *, most: int) -> Found:
-    """Return the newest events of the tenant in scope that are wanted, or those before one of them."""
-    first, last = _span(wanted, before)
-    named = _named(tenant_id, wanted.text)
-    if named is not None:
-        first, last, wanted = max(first, named), min(last, UUID(int=named.int + 1)), replace(wanted, text="")
-    walk = _walk(tenant_id, first, last).subquery("looked")
-    query = select(walk.c.id).where(*_conditions(wanted, walk)).order_by(walk.c.tenant_id.desc(), walk.c.id.desc())
-    keys = db.session.scalars(query.limit(most + 1)).all()
-    if len(keys) > most:
-        return Found(keys[:most], keys[most - 1])
-    end = db.session.scalar(_walk(tenant_id, first, last).with_only_columns(EVENTS.id).limit(1).offset(BOUND - 1))
-    return Found(keys, end, _moment(end)) if end else Found(keys)
+def slot(account_id: int, log_filter: LogFilter) -> AbstractContextManager[None]:
+    """Return a slot for an account's search. Reading the newest events needs none."""
+    return SEARCHES.hold(account_id) if log_filter.reads_events else nullcontext()
 
 
-def count_newer(tenant_id: int, wanted: Wanted, than: UUID, *, most: int) -> int:
-    """Return how many wanted events were recorded since that one, at most so many."""
-    first, last = _span(wanted, None)
-    walk = _walk(tenant_id, max(first, UUID(int=min(than.int + 1, NEWEST.int))), last).subquery("looked")
-    newer = select(walk.c.id).where(*_conditions(wanted, walk)).limit(most).subquery()
+def search_events(tenant_id: int, log_filter: LogFilter, before: UUID | None = None, *, limit: int) -> SearchPage[UUID]:
+    """Return the keys of the tenant's newest events that match, or of those before one of them."""
+    first, end = key_range(log_filter.since, log_filter.until, before)
+    exact = _event_with_id(tenant_id, log_filter.text)
+    if exact is not None:
+        first, end, log_filter = max(first, exact), min(end, UUID(int=exact.int + 1)), replace(log_filter, text="")
+    events = _newest_events(tenant_id, first, end).subquery("searched")
+    query = select(events.c.id).where(*_conditions(log_filter, events))
+    query = query.order_by(events.c.tenant_id.desc(), events.c.id.desc()).limit(limit + 1)
+    page = Page.of(db.session.scalars(query).all(), limit, lambda key: key)
+    if page.next_key is not None:
+        return SearchPage(page.rows, page.next_key)
+    last_query = _newest_events(tenant_id, first, end).with_only_columns(EVENTS.id).limit(1).offset(MAX_SEARCHED - 1)
+    last = db.session.scalar(last_query)
+    return SearchPage(page.rows, last, _time_of(last)) if last else SearchPage(page.rows)
+
+
+def count_newer_events(tenant_id: int, log_filter: LogFilter, newest: UUID, *, limit: int) -> int:
+    """Return how many events after this one match, up to the limit."""
+    first, end = key_range(log_filter.since, log_filter.until)
+    events = _newest_events(tenant_id, max(first, UUID(int=min(newest.int + 1, NEWEST.int))), end).subquery("searched")
+    newer = select(events.c.id).where(*_conditions(log_filter, events)).limit(limit).subquery()
     return db.session.scalar(select(func.count()).select_from(newer)) or 0
 
 
-def _span(wanted: Wanted, before: UUID | None) -> tuple[UUID, UUID]:
-    """Return the first key that is wanted, and the one that none may reach."""
-    until = first_key(wanted.until) if wanted.until else NEWEST
-    return first_key(wanted.since) if wanted.since else OLDEST, min(before or NEWEST, until)
-
-
-def _walk(tenant_id: int, first: UUID, last: UUID) -> Select[Any]:
+def _newest_events(tenant_id: int, first: UUID, end: UUID) -> Select[Any]:
     key = tuple_(EVENTS.tenant_id, EVENTS.id)
     columns = (EVENTS.tenant_id, EVENTS.id, EVENTS.type, EVENTS.data, EVENTS.ignored_reason)
-    span = (key >= tuple_(literal(tenant_id), literal(first)), key < tuple_(literal(tenant_id), literal(last)))
-    return select(*columns).where(*span).order_by(EVENTS.tenant_id.desc(), EVENTS.id.desc()).limit(BOUND)
+    is_in_range = (key >= tuple_(literal(tenant_id), literal(first)), key < tuple_(literal(tenant_id), literal(end)))
+    newest_first = (EVENTS.tenant_id.desc(), EVENTS.id.desc())
+    return select(*columns).where(*is_in_range).order_by(*newest_first).limit(MAX_SEARCHED)
 
 
-def _conditions(wanted: Wanted, event: Subquery) -> Iterator[ColumnElement[bool]]:
-    data = event.c.data
-    if wanted.event:
-        yield event.c.type == wanted.event
-    if wanted.queue:
-        yield or_(data["queue_number"].astext == wanted.queue, _contains(data["queue_name"].astext, wanted.queue))
-    if wanted.outcome == Status.IGNORED:
+def _conditions(log_filter: LogFilter, event: Subquery) -> Iterator[ColumnElement[bool]]:
+    data, queue = event.c.data, log_filter.queue
+    if log_filter.event_type:
+        yield event.c.type == log_filter.event_type
+    if queue:
+        yield or_(data["queue_number"].astext == queue, _contains(data["queue_name"].astext, queue))
+    if log_filter.status == Status.IGNORED:
         yield event.c.ignored_reason.is_not(None)
-    elif wanted.outcome or wanted.recipient:
-        yield _mail(wanted, event)
-    if wanted.text:
-        yield or_(_reported(wanted.text, event), _has_recipient(wanted.text, event))
+    elif log_filter.status or log_filter.recipient:
+        yield _has_delivery(log_filter, event)
+    if log_filter.text:
+        yield or_(_has_value(log_filter.text, event), _has_delivery(LogFilter(recipient=log_filter.text), event))
 
 
-def _mail(wanted: Wanted, event: Subquery) -> ColumnElement[bool]:
-    """Return whether a mail has the outcome, and the recipient. With both, the recipient's own outcome counts too."""
-    mails = select(literal(1)).where(MAILS.event_id == event.c.id)
-    if not wanted.recipient:
-        return mails.where(MAILS.status == wanted.outcome).exists()
-    mails = mails.where(RECIPIENTS.delivery_id == MAILS.id, _contains(RECIPIENTS.address, wanted.recipient))
-    if wanted.outcome:
-        mails = mails.where(or_(MAILS.status == wanted.outcome, RECIPIENTS.status == wanted.outcome))
-    return mails.exists()
+def _has_delivery(log_filter: LogFilter, event: Subquery) -> ColumnElement[bool]:
+    """Return the condition that an email has the status and the recipient. If both are given, either may have it."""
+    deliveries = select(literal(1)).where(DELIVERIES.event_id == event.c.id)
+    if not log_filter.recipient:
+        return deliveries.where(DELIVERIES.status == log_filter.status).exists()
+    is_recipient = (RECIPIENTS.delivery_id == DELIVERIES.id, _contains(RECIPIENTS.email, log_filter.recipient))
+    if log_filter.status:
+        has_status = or_(DELIVERIES.status == log_filter.status, RECIPIENTS.status == log_filter.status)
+        deliveries = deliveries.where(has_status)
+    return deliveries.where(*is_recipient).exists()
 
 
-def _reported(text: str, event: Subquery) -> ColumnElement[bool]:
+def _has_value(text: str, event: Subquery) -> ColumnElement[bool]:
     field = func.jsonb_each_text(event.c.data).table_valued("key", "value")
     condition = _contains(field.c.value, text)
-    if _NUMBER.fullmatch(text):  # people write a number with blanks, and with 0 in place of the country
+    if _PHONE_NUMBER.fullmatch(text):  # people write one with spaces, and with 0 instead of the country code
         digits = re.sub(r"\D", "", text).lstrip("0")
         condition = func.strpos(func.translate(field.c.value, " +-().", ""), digits or text) > 0
     return select(literal(1)).select_from(field).where(condition).exists()
-
-
-def _has_recipient(text: str, event: Subquery) -> ColumnElement[bool]:
-    mails = select(literal(1)).where(MAILS.event_id == event.c.id, RECIPIENTS.delivery_id == MAILS.id)
-    return mails.where(_contains(RECIPIENTS.address, text)).exists()
 
 
 def _contains(column: ColumnElement[str], part: str) -> ColumnElement[bool]:
     return func.strpos(func.lower(column), func.lower(part)) > 0
 
 
-def _named(tenant_id: int, text: str) -> UUID | None:
-    """Return the event with this id, or with the mail that has this Message-ID."""
+def _event_with_id(tenant_id: int, text: str) -> UUID | None:
+    """Return the key of the event with this ID, or of the event of the email with this Message-ID."""
     if not text:
         return None
-    mail = _MESSAGE_ID.fullmatch(text.lower())
-    if mail:
-        query = select(MAILS.event_id).where(MAILS.tenant_id == tenant_id, MAILS.id == UUID(mail[1]))
-        event: UUID | None = db.session.scalar(query)
-        if event is not None:
-            return event
-    query = select(EVENTS.id).where(EVENTS.tenant_id == tenant_id, EVENTS.event_id == text)
-    named: UUID | None = db.session.scalar(query)
-    return named
+    message_id = _MESSAGE_ID.fullmatch(text.lower())
+    if message_id:
+        is_delivery = (DELIVERIES.tenant_id == tenant_id, DELIVERIES.id == UUID(message_id[1]))
+        key: UUID | None = db.session.scalar(select(DELIVERIES.event_id).where(*is_delivery))
+        if key is not None:
+            return key
+    is_event = (EVENTS.tenant_id == tenant_id, EVENTS.external_id == text)
+    return db.session.scalar(select(EVENTS.id).where(*is_event))
 
 
-def _moment(key: UUID) -> datetime:
-    """Return when a key was made (RFC 9562, section 5.7)."""
+def _time_of(key: UUID) -> datetime:
+    """Return when a key was created (RFC 9562, section 5.7)."""
     return datetime.fromtimestamp((key.int >> 80) / 1000, UTC)

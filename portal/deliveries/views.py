@@ -1,7 +1,7 @@
-"""The delivery log of a tenant, the story of one event, and what a person decides about mails."""
+"""The delivery log of a tenant, the page of one event, and what a person can do with emails there."""
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from flask import Blueprint, flash, redirect, url_for
@@ -10,202 +10,221 @@ from flask_babel import gettext, ngettext
 from htmx_flask import request
 from werkzeug.exceptions import BadRequest, NotFound
 
-from portal import ui
-from portal.accounts.access import signed_in, without_anybody
-from portal.deliveries import again, download, live, mending, samples, story
-from portal.deliveries import log as delivery_log
-from portal.deliveries.forms import LogForm
-from portal.deliveries.last_outcomes import LastOutcome
-from portal.deliveries.last_outcomes import find as find_last_outcomes
-from portal.deliveries.log import LastSend
+from portal.accounts.access import current_account, polled
+from portal.deliveries import actions, delivery_log, export, polling, search, timeline
+from portal.deliveries.delivery_log import LogEntry
+from portal.deliveries.forms import LogFilterForm
+from portal.deliveries.search import SearchPage
 from portal.errors import Refusal
-from portal.mail_servers.views import limit_tests
-from portal.notifications.digest import EVERY_KIND
-from portal.notifications.kinds import KINDS
+from portal.events.describe import describe_event
+from portal.events.storm_digest import ALL_EVENT_TYPES
+from portal.events.types import EVENT_TYPES
+from portal.mail_servers import service as mail_server_service
+from portal.mail_servers.smtp import test_email
 from portal.tenants.models import Tenant
+from portal.tenants.views import respond_in_workspace
 from portal.tenants.workspace import workspace
+from portal.web import csv_export, i18n
+from portal.web.responses import respond
+from portal.web.slots import Busy
 
 blueprint = Blueprint("deliveries", __name__)
-DECISIONS = ("send_now", "discard", "send_again")
-MOST_SEEN = 100  # events that a page is asked about at once
-SHOW_NEWS = "show-news"  # the button that says how many events came
+ACTIONS: Final = ("send_now", "discard", "send_again")
+UPDATES: Final = "deliveries/_updates.html"
+MAX_WATCHED_EVENTS: Final = 100  # that a page asks about at once
+SHOW_NEW_EVENTS: Final = "show-new-events"  # the id of the link that says how many there are
 
 
 @blueprint.get("/tenants/<domain>/deliveries")
 def log(domain: str) -> ResponseReturnValue:
-    """Show what was sent to whom, newest first, narrowed by what the address says."""
+    """Show the events that match the filters in the URL, newest first."""
     tenant, form, before = workspace(domain), _form(), request.args.get("before", type=UUID)
     is_valid = form.validate()
-    shown = delivery_log.page(tenant.id, form.wanted(tenant.time_zone), before) if is_valid else delivery_log.NOTHING
-    context = {"form": form, "shown": shown, "newest": live.newest(shown.entries), "before": before}
-    if request.headers.get("HX-Trigger") == SHOW_NEWS and shown.entries:
-        context["focus"] = shown.entries[0].event.id
-    page, rows = "deliveries/log.html", "deliveries/_list.html"
-    filters = {"filters": _filters()}
-    response = ui.respond(page, rows, 200 if is_valid else 422, **_of_rows(tenant) | filters | context)
-    response.headers["HX-Replace-Url"] = url_for("deliveries.log", **_here(tenant))
+    page: SearchPage[LogEntry] = SearchPage(())
+    if is_valid:
+        log_filter = form.log_filter(tenant.time_zone)
+        with search.slot(current_account().id, log_filter):
+            page = delivery_log.log_page(tenant.id, log_filter, before)
+    context = {"form": form, "page": page, "newest": polling.newest_key(page.rows), "before": before}
+    context |= {"filters": _filters(), "entries": page.rows}
+    if request.headers.get("HX-Trigger") == SHOW_NEW_EVENTS and page.rows:
+        context["focus"] = page.rows[0].event.id
+    status, context = 200 if is_valid else 422, _row_context(tenant) | context
+    response = respond_in_workspace(tenant, "deliveries/log.html", "deliveries/_list.html", status, **context)
+    response.headers["HX-Replace-Url"] = _log_url(tenant)
     return response
 
 
 @blueprint.get("/tenants/<domain>/deliveries.csv")
 def csv(domain: str) -> ResponseReturnValue:
-    """Download what the log's filter lets through, all of it."""
+    """Download all events that match the filters in the URL."""
     tenant, form = workspace(domain), _form()
     if not form.validate():
         raise BadRequest
-    content = download.content(tenant.id, form.wanted(tenant.time_zone))
-    return ui.download(content, f"delivery-log-{tenant.domain}.csv")
+    read_page = export.page_reader(tenant.id, form.log_filter(tenant.time_zone))
+    return csv_export.download(
+        current_account().id, f"delivery-log-{tenant.domain}.csv", tuple(export.COLUMNS), read_page
+    )
 
 
-@blueprint.get("/tenants/<domain>/deliveries/news")
-@without_anybody
-def news(domain: str) -> ResponseReturnValue:
-    """Show what is new since a page was made, or nothing."""
-    tenant, form, on = workspace(domain), _form(), request.args.get("on", type=UUID)
-    newest, told = request.args.get("newest", type=UUID), request.args.get("told", 0, int)
-    if on is not None:
-        return _event(tenant, on) if live.changed(_seen()) else ("", 204)
+@blueprint.get("/tenants/<domain>/deliveries/updates")
+@polled
+def updates(domain: str) -> ResponseReturnValue:
+    """Show what has changed since a page was rendered, or nothing."""
+    tenant, form, event_id = workspace(domain), _form(), request.args.get("event_id", type=UUID)
+    newest, shown_count = request.args.get("newest", type=UUID), request.args.get("shown_count", 0, int)
+    changed = polling.changed_events(_watched_events())
+    if event_id is not None:
+        return _event_page(tenant, event_id) if changed else ("", 204)
     if newest is None or not form.validate():
         raise BadRequest
-    changed = live.changed(_seen())
-    count = live.count_newer(tenant.id, form.wanted(tenant.time_zone), newest)
-    if not changed and count == told:
+    limit, log_filter = polling.MAX_NEW_EVENTS, form.log_filter(tenant.time_zone)
+    try:
+        with search.slot(current_account().id, log_filter):
+            count = search.count_newer_events(tenant.id, log_filter, newest, limit=limit)
+    except Busy:
+        return "", 204  # the page asks again
+    if not changed and count == shown_count:
         return "", 204
-    entries, newest_page = delivery_log.entries(changed), url_for("deliveries.log", **_here(tenant))
-    more: dict[str, Any] = {"count": count, "most": live.MOST, "newest_page": newest_page}
-    return ui.respond("deliveries/_news.html", **_of_rows(tenant), entries=entries, **more)
+    context: dict[str, Any] = {"count": count, "max_count": limit}
+    context |= {"entries": delivery_log.load_entries(changed), "log_url": _log_url(tenant)}
+    return respond(UPDATES, tenant=tenant, **_row_context(tenant) | context)
 
 
 @blueprint.get("/tenants/<domain>/deliveries/<uuid:event_id>")
 def event(domain: str, event_id: UUID) -> ResponseReturnValue:
-    """Show all that is known of one event and its mails."""
-    return _event(workspace(domain), event_id)
+    """Show one event and its emails."""
+    return _event_page(workspace(domain), event_id)
 
 
 @blueprint.post("/tenants/<domain>/deliveries/send-now")
 def send_now(domain: str) -> ResponseReturnValue:
-    """Let mails go on that are held or wait."""
-    tenant, chosen = workspace(domain), _chosen()
-    count = mending.send_now(chosen)
-    _tell(count, chosen, ngettext("%(num)s mail is tried now.", "%(num)s mails are tried now.", count))
-    return _decided(tenant, chosen)
+    """Send emails now that are held or queued."""
+    tenant, selected = workspace(domain), _selected()
+    count = actions.send_now(selected)
+    _flash_result(count, ngettext("%(num)s email will be sent now.", "%(num)s emails will be sent now.", count))
+    return _after_action(tenant, selected)
 
 
 @blueprint.post("/tenants/<domain>/deliveries/discard")
 def discard(domain: str) -> ResponseReturnValue:
-    """Give mails up that are held or wait."""
-    tenant, chosen = workspace(domain), _chosen()
-    count = again.discard(chosen)
-    _tell(count, chosen, ngettext("%(num)s mail is discarded.", "%(num)s mails are discarded.", count))
-    return _decided(tenant, chosen)
+    """Discard emails that are held or queued."""
+    tenant, selected = workspace(domain), _selected()
+    count = actions.discard(selected)
+    _flash_result(count, ngettext("%(num)s email was discarded.", "%(num)s emails were discarded.", count))
+    return _after_action(tenant, selected)
 
 
 @blueprint.post("/tenants/<domain>/deliveries/send-again")
 def send_again(domain: str) -> ResponseReturnValue:
-    """Send a mail once more that was sent, refused or given up."""
-    tenant, chosen = workspace(domain), _chosen()
-    if len(chosen) != 1:
+    """Send a copy of an email that was sent, failed or expired."""
+    tenant, selected = workspace(domain), _selected()
+    if len(selected) != 1:
         raise BadRequest
-    sent = again.send_again(*chosen)
-    if isinstance(sent, Refusal):
-        flash(sent.text, "error")
+    copy = actions.send_again(*selected)
+    if isinstance(copy, Refusal):
+        flash(copy.text, "error")
     else:
-        flash(gettext("The mail is sent again now."), "success")
-    return _decided(tenant, chosen)
+        flash(gettext("The email is being sent again."), "success")
+    return _after_action(tenant, selected)
 
 
 @blueprint.post("/tenants/<domain>/samples")
-@limit_tests
 def send_sample(domain: str) -> ResponseReturnValue:
-    """Send the sample of an event kind the whole way, and tell how far it came."""
-    tenant, kind = workspace(domain), KINDS.get(request.form.get("event", ""))
-    if kind is None:
+    """Send a sample of an event, and show the result."""
+    test_email.enforce_rate_limit(current_account())
+    tenant, event_type = workspace(domain), EVENT_TYPES.get(request.form.get("event", ""))
+    if event_type is None:
         raise NotFound
-    sent = samples.send(tenant, kind, signed_in())
+    result = actions.send_sample(tenant, event_type, current_account())
     if not request.htmx:
-        told = gettext("The sample stands on top of this log.")
-        flash(sent.text if isinstance(sent, Refusal) else told, "info")
+        sent = gettext("The sample is at the top of this log.")
+        flash(result.text if isinstance(result, Refusal) else sent, "info")
         return redirect(url_for("deliveries.log", domain=domain), 303)
-    return ui.respond("deliveries/_sample_result.html", tenant=tenant, kind=kind, sent=sent)
+    return respond("deliveries/_sample_result.html", tenant=tenant, event_type=event_type, result=result)
 
 
-def _decided(tenant: Tenant, chosen: Collection[UUID]) -> ResponseReturnValue:
-    """Answer where the decision was made: on an event's own page, or in the log."""
-    event_id = request.args.get("on", type=UUID)
+def _after_action(tenant: Tenant, selected: Collection[UUID]) -> ResponseReturnValue:
+    """Respond to an action on the event's page, or in the log."""
+    event_id = request.args.get("event_id", type=UUID)
     if event_id is not None and request.htmx:
-        return _event(tenant, event_id, decided=True)
+        return _event_page(tenant, event_id, after_action=True)
     if event_id is not None:
         return redirect(url_for("deliveries.event", domain=tenant.domain, event_id=event_id), 303)
     if not request.htmx:
-        return redirect(url_for("deliveries.log", **_here(tenant)), 303)
-    entries = delivery_log.entries_of(chosen)
-    focus = entries[0].event.id if entries else None
-    rows = "deliveries/_news.html"
-    return ui.respond(rows, rows, entries=entries, **_of_rows(tenant) | {"focus": focus})
+        return redirect(_log_url(tenant), 303)
+    entries = delivery_log.entries_of_deliveries(selected)
+    context = {"entries": entries, "focus": entries[0].event.id if entries else None}
+    return respond(UPDATES, UPDATES, tenant=tenant, **_row_context(tenant) | context)
 
 
-def _event(tenant: Tenant, event_id: UUID, *, decided: bool = False) -> ResponseReturnValue:
-    told = story.of_event(event_id)
-    if told is None:
+def _event_page(tenant: Tenant, event_id: UUID, *, after_action: bool = False) -> ResponseReturnValue:
+    shown = timeline.event_timeline(event_id)
+    if shown is None:
         raise NotFound
-    facts = story.facts(told.entry.event, tenant)
-    context = {"story": told, "facts": facts, "decided": decided, "decisions": story.DECISIONS}
-    here = {"domain": tenant.domain, "on": event_id}
-    fragment = "deliveries/_story.html" if decided or request.endpoint == "deliveries.news" else None
-    return ui.respond("deliveries/event.html", fragment, **_of_rows(tenant, here) | context)
+    row, is_unfinished = shown.entry.event, shown.entry.is_unfinished
+    context: dict[str, Any] = {
+        "timeline": shown,
+        "fields": describe_event(row.type, row.data, row.occurred_at, tenant.time_zone, i18n.current_language()),
+        "after_action": after_action,
+        "action_texts": timeline.ACTIONS,
+        "is_server_paused": is_unfinished and mail_server_service.tenant_status(tenant).state == "paused",
+    }
+    context |= _row_context(tenant, {"domain": tenant.domain, "event_id": event_id})
+    fragment = "deliveries/_event.html" if after_action or request.endpoint == "deliveries.updates" else None
+    return respond_in_workspace(tenant, "deliveries/event.html", fragment, **context)
 
 
-def _of_rows(tenant: Tenant, here: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return what a row of the log, or an event's page, needs to know beside its event: `here` is what leads back."""
-    actions = {name: url_for(f"deliveries.{name}", **here or _here(tenant)) for name in DECISIONS}
-    addresses = actions | {"log": url_for("deliveries.log", domain=tenant.domain)}
-    return {"tenant": tenant, "addresses": addresses, "kinds": EVERY_KIND, "version": live.version, "focus": None}
+def _row_context(tenant: Tenant, url_values: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return what the rows of the log and the page of an event show besides the event.
+
+    The URLs of the actions contain `url_values`: where to return to after the action, the log by default.
+    """
+    url_values = url_values or _log_url_values(tenant)
+    return {
+        "action_urls": {action: url_for(f"deliveries.{action}", **url_values) for action in ACTIONS},
+        "event_types": ALL_EVENT_TYPES,
+        "version": polling.deliveries_version,
+        "focus": None,
+    }
 
 
-def _here(tenant: Tenant) -> dict[str, Any]:
+def _log_url(tenant: Tenant) -> str:
+    return url_for("deliveries.log", **_log_url_values(tenant))
+
+
+def _log_url_values(tenant: Tenant) -> dict[str, Any]:
     return {"domain": tenant.domain, **_filters(), "before": request.args.get("before", type=UUID)}
 
 
-def _form() -> LogForm:
-    return LogForm(formdata=request.args, meta={"csrf": False})
+def _form() -> LogFilterForm:
+    return LogFilterForm(formdata=request.args, meta={"csrf": False})
 
 
 def _filters() -> dict[str, Any]:
-    """Return what of the address narrows the log."""
+    """Return the filters in the URL."""
     form = _form()
     return {name: value for name, value in request.args.items() if value and name in form}
 
 
-def _seen() -> Collection[tuple[UUID, str]]:
-    """Return the events that a page shows and that may change, each with the version that is shown."""
-    pairs = (each.partition(".") for each in request.args.getlist("seen")[:MOST_SEEN])
+def _watched_events() -> Collection[tuple[UUID, str]]:
+    """Return the unfinished events that a page shows, each with the version that it shows."""
+    pairs = (value.partition(".") for value in request.args.getlist("watched")[:MAX_WATCHED_EVENTS])
     try:
         return [(UUID(event_id), version) for event_id, _, version in pairs]
     except ValueError:
         raise BadRequest from None
 
 
-def _chosen() -> Collection[UUID]:
-    chosen: Collection[UUID] = request.form.getlist("delivery", type=UUID)
-    return chosen
+def _selected() -> Collection[UUID]:
+    selected: Collection[UUID] = request.form.getlist("delivery", type=UUID)
+    return selected
 
 
-def _tell(count: int, chosen: Collection[UUID], done: str) -> None:
+def _flash_result(count: int, success: str) -> None:
     if count:
-        flash(done, "success")
-    elif chosen:
-        flash(gettext("Nothing was changed: it no longer waits."), "warning")
+        flash(success, "success")
+    elif _selected():
+        flash(gettext("Nothing was changed: the emails are no longer held or queued."), "warning")
     else:
-        flash(gettext("Select the mails first."), "warning")
-
-
-@blueprint.app_template_global("last_send")
-def last_send(_tenant: Tenant) -> LastSend | None:
-    """Return the most recent attempt of the tenant whose workspace is open, for the status of its mail server."""
-    return delivery_log.last_send()
-
-
-@blueprint.app_template_global("last_outcomes")
-def last_outcomes(_tenant: Tenant, addresses: Collection[str]) -> Mapping[str, LastOutcome]:
-    """Return what became of the last mail to each of these addresses of the tenant whose workspace is open."""
-    return find_last_outcomes(addresses)
+        flash(gettext("Select emails first."), "warning")

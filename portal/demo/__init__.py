@@ -1,1 +1,1 @@
-"""A portal to try: one command starts it with demo data and a mail catcher. Nothing of the portal may depend on it."""
+"""The demo: one command starts the portal with sample data and a mail catcher. No other room imports it."""

@@ -1,4 +1,4 @@
-"""`python -m portal.demo`."""
+"""Run the demo: `python -m portal.demo`."""
 
 import sys
 
@@ -6,5 +6,5 @@ try:
     from portal.demo.supervisor import main
 
     sys.exit(main())
-except KeyboardInterrupt:  # while the imports ran
+except KeyboardInterrupt:  # during the imports
     sys.exit(0)

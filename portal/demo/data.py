@@ -1,4 +1,4 @@
-"""The demo's data, made by what the pages call: a system, a tenant, people, a mail server that catches, a PBX key."""
+"""The demo's data: a system mail server, a tenant, accounts and a PBX key, created by the functions that pages call."""
 
 import json
 import os
@@ -12,18 +12,20 @@ from flask import current_app
 from flask_security import admin_change_password, verify_password
 from sqlalchemy import select
 
-from portal.accounts import registration
+from portal import config
+from portal.accounts import service as account_service
 from portal.accounts.models import Account
-from portal.database import enter_scope
-from portal.demo import catcher, tenants
+from portal.database.scope import enter_scope
+from portal.demo import mail_catcher, sample_tenants
 from portal.errors import Refusal
+from portal.events.types import EVENT_TYPES
 from portal.extensions import db
-from portal.mail_servers import selection, settings
-from portal.mail_servers.connection import AuthMode, Encryption
-from portal.notifications import recipients, switches
-from portal.notifications.kinds import KINDS
-from portal.pbx import keys
-from portal.tenants import directory
+from portal.mail_servers import service as mail_server_service
+from portal.mail_servers.smtp.client import AuthMode, Encryption
+from portal.notifications import recipients
+from portal.notifications import settings as notifications_settings
+from portal.pbx import api_keys
+from portal.tenants import service as tenant_service
 
 SYSTEM_ADMINISTRATOR = "admin@pbx.example"
 TENANT_ADMINISTRATOR = "admin@acme.example"
@@ -34,57 +36,53 @@ SENDER = "portal@pbx.example"
 Result = TypeVar("Result")
 
 
-class Refused(Exception):
-    """The portal refused a piece of the demo's data. Its text says why."""
+class DemoDataRejected(Exception):
+    """The portal rejected some of the demo's data. The text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What opens the demo: passwords by account, None where somebody has changed it, and a PBX key of the tenant."""
+    """How to use the demo: the password of each account, None if it was changed, and a PBX key of the tenant."""
 
     passwords: Mapping[str, str | None]
     key: str | None
 
 
 def prepare(file: Path, smtp_port: int) -> Access:
-    """Fill an empty database, and return what opens the demo. `file` keeps that from one start to the next.
-
-    Raises:
-        Refused: the portal does not take DEMO_PASSWORD.
-    """
-    kept = json.loads(file.read_text()) if file.exists() else {}
-    wanted = os.environ.get("DEMO_PASSWORD")
-    password = wanted or kept.get("password") or secrets.token_hex(6)
-    wrong, _ = current_app.extensions["security"].password_util.validate(password, True, email=TENANT_ADMINISTRATOR)
-    if wrong:
-        raise Refused(f"DEMO_PASSWORD is not taken. {wrong[0]}")
+    """Fill an empty database and return how to use the demo. `file` keeps passwords and key between starts."""
+    saved = json.loads(file.read_text()) if file.exists() else {}
+    chosen = os.environ.get("DEMO_PASSWORD")
+    password = chosen or saved.get("password") or secrets.token_hex(6)
+    problems, _ = current_app.extensions["security"].password_util.validate(password, True, email=TENANT_ADMINISTRATOR)
+    if problems:
+        raise DemoDataRejected(f"DEMO_PASSWORD is not accepted. {problems[0]}")
     if db.session.scalar(select(Account.id).limit(1)) is None:
         _fill(password, smtp_port)
-    elif wanted:
-        _set_passwords(wanted)
-    _follow_catcher(smtp_port)
-    key = _working_key(kept.get("key"))
-    _keep(file, {"password": password, "key": key})
+    elif chosen:
+        _set_passwords(chosen)
+    _update_catcher_port(smtp_port)
+    key = _working_key(saved.get("key"))
+    config.write_private(file, {"password": password, "key": key})
     return Access({account.email: _if_current(password, account) for account in _accounts()}, key)
 
 
 def _fill(password: str, smtp_port: int) -> None:
-    """Make everything. The accounts come last: with the first one the database counts as filled."""
-    tenant = directory.find(DOMAIN) or _done(directory.add("Acme", DOMAIN, "Europe/London"))
+    """Create everything. The accounts come last: a database with an account counts as filled."""
+    tenant = tenant_service.find(DOMAIN) or _checked(tenant_service.add("Acme", DOMAIN, "Europe/London"))
     enter_scope(tenant.id)
     _use_catcher(smtp_port)
-    _done(settings.share(True))
+    _checked(mail_server_service.share(True))
     recipients.replace(tenant, RECIPIENTS)
-    switches.turn(tenant, KINDS, on=True)
-    tenants.fill(tenant)
-    _done(registration.add(SYSTEM_ADMINISTRATOR, password, system_administrator=True))
-    _done(registration.add(TENANT_ADMINISTRATOR, password, tenant_id=tenant.id))
+    notifications_settings.set_enabled(tenant, EVENT_TYPES, on=True)
+    sample_tenants.fill(tenant)
+    _checked(account_service.add(SYSTEM_ADMINISTRATOR, password, system_administrator=True))
+    _checked(account_service.add(TENANT_ADMINISTRATOR, password, tenant_id=tenant.id))
 
 
 def _use_catcher(port: int) -> None:
-    entered = settings.Entered(
+    entered = mail_server_service.EnteredSettings(
         provider="smtp",
-        host=catcher.HOST,
+        host=mail_catcher.HOST,
         port=port,
         encryption=Encryption.NONE,
         auth_mode=AuthMode.NONE,
@@ -92,21 +90,21 @@ def _use_catcher(port: int) -> None:
         password=None,
         sender_email=SENDER,
     )
-    _done(settings.save(None, entered))
+    _checked(mail_server_service.save(None, entered))
 
 
-def _follow_catcher(port: int) -> None:
-    """Send the system's mail to the port that the catcher has today, unless somebody has set another mail server."""
-    system = selection.of_owner(None)
-    if system and (system.host, system.sender_email) == (catcher.HOST, SENDER) and system.port != port:
+def _update_catcher_port(port: int) -> None:
+    """Point the system's mail server at the catcher's current port, unless another mail server was set."""
+    system = mail_server_service.get_server(None)
+    if system and (system.host, system.sender_email) == (mail_catcher.HOST, SENDER) and system.port != port:
         _use_catcher(port)
 
 
-def _working_key(kept: str | None) -> str | None:
-    tenant = directory.find(DOMAIN)
-    if tenant is None or (kept and isinstance(keys.find(kept), keys.Caller)):
-        return kept if tenant else None
-    return keys.issue(tenant, "Demo PBX").secret
+def _working_key(saved: str | None) -> str | None:
+    tenant = tenant_service.find(DOMAIN)
+    if tenant is None or (saved and isinstance(api_keys.authenticate(saved), api_keys.ApiClient)):
+        return saved if tenant else None
+    return api_keys.issue(tenant, "Demo PBX").secret
 
 
 def _accounts() -> list[Account]:
@@ -125,13 +123,7 @@ def _set_passwords(password: str) -> None:
     db.session.commit()
 
 
-def _keep(file: Path, content: Mapping[str, str | None]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.touch(mode=0o600)
-    file.write_text(json.dumps(content))
-
-
-def _done(result: Result | Refusal) -> Result:
+def _checked(result: Result | Refusal) -> Result:
     if isinstance(result, Refusal):
-        raise Refused(result.text)
+        raise DemoDataRejected(result.text)
     return result

@@ -1,4 +1,4 @@
-"""Caught mail: a folder with a file for each message, the newest 500."""
+"""Captured email: a folder with one file per message, the newest 500."""
 
 import time
 from collections.abc import Sequence
@@ -16,20 +16,20 @@ NANOSECONDS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class CaughtMail:
-    """A caught message. Its number is the moment at which it came, in nanoseconds since 1970."""
+class CapturedEmail:
+    """A captured message. Its number is its time of arrival in nanoseconds since 1970."""
 
     number: int
     source: bytes
     message: EmailMessage
 
     @property
-    def caught_at(self) -> datetime:
-        """When it came."""
+    def captured_at(self) -> datetime:
+        """The time of arrival."""
         return datetime.fromtimestamp(self.number / NANOSECONDS, UTC)
 
     def header(self, name: str) -> str:
-        """Return a header's text, empty where the message has none."""
+        """Return a header's text, or "" if the message has none."""
         return str(self.message.get(name, ""))
 
     def body(self, subtype: str) -> str | None:
@@ -46,13 +46,13 @@ class CaughtMail:
 
 @dataclass(frozen=True, slots=True)
 class Mailbox:
-    """A folder of caught mail. It holds the newest `capacity` messages."""
+    """A folder of captured email with the newest `capacity` messages."""
 
     folder: Path
     capacity: int = CAPACITY
 
     def add(self, source: bytes) -> None:
-        """Keep a message, and let go of what is too old."""
+        """Store a message and delete the oldest beyond the capacity."""
         self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder / f"{time.time_ns()}.eml"
         unfinished = file.with_suffix(".part")
@@ -65,16 +65,16 @@ class Mailbox:
         """Return the numbers of all messages, the newest first."""
         return sorted((int(file.stem) for file in self.folder.glob("*.eml")), reverse=True)
 
-    def mails(self, limit: int) -> Sequence[CaughtMail]:
+    def newest(self, limit: int) -> Sequence[CapturedEmail]:
         """Return the newest messages."""
-        found = (self.find(number) for number in self.numbers()[:limit])
-        return [mail for mail in found if mail is not None]
+        messages = (self.find(number) for number in self.numbers()[:limit])
+        return [message for message in messages if message is not None]
 
-    def find(self, number: int) -> CaughtMail | None:
+    def find(self, number: int) -> CapturedEmail | None:
         """Return the message with this number, or None."""
         with suppress(FileNotFoundError):
             source = self._file(number).read_bytes()
-            return CaughtMail(number, source, message_from_bytes(source, policy=default))
+            return CapturedEmail(number, source, message_from_bytes(source, policy=default))
         return None
 
     def _file(self, number: int) -> Path:

@@ -1,1 +1,1 @@
-"""SMTP settings of the system and of tenants, and the one way to a mail server; what a mail says may not come in."""
+"""Mail servers: their settings, which one applies to a tenant, advice on failures, and the SMTP client."""

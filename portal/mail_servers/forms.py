@@ -1,40 +1,42 @@
-"""The forms of a mail server, and of the sender of a tenant's mail."""
+"""The forms of a mail server and of the sender of a tenant's email."""
 
 import ipaddress
-from typing import Any
+import re
+from typing import Any, Self
 
 from flask_babel import gettext, lazy_gettext
+from flask_bootstrap import SwitchField
 from flask_wtf import FlaskForm
-from wtforms import PasswordField, SelectField, ValidationError
+from wtforms import HiddenField, PasswordField, SelectField, ValidationError
 from wtforms.fields import SelectChoice
-from wtforms.validators import InputRequired, Length
+from wtforms.validators import InputRequired
 
-from portal.forms import CheckedBy, PortalForm, TextField, address, domain, has_control_characters
-from portal.mail_servers.connection import AuthMode, Encryption
 from portal.mail_servers.models import MailServer
-from portal.mail_servers.providers import GROUPS, PROVIDERS
-from portal.mail_servers.settings import Entered
+from portal.mail_servers.providers import PROVIDER_GROUPS, PROVIDERS
+from portal.mail_servers.service import EnteredSettings, version
+from portal.mail_servers.smtp.client import AuthMode, Encryption
+from portal.tenants.models import Tenant
+from portal.web.forms import Normalize, PortalForm, TextField, has_control_characters, max_length, normalize_domain
+from portal.web.pasted_emails import parse_email
 
-LARGEST_PORT = 65_535
-SHOWN = ("provider", "host", "port", "encryption", "auth_mode", "username", "sender_email")
+MAX_PORT = 65_535
+_LABEL = r"\w(?:[\w-]{0,61}\w)?"
+_NAME_WITH_UNDERSCORE = re.compile(rf"(?=.*_){_LABEL}(?:\.{_LABEL})*", re.ASCII)  # as Docker containers have
+SAVED_FIELDS = ("provider", "host", "port", "encryption", "auth_mode", "username", "sender_email")
 
 
-def host(text: str) -> str:
-    """Return a mail server's address: a host name in its ASCII form, or an IP address.
-
-    Raises:
-        ValueError: with a sentence that says what is wrong with it.
-    """
+def parse_host(text: str) -> str:
+    """Return a mail server's host name in ASCII, or its IP address; a ValueError says what is wrong with the text."""
     text = text.strip()
     try:
         return str(ipaddress.ip_address(text.removeprefix("[").removesuffix("]")))
     except ValueError:
         pass
     try:
-        name = domain(text)
+        name = text.lower() if _NAME_WITH_UNDERSCORE.fullmatch(text) else normalize_domain(text)
     except ValueError:
         name = ""
-    # A name never ends in a number (RFC 3696, section 2): it is an IP address with a typing error.
+    # A host name never ends in a number (RFC 3696, section 2): it is an IP address with a typing error.
     if not name or name.rpartition(".")[2].isdigit():
         raise ValueError(
             gettext(
@@ -44,45 +46,41 @@ def host(text: str) -> str:
     return name
 
 
-def port(text: str) -> int:
-    """Return the number of a TCP port.
-
-    Raises:
-        ValueError: with a sentence that says what is wrong with it.
-    """
-    if not (text.isascii() and text.isdigit() and len(text) <= 6 and 1 <= int(text) <= LARGEST_PORT):
-        raise ValueError(gettext("Enter a port from 1 to %(largest)s.", largest=LARGEST_PORT))
+def parse_port(text: str) -> int:
+    """Return a TCP port; a ValueError says what is wrong with the text."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 6 and 1 <= int(text) <= MAX_PORT):
+        raise ValueError(gettext("Enter a port from 1 to %(largest)s.", largest=MAX_PORT))
     return int(text)
 
 
 class WriteOnlyField(PasswordField):
-    """A password: as it was typed, never sent back."""
+    """A password, exactly as it was typed, and never sent back."""
 
     def pre_validate(self, form: FlaskForm) -> None:  # noqa: ARG002 (WTForms' signature)
-        """Refuse control characters."""
+        """Reject control characters."""
         if has_control_characters(self.data or ""):
             raise ValidationError(gettext("Control characters are not allowed here."))
 
 
 class MailServerForm(PortalForm):
-    """The SMTP settings of the system or of a tenant, under the names that administrators of PortSIP know."""
+    """The SMTP settings of the system or of a tenant, with the labels that administrators know from PortSIP."""
 
     provider = SelectField(
         lazy_gettext("Email Service Provider"),
         choices=[
-            SelectChoice(key, lazy_gettext(each.label), optgroup=lazy_gettext(name))
-            for name, group in GROUPS.items()
-            for key, each in group.items()
+            SelectChoice(key, lazy_gettext(provider.label), optgroup=lazy_gettext(group_label))
+            for group_label, group in PROVIDER_GROUPS.items()
+            for key, provider in group.items()
         ],
         default="smtp",
     )
     host = TextField(
         lazy_gettext("SMTP Server Address"),
-        [InputRequired(lazy_gettext("Enter the mail server's name or IP address.")), CheckedBy(host)],
+        [InputRequired(lazy_gettext("Enter the mail server's name or IP address.")), Normalize(parse_host)],
     )
     port = TextField(
         lazy_gettext("SMTP Server Port"),
-        [InputRequired(lazy_gettext("Enter the port, usually 587.")), CheckedBy(port)],
+        [InputRequired(lazy_gettext("Enter the port, usually 587.")), Normalize(parse_port)],
         default=587,
     )
     encryption = SelectField(
@@ -104,49 +102,65 @@ class MailServerForm(PortalForm):
         ],
         default=AuthMode.AUTO,
     )
-    username = TextField(
-        lazy_gettext("Username"),
-        [Length(max=320, message=lazy_gettext("Enter at most %(most)s characters.", most=320))],
-    )
-    password = WriteOnlyField(
-        lazy_gettext("Password"),
-        [Length(max=1000, message=lazy_gettext("Enter at most %(most)s characters.", most=1000))],
-    )
+    username = TextField(lazy_gettext("Username"), [max_length(320)])
+    password = WriteOnlyField(lazy_gettext("Password"), [max_length(1000)])
     sender_email = TextField(
         lazy_gettext("Sender email"),
-        [InputRequired(lazy_gettext("Enter the address that mails come from.")), CheckedBy(address)],
-        description=lazy_gettext("The address that mails come from. The mail server must allow it."),
+        [InputRequired(lazy_gettext("Enter the sender email.")), Normalize(parse_email)],
+        description=lazy_gettext("The address that emails come from. The mail server must allow it."),
     )
 
-    presets_username = False  # whether the username is the chosen provider's, and the same for everybody
+    server_based_on = HiddenField()  # the settings when the page was opened, as `service.version` writes them
+
+    presets_username = False  # whether the chosen provider decides about the username
 
     @classmethod
-    def showing(cls, server: MailServer | None, provider: str | None = None) -> "MailServerForm":
-        """Return the form with what is saved, except the password, or with what a provider wants."""
-        username = ""
-        data: dict[str, Any] = {name: getattr(server, name) for name in SHOWN} if server else {}
-        if provider and provider in PROVIDERS and not (server and server.provider == provider):
-            known = PROVIDERS[provider]
-            data |= {"provider": provider, "host": known.host, "port": known.port, "encryption": known.encryption}
-            username = known.username
-        form = cls(formdata=None, data=data | ({"username": username} if username else {}))
-        form.presets_username = bool(username)
+    def for_server(cls, server: MailServer | None, provider_key: str | None = None) -> Self:
+        """Return the form with the saved settings, except the password, or with a provider's settings."""
+        data: dict[str, Any] = {name: getattr(server, name) for name in SAVED_FIELDS} if server else {}
+        data |= {"server_based_on": version(server), "shared": server is not None and server.shared}
+        form = cls(formdata=None, data=data)
+        if provider_key in PROVIDERS and not (server and server.provider == provider_key):
+            form.provider.data = provider_key
+            form.fill_in()
         return form
+
+    def fill_in(self) -> None:
+        """Replace the settings by those of the chosen provider."""
+        provider = PROVIDERS.get(self.provider.data)
+        if provider is None:
+            return
+        self.host.data, self.port.data = provider.host, str(provider.port)
+        self.encryption.data = provider.encryption
+        others = {other.username for other in PROVIDERS.values() if other.username}
+        if provider.username or self.username.data in others:
+            self.username.data, self.presets_username = provider.username, True
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether nothing was entered, as far as that can be seen without a saved mail server."""
+        choices = (self.provider, self.encryption, self.auth_mode)
+        texts = (self.host.data, self.username.data, self.password.data, self.sender_email.data)
+        return (
+            not any(texts)
+            and self.port.data in ("", self.port.default, str(self.port.default))
+            and all(field.data == field.default for field in choices)
+        )
 
     @property
     def hint(self) -> str:
         """What to know about the chosen provider."""
-        known = PROVIDERS.get(self.provider.data)
-        return gettext(known.hint) if known and known.hint else ""
+        provider = PROVIDERS.get(self.provider.data)
+        return gettext(provider.hint) if provider and provider.hint else ""
 
     def validate_username(self, field: TextField) -> None:
-        """Ask for a username where the settings sign in."""
+        """Require a username if the portal signs in."""
         if not field.data and self.auth_mode.data != AuthMode.NONE:
             raise ValidationError(gettext("Enter the username, or choose None as the authentication mode."))
 
-    def entered(self) -> Entered:
-        """Return what was entered into a valid form."""
-        return Entered(
+    def entered_settings(self) -> EnteredSettings:
+        """Return the settings in a valid form."""
+        return EnteredSettings(
             provider=self.provider.data,
             host=self.host.data,
             port=int(self.port.data or 0),
@@ -158,7 +172,23 @@ class MailServerForm(PortalForm):
         )
 
 
-class SenderForm(PortalForm):
-    """Where answers to a tenant's mails go. The name they come from belongs to its brand."""
+class SystemMailServerForm(MailServerForm):
+    """The system's mail server, and whether tenants may use it."""
 
-    reply_to = TextField(lazy_gettext("Reply-To"), [CheckedBy(address)])
+    shared = SwitchField(
+        lazy_gettext("Apply the mail server settings to all tenants"),
+        description=lazy_gettext("Tenants with their own mail server keep using it."),
+    )
+
+
+class SenderForm(PortalForm):
+    """Where replies to a tenant's emails go. The sender's name is part of the branding."""
+
+    reply_to_based_on = HiddenField()  # the address when the page was opened
+    reply_to = TextField(lazy_gettext("Reply-To"), [Normalize(parse_email)])
+
+    @classmethod
+    def showing(cls, tenant: Tenant) -> Self:
+        """Return the form with the saved address."""
+        email = tenant.reply_to or ""
+        return cls(formdata=None, data={"reply_to": email, "reply_to_based_on": email})

@@ -1,4 +1,4 @@
-"""Mail servers of tenants and of the system, and who does not want to be reminded of a missing one."""
+"""The mail servers of tenants and of the system, and dismissed reminders to set one up."""
 
 from datetime import datetime
 from typing import Any
@@ -7,15 +7,14 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, fun
 from sqlalchemy.orm import Mapped, mapped_column
 
 from portal import crypto
-from portal.audit.actions import SYSTEM_MAIL_SERVER
-from portal.audit.audited import Audited
-from portal.database import TenantOrSystemOwned, TenantOwned
+from portal.audit.labels import SYSTEM_MAIL_SERVER
+from portal.audit.mixin import Audited
+from portal.database.scope import TenantOrSystemOwned, TenantOwned
 from portal.extensions import Base
-from portal.mail_servers.connection import AuthMode, Encryption, SmtpSettings
-from portal.mail_servers.reach import reach_of
+from portal.mail_servers.smtp.client import AuthMode, Encryption, SmtpSettings
 
 
-def _password_place(row: Any) -> str:
+def _password_context(row: Any) -> str:
     return f"mail_servers.password:{row.tenant_id or 'system'}"
 
 
@@ -31,7 +30,7 @@ class MailServer(Audited, TenantOrSystemOwned, Base):
         CheckConstraint("encryption IN ('none', 'starttls', 'tls')", name="encryption_known"),
         CheckConstraint("auth_mode IN ('none', 'auto', 'login', 'plain')", name="auth_mode_known"),
         CheckConstraint("auth_mode = 'none' OR username IS NOT NULL", name="auth_has_username"),
-        CheckConstraint("NOT shared OR tenant_id IS NULL", name="only_the_system_shares"),
+        CheckConstraint("NOT shared OR tenant_id IS NULL", name="only_system_is_shared"),
     )
     audited_as = "mail_server"
     audited_fields = ("provider", "host", "port", "encryption", "auth_mode", "username", "sender_email", "shared")
@@ -44,11 +43,11 @@ class MailServer(Audited, TenantOrSystemOwned, Base):
     encryption: Mapped[str]
     auth_mode: Mapped[str]
     username: Mapped[str | None]
-    password_encrypted: Mapped[bytes | None] = mapped_column(info=crypto.encrypted(_password_place))
+    password_encrypted: Mapped[bytes | None] = mapped_column(info=crypto.encrypted(_password_context))
     sender_email: Mapped[str]
     shared: Mapped[bool] = mapped_column(default=False)
     paused_until: Mapped[datetime | None]
-    pause_text: Mapped[str | None]
+    pause_reason: Mapped[str | None]
     rejected_at: Mapped[datetime | None]
     saved_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
@@ -59,7 +58,7 @@ class MailServer(Audited, TenantOrSystemOwned, Base):
 
     @property
     def label(self) -> str:
-        """What the log calls it: address and port of a tenant's own."""
+        """Its name in the delivery log: host and port of a tenant's own."""
         return SYSTEM_MAIL_SERVER if self.is_system else f"{self.host}:{self.port}"
 
     @property
@@ -67,28 +66,21 @@ class MailServer(Audited, TenantOrSystemOwned, Base):
         """The password in clear text, or None."""
         if self.password_encrypted is None:
             return None
-        return crypto.keyring().decrypt(self.password_encrypted, _password_place(self))
+        return crypto.keyring().decrypt(self.password_encrypted, _password_context(self))
 
     @password.setter
     def password(self, value: str | None) -> None:
-        self.password_encrypted = crypto.keyring().encrypt(value, _password_place(self)) if value else None
+        self.password_encrypted = crypto.keyring().encrypt(value, _password_context(self)) if value else None
 
     @property
     def smtp_settings(self) -> SmtpSettings:
-        """What a connection needs to know."""
-        return SmtpSettings(
-            host=self.host,
-            port=self.port,
-            encryption=Encryption(self.encryption),
-            auth_mode=AuthMode(self.auth_mode),
-            username=self.username,
-            password=self.password,
-            reach=reach_of(self.tenant_id),
-        )
+        """How to connect to it."""
+        modes = Encryption(self.encryption), AuthMode(self.auth_mode)
+        return SmtpSettings(self.host, self.port, *modes, self.username, self.password).for_owner(self.tenant_id)
 
 
 class ReminderDismissal(TenantOwned, Base):
-    """An account does not want to see the pop-up about a missing mail server in this tenant's workspace again."""
+    """An account chose not to see the reminder about a missing mail server in this tenant's workspace again."""
 
     __tablename__ = "reminder_dismissals"
 

@@ -1,155 +1,258 @@
-"""The system administrator's mail server, and the pop-up where a tenant has none.
-
-The tenant's page of the mail server also holds its recipients, so it stands in `notifications/views.py`.
-"""
+"""The mail server pages of the system and of a tenant, with test emails, the tenant's recipients and the reminder."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
+from typing import Any
 
 from flask import Blueprint, flash, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext
-from flask_security import current_user
 from htmx_flask import request
-from werkzeug.exceptions import NotFound
 
-from portal.accounts.access import signed_in, system_administrator
+from portal.accounts.access import current_account, kept_as, require_system_administrator
+from portal.deliveries import recent
 from portal.errors import Refusal
-from portal.extensions import limiter
-from portal.mail_servers import pause, reminder, settings, status, testing
-from portal.mail_servers.forms import MailServerForm
-from portal.mail_servers.selection import of_owner
+from portal.mail_servers import service as mail_server_service
+from portal.mail_servers.forms import MailServerForm, SenderForm, SystemMailServerForm
+from portal.mail_servers.models import MailServer
+from portal.mail_servers.smtp import test_email
+from portal.mail_servers.smtp.test_email import SendTestResult
+from portal.notifications import recipients
+from portal.notifications.forms import RecipientsForm
 from portal.tenants.models import Tenant
-from portal.tenants.views import is_entering
+from portal.tenants.views import respond_in_workspace
 from portal.tenants.workspace import workspace
-from portal.ui import respond, stream
+from portal.web.forms import PortalForm
+from portal.web.responses import flash_result, respond, stream
 
 system = Blueprint("system_mail_server", __name__, url_prefix="/system/mail-server")
-reminders = Blueprint("reminders", __name__)
-BLUEPRINTS = (system, reminders)
-RESULT = "mail_servers/_result.html"
+tenant_pages = Blueprint("mail_servers", __name__, url_prefix="/tenants/<domain>/mail-server")
+BLUEPRINTS = (system, tenant_pages)
 
-system.add_app_template_global(status.of_tenant, "mail_server_status")
-
-# A test e-mail must not become a mail bomb.
-limit_tests = limiter.shared_limit(
-    "10 per minute; 30 per hour", scope="test e-mail", key_func=lambda: str(current_user.get_id())
-)
+FORM = "mail_servers/_form.html"
+TEST_STEPS = "mail_servers/_test_steps.html"
+TEST_RESULT = "mail_servers/_test_result.html"
+FILL_IN = "fill_in"  # the button that fills in a provider's settings without JavaScript
 
 
-@system.route("", methods=["GET", "POST"])
-def edit() -> ResponseReturnValue:
-    """Show and save the system's mail server."""
-    system_administrator()
+@system.route("", methods=["GET", "POST"], endpoint="edit")
+@kept_as(".edit")
+def edit_system() -> ResponseReturnValue:
+    """Show and save the system's mail server, and whether tenants may use it."""
+    require_system_administrator()
+    server = mail_server_service.get_server(None)
     if request.method == "GET":
-        return _page(MailServerForm.showing(of_owner(None), request.args.get("provider")))
-    form = MailServerForm()
-    if form.validate():
-        saved = settings.save(None, form.entered())
-        if not isinstance(saved, Refusal):
-            flash(gettext("The mail server is saved."), "success")
-            return redirect(url_for("system_mail_server.edit"), 303)
-        form.refuse(saved)
-    return _page(form, status=422)
-
-
-@system.post("/test")
-@limit_tests
-def test() -> ResponseReturnValue:
-    """Send a test e-mail to the account with the values in the form."""
-    account = system_administrator()
-    form = MailServerForm()
-    talk = try_out(None, form, [account.email])
-    return tell(talk, "own", lambda result: _page(form, RESULT, 422 if form.errors else 200, result=result))
-
-
-@system.post("/share")
-def share() -> ResponseReturnValue:
-    """Apply the system's mail server settings to all tenants, or to none."""
-    system_administrator()
-    shared = settings.share("enabled" in request.form)
-    if isinstance(shared, Refusal):
-        flash(shared.text, "error")
-    if not request.htmx:
+        return _system_page(SystemMailServerForm.for_server(server, request.args.get("provider")))
+    form = SystemMailServerForm()
+    if FILL_IN in request.args:
+        form.fill_in()
+        return _system_page(form)
+    if form.validate() and _save_server(None, form, shared=form.shared.data):
+        flash(gettext("The mail server is saved."), "success")
         return redirect(url_for("system_mail_server.edit"), 303)
-    return respond("mail_servers/system.html", "mail_servers/_share.html", server=of_owner(None))
+    return _system_page(form, status=422)
 
 
-@system.post("/try-now")
-def try_now() -> ResponseReturnValue:
-    """Try the system's mail server again before its pause is over."""
-    system_administrator()
-    try_now_of(None)
+@system.post("/test", endpoint="test")
+@kept_as(".edit")
+def test_system() -> ResponseReturnValue:
+    """Send a test email to the account, with the settings in the form."""
+    account = require_system_administrator()
+    test_email.enforce_rate_limit(account)
+    form = SystemMailServerForm()
+    results = _test_entered_settings(None, form, [account.email])
+
+    def page(result: SendTestResult) -> ResponseReturnValue:
+        return _system_page(form, TEST_RESULT, 422 if form.errors else 200, result=result)
+
+    return _respond_with_progress(results, page)
+
+
+@system.post("/try-now", endpoint="try_now")
+def try_system_now() -> ResponseReturnValue:
+    """End the pause of the system's mail server."""
+    require_system_administrator()
+    flash_result(mail_server_service.end_pause(None), gettext("The portal is trying the mail server again."))
     return redirect(url_for("system_mail_server.edit"), 303)
 
 
-def try_now_of(owner: int | None) -> None:
-    """Lift the pause of a tenant's own mail server, or of the system's for None, and tell so."""
-    server = of_owner(owner)
-    if server is None:
-        raise NotFound
-    pause.lift(owner)
-    if server.rejected_at:
-        flash(gettext("The mail server rejects its settings. Check them, then save them again."), "error")
+def _system_page(
+    form: SystemMailServerForm, fragment: str = FORM, status: int = 200, result: SendTestResult | None = None
+) -> ResponseReturnValue:
+    server = mail_server_service.get_server(None)
+    return respond(
+        "mail_servers/system.html",
+        fragment,
+        status,
+        form=form,
+        server=server,
+        server_status=mail_server_service.server_status(server),
+        save_url=url_for("system_mail_server.edit"),
+        test_url=url_for("system_mail_server.test"),
+        recipient_emails=(),
+        result=result,
+    )
+
+
+@tenant_pages.route("", methods=["GET", "POST"])
+@kept_as(".edit")
+def edit(domain: str) -> ResponseReturnValue:
+    """Show which mail server the tenant uses; show and save its own, the recipients and the Reply-To address."""
+    tenant = workspace(domain)
+    server = mail_server_service.get_server(tenant.id)
+    if request.method == "GET":
+        return _page(tenant, form=MailServerForm.for_server(server, request.args.get("provider")))
+    forms = _submitted_forms()
+    if FILL_IN in request.args:
+        forms["form"].fill_in()
+        return _page(tenant, **forms)
+    if _save_page(tenant, server, **forms):
+        flash(gettext("The settings are saved."), "success")
+        return _redirect_to_page(domain)
+    return _page(tenant, status=422, **forms)
+
+
+@tenant_pages.post("/test")
+@kept_as(".edit")
+def test(domain: str) -> ResponseReturnValue:
+    """Send a test email: with the settings in the form, or with the shared mail server if none were entered."""
+    test_email.enforce_rate_limit(current_account())
+    tenant, forms = workspace(domain), _submitted_forms()
+    form, shared = forms["form"], mail_server_service.shared_server()
+    if shared and mail_server_service.get_server(tenant.id) is None and form.is_untouched:
+        results = test_email.send_with_saved_server(tenant, shared, _test_recipients())
     else:
-        flash(gettext("The mail server is tried again now."), "success")
+        results = _test_entered_settings(tenant, form, _test_recipients())
+
+    def page(result: SendTestResult) -> ResponseReturnValue:
+        return _page(tenant, TEST_RESULT, 422 if form.errors else 200, result=result, **forms)
+
+    return _respond_with_progress(results, page)
 
 
-def try_out(tenant: Tenant | None, form: MailServerForm, to: Sequence[str]) -> Iterator[testing.Result]:
-    """Return how a test e-mail with the values in the form goes; what is wrong with them also stands at the fields."""
-    if form.validate():
-        talk = testing.send_entered(tenant, form.entered(), to)
-        if not isinstance(talk, Refusal):
-            return talk
-        form.refuse(talk)
-    return iter([testing.Result("failed", gettext("No test e-mail was sent."), form.first_error or "")])
+@tenant_pages.post("/try-now")
+def try_now(domain: str) -> ResponseReturnValue:
+    """End the pause of the tenant's own mail server."""
+    tenant = workspace(domain)
+    flash_result(mail_server_service.end_pause(tenant.id), gettext("The portal is trying the mail server again."))
+    if not request.htmx:
+        return _redirect_to_page(domain)
+    status, last = mail_server_service.tenant_status(tenant), recent.last_attempt()
+    return _page(tenant, "mail_servers/_status.html", mail_server_status=status, last_attempt=last, focuses_status=True)
 
 
-def tell(
-    talk: Iterator[testing.Result], tested: str, page: Callable[[testing.Result], ResponseReturnValue]
-) -> ResponseReturnValue:
-    """Answer HTMX while the test e-mail goes, step by step; everybody else, with the page, when that is over."""
-    first = next(talk)  # what goes wrong before there is anything to tell is an error like any other
-    results = chain([first], talk)
-    if first.kind != "running" or not request.htmx:
-        return page(testing.ended(results))
-    pieces = {True: "mail_servers/_steps.html", False: RESULT}
-    return stream(render_template(pieces[each.kind == "running"], result=each, tested=tested) for each in results)
+@tenant_pages.post("/use-shared")
+def use_shared(domain: str) -> ResponseReturnValue:
+    """Remove the tenant's own mail server, so that the shared one is used if there is one."""
+    tenant = workspace(domain)
+    mail_server_service.remove(tenant.id)
+    flash(gettext("Your mail server is removed."), "success")
+    return _redirect_to_page(domain)
 
 
-def _page(
-    form: MailServerForm, fragment: str = "mail_servers/_form.html", status: int = 200, **context: object
-) -> ResponseReturnValue:
-    server = of_owner(None)
-    context = {
-        "server": server,
-        "paused_until": pause.paused_until(server) if server else None,
-        "reason": pause.why(server) if server else "",
-        "save_url": url_for("system_mail_server.edit"),
-        "test_url": url_for("system_mail_server.test"),
-        "can_remove": False,
-        "addresses": (),
-        "tested": "own",
-        "result": None,
-        **context,
-    }
-    return respond("mail_servers/system.html", fragment, status, form=form, **context)
-
-
-@reminders.app_template_global()
-def reminder_is_due(tenant: Tenant) -> bool:
-    """Return whether the page is to show the pop-up: on the first page after entering the workspace."""
-    return is_entering(tenant) and reminder.is_due(tenant, signed_in())
-
-
-@reminders.post("/tenants/<domain>/mail-server/reminder")
-def close(domain: str) -> ResponseReturnValue:
-    """Close the pop-up: go to the settings, or back to work."""
+@tenant_pages.post("/reminder")
+def close_reminder(domain: str) -> ResponseReturnValue:
+    """Close the reminder to set up a mail server: go to its settings, or stay on the page."""
     tenant = workspace(domain)
     if "never" in request.form:
-        reminder.dismiss(tenant, signed_in())
+        mail_server_service.dismiss_reminder(tenant, current_account())
     if "settings" in request.form:
-        return redirect(url_for("mail_servers.edit", domain=domain), 303)
+        return _redirect_to_page(domain)
     if request.htmx:
         return ""
     return redirect(url_for("deliveries.log", domain=domain), 303)
+
+
+def _submitted_forms() -> dict[str, Any]:
+    """Return the forms of the tenant's page, which are one form in the browser."""
+    return {"form": MailServerForm(), "recipients_form": RecipientsForm(), "sender_form": SenderForm()}
+
+
+def _save_page(
+    tenant: Tenant,
+    server: MailServer | None,
+    form: MailServerForm,
+    recipients_form: RecipientsForm,
+    sender_form: SenderForm,
+) -> bool:
+    """Save what was submitted, and return whether all of it was. Otherwise the forms say why not."""
+    forms: list[PortalForm] = [recipients_form, sender_form]
+    is_needed = recipients_form.is_empty and mail_server_service.shared_server() is None
+    saves_server = server is not None or is_needed or not form.is_untouched
+    if saves_server:
+        forms.append(form)
+    invalid = [entered for entered in forms if not entered.validate()]  # all of them: each shows its errors
+    if invalid:
+        return False
+    if saves_server and not _save_server(tenant.id, form):
+        return False
+    if recipients_form.parsed:
+        refusal = recipients.replace(tenant, recipients_form.parsed, recipients_form.recipients_based_on.data)
+        if refusal:
+            recipients_form.refuse(refusal)
+            recipients_form.recipients_based_on.data = recipients.version(recipients.list_emails())
+    refusal = mail_server_service.save_sender(tenant, sender_form.reply_to.data, sender_form.reply_to_based_on.data)
+    if refusal:
+        sender_form.refuse(refusal)
+        sender_form.reply_to_based_on.data = tenant.reply_to or ""
+    return not recipients_form.errors and not sender_form.errors
+
+
+def _save_server(owner: int | None, form: MailServerForm, shared: bool | None = None) -> bool:
+    based_on = form.server_based_on.data
+    saved = mail_server_service.save(owner, form.entered_settings(), shared=shared, based_on=based_on)
+    if isinstance(saved, Refusal):
+        form.refuse(saved)
+        if form.server_based_on.errors:  # saving once more is then meant
+            form.server_based_on.data = mail_server_service.version(mail_server_service.get_server(owner))
+    return not isinstance(saved, Refusal)
+
+
+def _page(tenant: Tenant, fragment: str = FORM, status: int = 200, **context: object) -> ResponseReturnValue:
+    server, shared = mail_server_service.get_server(tenant.id), mail_server_service.shared_server()
+    recipient_emails = recipients.list_emails()
+    context = {
+        "server": server,
+        "shared": shared,
+        "recipient_emails": recipient_emails,
+        "save_url": url_for("mail_servers.edit", domain=tenant.domain),
+        "test_url": url_for("mail_servers.test", domain=tenant.domain),
+        "form": MailServerForm.for_server(server),
+        "recipients_form": RecipientsForm.showing(recipient_emails),
+        "sender_form": SenderForm.showing(tenant),
+        "result": None,
+        **context,
+    }
+    return respond_in_workspace(tenant, "mail_servers/tenant.html", fragment, status, **context)
+
+
+def _redirect_to_page(domain: str) -> ResponseReturnValue:
+    return redirect(url_for("mail_servers.edit", domain=domain), 303)
+
+
+def _test_recipients() -> list[str]:
+    """Return whom a test email goes to: the tenant's recipients if chosen, else the account itself."""
+    emails = recipients.list_emails() if request.form.get("to") == "recipients" else ()
+    return list(emails) or [current_account().email]
+
+
+def _test_entered_settings(tenant: Tenant | None, form: MailServerForm, to: Sequence[str]) -> Iterator[SendTestResult]:
+    """Send a test email with the settings in the form. Errors in the form are the result, and stay in its fields."""
+    if form.validate():
+        results = test_email.send_with_entered_settings(tenant, form.entered_settings(), to)
+        if not isinstance(results, Refusal):
+            return results
+        form.refuse(results)
+    return iter([SendTestResult("failed", gettext("No test email was sent."), form.first_error or "")])
+
+
+def _respond_with_progress(
+    results: Iterator[SendTestResult], page: Callable[[SendTestResult], ResponseReturnValue]
+) -> ResponseReturnValue:
+    """Stream the progress of a test email to HTMX; otherwise wait for the result and return the page with it."""
+    first = next(results)  # an error before the first step is answered like any other
+    results = chain([first], results)
+    if first.state != "running" or not request.htmx:
+        return page(test_email.final_result(results))
+    fragments = {True: TEST_STEPS, False: TEST_RESULT}
+    return stream(render_template(fragments[result.state == "running"], result=result) for result in results)

@@ -1,1 +1,1 @@
-"""From a PBX's event to a mail's words: kinds, recipients, switches, templates; nothing that sends or stores a mail."""
+"""Who is notified of which events: recipients, the settings of each event type, storm limits."""

@@ -1,161 +1,128 @@
-"""The forms of a tenant's recipients, of its limits to mails at once, and of a mail's template."""
+"""The forms of a tenant's recipients and storm limits."""
 
 from collections.abc import Callable, Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any
-from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from babel.numbers import format_decimal
 from flask_babel import gettext, lazy_gettext
-from wtforms import HiddenField, RadioField, SelectMultipleField, TextAreaField, ValidationError
-from wtforms.fields import SelectChoice
-from wtforms.validators import InputRequired, Length
+from wtforms import HiddenField, SelectMultipleField, StringField, TextAreaField, ValidationError
+from wtforms.validators import InputRequired
 
+from portal.database import clock
 from portal.errors import Refusal
-from portal.forms import CheckedBy, DayField, PortalForm, TextField, address, has_control_characters
-from portal.languages import to_translate
+from portal.events.types import EVENT_TYPES
 from portal.notifications import recipients
-from portal.notifications.kinds import KINDS
-from portal.notifications.models import LARGEST_BODY, LARGEST_MARKDOWN, LONGEST_SUBJECT
-from portal.notifications.storm_limits import MOST_MAILS, MOST_MINUTES
-from portal.notifications.wording import Format, Wording
+from portal.notifications.settings import MAX_STORM_EMAILS, MAX_STORM_MINUTES
 from portal.tenants.models import Tenant
-from portal.ui import readers_locale
+from portal.web.filters import current_locale
+from portal.web.forms import DayField, Normalize, PortalForm, TextField
+from portal.web.i18n import to_translate
 
 
 class RecipientsForm(PortalForm):
     """The tenant's "Emails of Recipients"."""
 
     recipients = TextAreaField(
-        lazy_gettext("Emails of Recipients"), description=lazy_gettext("Separated by semicolons, commas or new lines.")
+        lazy_gettext("Emails of Recipients"),
+        description=lazy_gettext("Separated by commas, semicolons, spaces or new lines."),
     )
+    recipients_based_on = HiddenField()  # the recipients when the page was opened, as `recipients.version` writes them
     parsed: list[str]
 
     @classmethod
-    def showing(cls, addresses: Sequence[str]) -> "RecipientsForm":
-        """Return the form with these addresses."""
-        return cls(formdata=None, data={"recipients": "\n".join(addresses)})
+    def showing(cls, emails: Sequence[str]) -> "RecipientsForm":
+        """Return the form with these email addresses."""
+        values = {"recipients": "\n".join(emails), "recipients_based_on": recipients.version(emails)}
+        return cls(formdata=None, data=values)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there were no recipients and none was entered."""
+        return not (self.recipients.data or "").strip() and not self.recipients_based_on.data
 
     def validate_recipients(self, field: TextAreaField) -> None:
-        """Read the addresses, or say what is wrong with them."""
-        parsed = recipients.parse(field.data or "")
-        if isinstance(parsed, Refusal):
-            raise ValidationError(parsed.text)
-        self.parsed = parsed
+        """Parse the email addresses."""
+        self.parsed = [] if self.is_empty else _parse_emails(field)
 
 
 class RecipientForm(PortalForm):
-    """One more recipient."""
+    """A recipient to add, or several."""
 
-    address = TextField(
-        lazy_gettext("Add a recipient"), [InputRequired(lazy_gettext("Enter an e-mail address.")), CheckedBy(address)]
-    )
+    email = TextField(lazy_gettext("Add a recipient"), [InputRequired(lazy_gettext("Enter an email address."))])
+    parsed: list[str]
+
+    def validate_email(self, field: TextField) -> None:
+        """Parse the email addresses."""
+        self.parsed = _parse_emails(field)
+
+
+def _parse_emails(field: StringField) -> list[str]:
+    parsed = recipients.parse_emails(field.data or "")
+    if isinstance(parsed, Refusal):
+        raise ValidationError(parsed.text)
+    return parsed
 
 
 class EventsForm(PortalForm):
-    """Which events a recipient gets."""
+    """The events that a recipient gets."""
 
-    event = SelectMultipleField(lazy_gettext("Events"), choices=list(KINDS))
+    event = SelectMultipleField(lazy_gettext("Events"), choices=list(EVENT_TYPES))
 
 
 class PauseForm(PortalForm):
-    """Until which day a recipient gets nothing: from tomorrow on, for a year at most."""
+    """The day until which a recipient gets nothing: between tomorrow and a year from now."""
 
     until = DayField(lazy_gettext("Until"), [InputRequired(lazy_gettext("Choose the day on which the pause ends."))])
 
     def __init__(self, zone: str, **arguments: Any) -> None:
         super().__init__(**arguments)
-        today = datetime.now(ZoneInfo(zone)).date()
+        today = clock.now().astimezone(ZoneInfo(zone)).date()
         self.first, self.last = today + timedelta(days=1), today + timedelta(days=366)
 
     def validate_until(self, field: DayField) -> None:
-        """Refuse a day that has begun, and one that is far away."""
-        chosen: date | None = field.data
-        if chosen and not self.first <= chosen <= self.last:
-            raise ValidationError(gettext("Choose a day from tomorrow on, within a year."))
+        """Reject a day that is not between tomorrow and a year from now."""
+        day: date | None = field.data
+        if day and not self.first <= day <= self.last:
+            raise ValidationError(gettext("Choose a day between tomorrow and a year from now."))
 
 
-def number_up_to(most: int, wrong: str) -> Callable[[str], int]:
-    """Return a function that reads a whole number from 1 to `most`.
+def number_up_to(maximum: int, error: str) -> Callable[[str], int]:
+    """Return a function that parses a whole number from 1 to `maximum`.
 
-    It raises ValueError with the sentence `wrong`, which names `%(most)s`.
+    It raises ValueError with the message `error`, which may contain `%(most)s` for the maximum.
     """
 
-    def read(text: str) -> int:
-        # A number of more digits than it may have is none: int() would take its time over a million of them.
-        if not (text.isascii() and text.isdigit() and len(text) <= len(str(most)) and 1 <= int(text) <= most):
-            raise ValueError(gettext(wrong, most=format_decimal(most, locale=readers_locale())))
+    def parse(text: str) -> int:
+        # The length is checked first because int() is slow for a million digits.
+        is_number = text.isascii() and text.isdigit() and len(text) <= len(str(maximum))
+        if not is_number or not 1 <= int(text) <= maximum:
+            raise ValueError(gettext(error, most=format_decimal(maximum, locale=current_locale())))
         return int(text)
 
-    return read
+    return parse
 
 
-_mails = number_up_to(MOST_MAILS, to_translate("Enter a number of mails from 1 to %(most)s."))
-_minutes = number_up_to(MOST_MINUTES, to_translate("Enter a number of minutes from 1 to %(most)s."))
+_email_count = number_up_to(MAX_STORM_EMAILS, to_translate("Enter a number of emails from 1 to %(most)s."))
+_minute_count = number_up_to(MAX_STORM_MINUTES, to_translate("Enter a number of minutes from 1 to %(most)s."))
 
 
-class StormForm(PortalForm):
-    """After how many mails in how many minutes further ones are held."""
+class StormLimitForm(PortalForm):
+    """The number of emails in a number of minutes, after which further ones are held."""
 
     limit = TextField(
-        lazy_gettext("Mails"), [InputRequired(lazy_gettext("Enter a number of mails.")), CheckedBy(_mails)]
+        lazy_gettext("Emails"), [InputRequired(lazy_gettext("Enter a number of emails.")), Normalize(_email_count)]
     )
     minutes = TextField(
-        lazy_gettext("Minutes"), [InputRequired(lazy_gettext("Enter a number of minutes.")), CheckedBy(_minutes)]
+        lazy_gettext("Minutes"), [InputRequired(lazy_gettext("Enter a number of minutes.")), Normalize(_minute_count)]
     )
 
     @classmethod
-    def showing(cls, tenant: Tenant) -> "StormForm":
+    def showing(cls, tenant: Tenant) -> "StormLimitForm":
         """Return the form with the tenant's limits."""
         return cls(formdata=None, data={"limit": tenant.storm_limit, "minutes": tenant.storm_minutes})
 
     def entered(self) -> tuple[int, int]:
-        """Return the number of mails and the number of minutes, once the form is valid."""
+        """Return the number of emails and the number of minutes, once the form is valid."""
         return int(self.limit.data), int(self.minutes.data)
-
-
-class TemplateForm(PortalForm):
-    """Subject and body of an event kind's mail. `based_on` is the version in use when the author began."""
-
-    subject = TextField(
-        lazy_gettext("Subject"),
-        [
-            InputRequired(lazy_gettext("Enter a subject.")),
-            Length(max=LONGEST_SUBJECT, message=lazy_gettext("Use at most %(max)d characters.")),
-        ],
-    )
-    format = RadioField(
-        lazy_gettext("Format"),
-        choices=[SelectChoice(Format.MARKDOWN.value, "Markdown"), SelectChoice(Format.HTML.value, "HTML")],
-        validate_choice=True,
-        default=Format.MARKDOWN,
-    )
-    body = TextAreaField(lazy_gettext("Body"), [InputRequired(lazy_gettext("Enter a body."))])
-    based_on = HiddenField()
-
-    @classmethod
-    def showing(cls, wording: Wording, based_on: UUID | None) -> "TemplateForm":
-        """Return the form with these words."""
-        values = {"subject": wording.subject, "format": wording.format, "body": wording.body}
-        return cls(formdata=None, data=values | {"based_on": based_on or ""})
-
-    def validate_body(self, field: TextAreaField) -> None:
-        """Take the browser's line ends out, and say what is wrong with the rest."""
-        field.data = field.data.replace("\r\n", "\n")
-        if has_control_characters(field.data.replace("\n", "").replace("\t", "")):
-            raise ValidationError(gettext("Control characters are not allowed here."))
-        most = LARGEST_BODY if self.format.data == Format.HTML else LARGEST_MARKDOWN
-        if len(field.data.encode()) > most:
-            raise ValidationError(gettext("This is too long: use at most %(most)s kB.", most=most // 1000))
-
-    def entered(self) -> Wording:
-        """Return the words, once the form is valid."""
-        return Wording(Format(self.format.data), self.subject.data, self.body.data)
-
-    def began_with(self) -> UUID | None:
-        """Return the version that the author began with, None for the default; a UUID of nobody for nonsense."""
-        try:
-            return UUID(self.based_on.data) if self.based_on.data else None
-        except ValueError:
-            return UUID(int=0)

@@ -1,79 +1,41 @@
-"""Who gets a tenant's notifications, which events send any, and in which words."""
+"""The database tables of recipients and of the notification settings of each event type."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import (
-    ARRAY,
-    CheckConstraint,
-    ForeignKey,
-    ForeignKeyConstraint,
-    Index,
-    String,
-    UniqueConstraint,
-    func,
-)
+from sqlalchemy import ARRAY, CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
-from uuid_utils.compat import uuid7
 
-from portal.audit.audited import Audited
-from portal.database import TenantOwned
+from portal.audit.mixin import Audited
+from portal.database import clock
+from portal.database.scope import TenantOwned
 from portal.extensions import Base
 
 
 class Recipient(TenantOwned, Base):
-    """One of the tenant's "Emails of Recipients". It gets every event that is not named, also those of later kinds."""
+    """One of the tenant's "Emails of Recipients". It gets all events, also of new types, except the excluded ones."""
 
     __tablename__ = "recipients"
-    __table_args__ = (
-        UniqueConstraint("tenant_id", "address"),
-        CheckConstraint("address <> ''", name="address_not_empty"),
-    )
+    __table_args__ = (UniqueConstraint("tenant_id", "email"), CheckConstraint("email <> ''", name="email_not_empty"))
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    address: Mapped[str]
-    excluded_events: Mapped[list[str]] = mapped_column(ARRAY(String), default=list, server_default="{}")
+    email: Mapped[str]
+    excluded_event_types: Mapped[list[str]] = mapped_column(ARRAY(String), default=list, server_default="{}")
     paused_until: Mapped[datetime | None]
 
     @property
     def is_paused(self) -> bool:
-        """Whether it gets nothing just now."""
-        return self.paused_until is not None and self.paused_until > datetime.now(UTC)
+        """Whether it gets no emails at the moment."""
+        return self.paused_until is not None and self.paused_until > clock.now()
 
 
-LONGEST_SUBJECT = 200  # characters
-LARGEST_BODY = 100_000  # bytes in UTF-8
-LARGEST_MARKDOWN = 20_000  # which becomes much more HTML
+class NotificationSetting(Audited, TenantOwned, Base):
+    """Whether an event type is emailed for a tenant, to whom, and with which template. Without a row it is not.
 
-
-class MailTemplate(TenantOwned, Base):
-    """One version of an event kind's mail in a tenant's own words, never changed. The switch names the one in use."""
-
-    __tablename__ = "mail_templates"
-    __table_args__ = (
-        # The versions of an event type in their order, and what a switch may name: a version of its own.
-        UniqueConstraint("tenant_id", "event_type", "id"),
-        CheckConstraint(f"char_length(subject) BETWEEN 1 AND {LONGEST_SUBJECT}", name="subject_fits"),
-        CheckConstraint(f"octet_length(body) BETWEEN 1 AND {LARGEST_BODY}", name="body_fits"),
-        CheckConstraint("format IN ('markdown', 'html')", name="format_known"),
-    )
-
-    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)  # by which processes keep what they compiled
-    event_type: Mapped[str]
-    format: Mapped[str]
-    subject: Mapped[str]
-    body: Mapped[str]
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    created_by: Mapped[str]  # as the audit trail names people
-
-
-class NotificationSwitch(Audited, TenantOwned, Base):
-    """Whether an event kind sends mail for a tenant, to whom, and in which words. No row: it does not.
-
-    `template_id` is the version in use of the tenant's own template, NULL the default.
+    `template_id` is the version in use of the tenant's own template; NULL means the default.
     """
 
-    __tablename__ = "notification_switches"
+    __tablename__ = "notification_settings"
     __table_args__ = (
         Index(None, "enabled", "tenant_id"),
         CheckConstraint("audience IN ('both', 'recipients', 'user')", name="audience_known"),
@@ -93,5 +55,5 @@ class NotificationSwitch(Audited, TenantOwned, Base):
 
     @property
     def audited_subject(self) -> str:
-        """The type of its event."""
+        """The event type."""
         return self.event_type

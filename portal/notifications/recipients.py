@@ -1,138 +1,169 @@
-"""The tenant's "Emails of Recipients": who they are, which events each of them gets, and until when one is paused."""
+"""The tenant's "Emails of Recipients": the list, the events that each of them gets, and pauses."""
 
-import re
 from collections.abc import Collection, Sequence
 from datetime import UTC, date, datetime, time
+from itertools import islice
 from zoneinfo import ZoneInfo
 
 from flask_babel import gettext
 from sqlalchemy import select
 
-from portal.audit.entries import note
+from portal.audit.log import record
 from portal.errors import Refusal
+from portal.events.types import EVENT_TYPES
 from portal.extensions import db
-from portal.forms import address
-from portal.notifications.kinds import KINDS
 from portal.notifications.models import Recipient
-from portal.signals import mend
+from portal.signals import notify_settings_changed
 from portal.tenants.models import Tenant
+from portal.web.forms import Edit, compare_edit, normalize_email
+from portal.web.pasted_emails import split_emails
 
-MAXIMUM = 50
-SEPARATORS = re.compile(r"[;,\n\r]+")
+MAX_RECIPIENTS = 50  # of a tenant
+MAX_TEXT_LENGTH = 100_000  # of what is pasted
 
 
-def listed() -> Sequence[Recipient]:
-    """Return the recipients of the tenant in scope, in the order in which they were entered."""
+def list_recipients() -> Sequence[Recipient]:
+    """Return the recipients of the tenant in scope, in the order of entry."""
     return db.session.scalars(select(Recipient).order_by(Recipient.id)).all()
 
 
-def addresses() -> Sequence[str]:
-    """Return the addresses of the tenant in scope, in the order in which they were entered."""
-    return [each.address for each in listed()]
+def list_emails() -> Sequence[str]:
+    """Return the email addresses of the recipients of the tenant in scope, in the order of entry."""
+    return [recipient.email for recipient in list_recipients()]
 
 
-def wanting(event_type: str) -> Sequence[str]:
-    """Return the addresses that get this event now."""
-    return [each.address for each in listed() if not each.is_paused and event_type not in each.excluded_events]
+def emails_for(event_type: str) -> Sequence[str]:
+    """Return the email addresses that currently get this event type."""
+    return [row.email for row in list_recipients() if not row.is_paused and event_type not in row.excluded_event_types]
 
 
-def to_change(tenant: Tenant) -> Sequence[Recipient]:
-    """Return the recipients; who else wants to change them waits. Events of the tenant go on."""
+def lock_recipients(tenant: Tenant) -> Sequence[Recipient]:
+    """Return the recipients, locked against other changes until the next commit. Events are not blocked."""
     db.session.execute(select(Tenant.id).where(Tenant.id == tenant.id).with_for_update(key_share=True))
-    return listed()
+    return list_recipients()
 
 
-def parse(text: str) -> list[str] | Refusal:
-    """Return the addresses in `text`, separated by semicolons, commas or new lines, each once."""
-    found: dict[str, str] = {}
-    for part in SEPARATORS.split(text):
-        if part.strip():
-            try:
-                canonical = address(part)
-            except ValueError as error:
-                return Refusal("recipients", str(error))
-            found.setdefault(canonical.lower(), canonical)
-    if not found:
-        return Refusal("recipients", gettext("Enter at least one e-mail address."))
-    if len(found) > MAXIMUM:
-        too_many = gettext(
-            "Enter at most %(most)s e-mail addresses; these are %(count)s.", most=MAXIMUM, count=len(found)
+def parse_emails(text: str) -> list[str] | Refusal:
+    """Return the email addresses in `text`, as people paste them, without duplicates."""
+    if len(text) > MAX_TEXT_LENGTH:
+        return Refusal("recipients", gettext("Enter at most %(most)s characters.", most=MAX_TEXT_LENGTH))
+    parts = list(islice(split_emails(text), 10 * MAX_RECIPIENTS + 1))
+    if len(parts) > 10 * MAX_RECIPIENTS:  # duplicates included: splitting and validating more takes a while
+        return Refusal("recipients", gettext("Enter at most %(most)s email addresses.", most=MAX_RECIPIENTS))
+    emails: dict[str, str] = {}
+    for part in parts:
+        try:
+            email = normalize_email(part)
+        except ValueError as error:
+            return Refusal("recipients", str(error))
+        emails.setdefault(email.lower(), email)
+    if not emails:
+        return Refusal("recipients", gettext("Enter at least one email address."))
+    if len(emails) > MAX_RECIPIENTS:
+        text = gettext(
+            "Enter at most %(most)s email addresses. You entered %(count)s.", most=MAX_RECIPIENTS, count=len(emails)
         )
-        return Refusal("recipients", too_many)
-    return list(found.values())
+        return Refusal("recipients", text)
+    return list(emails.values())
 
 
-def replace(tenant: Tenant, new: Sequence[str]) -> None:
-    """Make `new` the recipients of the tenant in scope. Those that remain keep what they get."""
-    rows = {row.address.lower(): row for row in to_change(tenant)}
-    _note_list(tenant, rows.values(), new)
-    wanted = {each.lower(): each for each in new}
-    for key in rows.keys() - wanted.keys():
+def version(emails: Collection[str]) -> str:
+    """Return what tells this list of recipients from another one, without their order."""
+    return ",".join(sorted(email.lower() for email in emails))
+
+
+def replace(tenant: Tenant, emails: Sequence[str], based_on: str | None = None) -> Refusal | None:
+    """Replace the recipients of the tenant in scope. Those that remain keep their events and pauses.
+
+    `based_on` is the version that the author started from. If the recipients are others by now, nothing is saved, and
+    what the author changed is refused.
+    """
+    rows = {row.email.lower(): row for row in lock_recipients(tenant)}
+    edit = compare_edit(based_on, version(rows), version(emails))
+    if edit is not Edit.SAVE:
+        db.session.commit()  # ends the lock
+        return _conflict(rows.values()) if edit is Edit.CONFLICT else None
+    _record_change(tenant, rows.values(), emails)
+    new = {email.lower(): email for email in emails}
+    for key in rows.keys() - new.keys():
         db.session.delete(rows[key])
-    for key, each in wanted.items():
+    for key, email in new.items():
         if key in rows:
-            rows[key].address = each
+            rows[key].email = email
         else:
-            db.session.add(Recipient(tenant_id=tenant.id, address=each))
-    mend(tenant.id)
+            db.session.add(Recipient(tenant_id=tenant.id, email=email))
+    notify_settings_changed(tenant.id)
     db.session.commit()
+    return None
 
 
-def add(tenant: Tenant, new: str) -> Refusal | None:
-    """Add an address, which gets every event, to the recipients of the tenant in scope."""
-    rows = to_change(tenant)
-    if any(row.address.lower() == new.lower() for row in rows):
-        return Refusal("address", gettext("This address is a recipient already."))
-    if len(rows) >= MAXIMUM:
-        full = gettext("There are %(most)s recipients already. Remove one first.", most=MAXIMUM)
-        return Refusal("address", full)
-    _note_list(tenant, rows, [*(row.address for row in rows), new])
-    db.session.add(Recipient(tenant_id=tenant.id, address=new))
-    mend(tenant.id)
+def _conflict(rows: Collection[Recipient]) -> Refusal:
+    saved = ", ".join(row.email for row in rows) or gettext("None")
+    return Refusal(
+        "recipients_based_on",
+        gettext("The recipients have changed since you opened this page. Now saved: %(emails)s.", emails=saved),
+    )
+
+
+def add(tenant: Tenant, emails: Sequence[str]) -> Refusal | None:
+    """Add recipients of the tenant in scope, who get all events."""
+    rows = lock_recipients(tenant)
+    existing = {row.email.lower() for row in rows}
+    new = [email for email in emails if email.lower() not in existing]
+    if not new:
+        return Refusal("email", gettext("This email address is already a recipient."))
+    if len(rows) + len(new) > MAX_RECIPIENTS:
+        message = gettext("You already have the maximum of %(most)s recipients. Remove one first.", most=MAX_RECIPIENTS)
+        return Refusal("email", message)
+    _record_change(tenant, rows, [*(row.email for row in rows), *new])
+    db.session.add_all(Recipient(tenant_id=tenant.id, email=email) for email in new)
+    notify_settings_changed(tenant.id)
     db.session.commit()
     return None
 
 
 def remove(tenant: Tenant, recipient: Recipient) -> Refusal | None:
-    """Remove one of the recipients of the tenant in scope, but not the last one."""
-    rest = [row for row in to_change(tenant) if row.id != recipient.id]
+    """Remove a recipient of the tenant in scope, unless it is the last one."""
+    rest = [row for row in lock_recipients(tenant) if row.id != recipient.id]
     if not rest:
-        return Refusal("address", gettext("Somebody has to get the mail. Add another recipient first."))
-    _note_list(tenant, [*rest, recipient], [row.address for row in rest])
+        return Refusal("email", gettext("At least one recipient is required. Add another one first."))
+    _record_change(tenant, [*rest, recipient], [row.email for row in rest])
     db.session.delete(recipient)
     db.session.commit()
     return None
 
 
 def choose_events(tenant: Tenant, recipient: Recipient, event_types: Collection[str]) -> None:
-    """Have a recipient get these events and no others that there are today."""
-    before = list(recipient.excluded_events)
-    # What is excluded of kinds that are not there just now stays so.
-    others = [each for each in before if each not in KINDS]
-    recipient.excluded_events = [*others, *(each for each in KINDS if each not in event_types)]
-    gets = [[each for each in KINDS if each not in excluded] for excluded in (before, recipient.excluded_events)]
-    note("recipient.events_chosen", recipient.address, tenant_id=tenant.id, changes={"events": gets})
-    mend(tenant.id)
+    """Send a recipient these events and no others of the existing types."""
+    before = list(recipient.excluded_event_types)
+    unknown = [event_type for event_type in before if event_type not in EVENT_TYPES]  # these stay excluded
+    after = [*unknown, *(event_type for event_type in EVENT_TYPES if event_type not in event_types)]
+    recipient.excluded_event_types = after
+    included = [
+        [event_type for event_type in EVENT_TYPES if event_type not in excluded] for excluded in (before, after)
+    ]
+    record("recipient.events_chosen", recipient.email, tenant_id=tenant.id, changes={"events": included})
+    notify_settings_changed(tenant.id)
     db.session.commit()
 
 
 def pause(tenant: Tenant, recipient: Recipient, until: date) -> None:
-    """Send a recipient nothing before this day begins in the tenant's time zone."""
+    """Send a recipient nothing until this day begins in the tenant's time zone."""
     recipient.paused_until = datetime.combine(until, time(), ZoneInfo(tenant.time_zone)).astimezone(UTC)
     changes = {"until": [None, until.isoformat()]}
-    note("recipient.paused", recipient.address, tenant_id=tenant.id, changes=changes)
+    record("recipient.paused", recipient.email, tenant_id=tenant.id, changes=changes)
     db.session.commit()
 
 
 def resume(tenant: Tenant, recipient: Recipient) -> None:
     """End the pause of a recipient."""
     if recipient.is_paused:
-        note("recipient.resumed", recipient.address, tenant_id=tenant.id)
+        record("recipient.resumed", recipient.email, tenant_id=tenant.id)
     recipient.paused_until = None
-    mend(tenant.id)
+    notify_settings_changed(tenant.id)
     db.session.commit()
 
 
-def _note_list(tenant: Tenant, before: Collection[Recipient], after: Sequence[str]) -> None:
-    changes = {"recipients": [sorted(row.address for row in before), sorted(after)]}
-    note("recipients.changed", tenant_id=tenant.id, changes=changes)
+def _record_change(tenant: Tenant, before: Collection[Recipient], after: Sequence[str]) -> None:
+    changes = {"recipients": [sorted(row.email for row in before), sorted(after)]}
+    record("recipients.changed", tenant_id=tenant.id, changes=changes)

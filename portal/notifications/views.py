@@ -1,35 +1,31 @@
-"""A tenant's pages below "Advanced > Notifications": its mail server with the recipients, and a switch for each event.
-
-The page of the mail server stands here and not in `mail_servers`, which may not know of recipients.
-"""
+"""A tenant's pages "Notifications", with the settings of each event type and storm limits, and "Recipients"."""
 
 from typing import Any
 
-from flask import Blueprint, flash, redirect, url_for
+from flask import Blueprint, abort, flash, redirect, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext
 from htmx_flask import request
 from werkzeug.exceptions import BadRequest, NotFound
 
-from portal.accounts.access import signed_in
-from portal.errors import Refusal
-from portal.languages import to_translate
-from portal.mail_servers import selection, sender, settings, testing
-from portal.mail_servers.forms import MailServerForm, SenderForm
-from portal.mail_servers.views import RESULT, limit_tests, tell, try_now_of, try_out
-from portal.notifications import recipients, storm_limits, switches
-from portal.notifications.forms import RecipientsForm, StormForm
-from portal.notifications.kinds import KINDS, EventKind
-from portal.notifications.switches import Audience
+from portal.accounts.access import kept_as
+from portal.deliveries import recent
+from portal.events.event_type import EventType
+from portal.events.types import EVENT_TYPES
+from portal.notifications import recipients
+from portal.notifications import settings as notifications_settings
+from portal.notifications.forms import EventsForm, PauseForm, RecipientForm, StormLimitForm
+from portal.notifications.models import Recipient
+from portal.notifications.settings import Audience
 from portal.tenants.models import Tenant
+from portal.tenants.views import respond_in_workspace
 from portal.tenants.workspace import workspace
-from portal.ui import respond
+from portal.web.i18n import to_translate
 
-blueprint = Blueprint("notifications", __name__, url_prefix="/tenants/<domain>")
-mail_server = Blueprint("mail_servers", __name__, url_prefix="/tenants/<domain>/mail-server")
-BLUEPRINTS = (blueprint, mail_server)
+blueprint = Blueprint("notifications", __name__, url_prefix="/tenants/<domain>/notifications")
+recipient_list = Blueprint("recipients", __name__, url_prefix="/tenants/<domain>/recipients")
+BLUEPRINTS = (blueprint, recipient_list)
 
-OWN_FORM = "mail_servers/_form.html"
 AUDIENCES = {
     Audience.BOTH: to_translate("The recipients and the new user"),
     Audience.RECIPIENTS: to_translate("The recipients"),
@@ -37,183 +33,164 @@ AUDIENCES = {
 }
 
 
-@mail_server.route("", methods=["GET", "POST"])
+@blueprint.get("")
 def edit(domain: str) -> ResponseReturnValue:
-    """Show which mail server the tenant uses; show and save its own."""
+    """Show the settings of each event type and the storm limits."""
     tenant = workspace(domain)
-    if request.method == "GET":
-        own = selection.of_owner(tenant.id)
-        return _mail_server_page(tenant, form=MailServerForm.showing(own, request.args.get("provider")))
-    form = MailServerForm()
-    if form.validate():
-        saved = settings.save(tenant.id, form.entered())
-        if not isinstance(saved, Refusal):
-            flash(gettext("Your mail server is saved."), "success")
-            return _back(domain)
-        form.refuse(saved)
-    return _mail_server_page(tenant, status=422, form=form)
+    return respond_in_workspace(tenant, "notifications/page.html", **_settings_context(tenant))
 
 
-@mail_server.post("/test")
-@limit_tests
-def test(domain: str) -> ResponseReturnValue:
-    """Send a test e-mail with the values in the form of the tenant's own mail server."""
-    tenant = workspace(domain)
-    form = MailServerForm()
-    talk = try_out(tenant, form, _test_recipients())
-
-    def page(result: testing.Result) -> ResponseReturnValue:
-        status = 422 if form.errors else 200
-        return _mail_server_page(tenant, RESULT, status, form=form, result=result, tested="own")
-
-    return tell(talk, "own", page)
+@blueprint.post("/<type_name>")
+@kept_as(".set_enabled")
+def set_enabled(domain: str, type_name: str) -> ResponseReturnValue:
+    """Turn the emails about an event type on or off."""
+    tenant, event_type = workspace(domain), _event_type(type_name)
+    notifications_settings.set_enabled(tenant, [event_type.type], on="enabled" in request.form)
+    return _setting_saved(tenant, event_type)
 
 
-@mail_server.post("/test-shared")
-@limit_tests
-def test_shared(domain: str) -> ResponseReturnValue:
-    """Send a test e-mail through the system administrator's mail server."""
-    tenant = workspace(domain)
-    server = selection.shared()
-    if server is None:
+@blueprint.post("/<type_name>/audience")
+@kept_as(".set_audience")
+def set_audience(domain: str, type_name: str) -> ResponseReturnValue:
+    """Set who gets the emails about an event type that is about a user."""
+    tenant, event_type = workspace(domain), _event_type(type_name)
+    audience = request.form.get("audience")
+    if not event_type.has_user:
         raise NotFound
-    talk = testing.send_saved(tenant, server, _test_recipients())
-    return tell(talk, "shared", lambda result: _mail_server_page(tenant, RESULT, result=result, tested="shared"))
-
-
-@mail_server.post("/try-now")
-def try_now(domain: str) -> ResponseReturnValue:
-    """Try the tenant's own mail server again before its pause is over."""
-    tenant = workspace(domain)
-    try_now_of(tenant.id)
-    if not request.htmx:
-        return _back(domain)
-    return _mail_server_page(tenant, "mail_servers/_status.html", tried=True)
-
-
-@mail_server.post("/use-shared")
-def use_shared(domain: str) -> ResponseReturnValue:
-    """Remove the tenant's own mail server, so that the shared one is used where there is one."""
-    tenant = workspace(domain)
-    settings.remove(tenant.id)
-    flash(gettext("Your mail server is removed."), "success")
-    return _back(domain)
-
-
-@mail_server.post("/recipients")
-def save_recipients(domain: str) -> ResponseReturnValue:
-    """Save the "Emails of Recipients"."""
-    tenant = workspace(domain)
-    form = RecipientsForm()
-    if form.validate():
-        recipients.replace(tenant, form.parsed)
-        flash(gettext("The recipients are saved."), "success")
-        return _back(domain)
-    return _mail_server_page(tenant, "notifications/_recipients.html", 422, recipients_form=form)
-
-
-@mail_server.post("/sender")
-def save_sender(domain: str) -> ResponseReturnValue:
-    """Save the Reply-To of the tenant's mails."""
-    tenant = workspace(domain)
-    form = SenderForm()
-    if form.validate():
-        sender.save(tenant, form.reply_to.data)
-        flash(gettext("The sender is saved."), "success")
-        return _back(domain)
-    return _mail_server_page(tenant, "mail_servers/_sender.html", 422, sender_form=form)
-
-
-def _mail_server_page(
-    tenant: Tenant, fragment: str = OWN_FORM, status: int = 200, **forms_and_result: object
-) -> ResponseReturnValue:
-    own, shared, addresses = selection.of_owner(tenant.id), selection.shared(), recipients.addresses()
-    context = {
-        "tenant": tenant,
-        "server": own,
-        "shared": shared,
-        "addresses": addresses,
-        "save_url": url_for("mail_servers.edit", domain=tenant.domain),
-        "test_url": url_for("mail_servers.test", domain=tenant.domain),
-        "can_remove": own is not None and shared is None,
-        "form": MailServerForm.showing(own),
-        "recipients_form": RecipientsForm.showing(addresses),
-        "sender_form": SenderForm(formdata=None, obj=tenant),
-        "result": None,
-        "tested": None,
-        **forms_and_result,
-    }
-    return respond("mail_servers/tenant.html", fragment, status, **context)
-
-
-def _test_recipients() -> list[str]:
-    """Return whom a test e-mail may reach: the account itself, or the tenant's recipients."""
-    chosen = recipients.addresses() if request.form.get("to") == "recipients" else ()
-    return list(chosen) or [signed_in().email]
-
-
-def _back(domain: str) -> ResponseReturnValue:
-    return redirect(url_for("mail_servers.edit", domain=domain), 303)
-
-
-@blueprint.get("/notifications", endpoint="edit")
-def notifications(domain: str) -> ResponseReturnValue:
-    """Show a switch for each event kind."""
-    return respond("notifications/page.html", **_notifications(workspace(domain)))
-
-
-@blueprint.post("/notifications/<event_type>")
-def switch(domain: str, event_type: str) -> ResponseReturnValue:
-    """Turn the mails of an event kind on or off."""
-    tenant, kind = workspace(domain), _kind(event_type)
-    switches.turn(tenant, [kind.type], on="enabled" in request.form)
-    return _switched(tenant, kind)
-
-
-@blueprint.post("/notifications/<event_type>/audience")
-def audience(domain: str, event_type: str) -> ResponseReturnValue:
-    """Choose whom the mails of an event kind about a user reach."""
-    tenant, kind = workspace(domain), _kind(event_type)
-    chosen = request.form.get("audience")
-    if not kind.has_user:
-        raise NotFound
-    if chosen not in AUDIENCES:
+    if audience not in AUDIENCES:
         raise BadRequest
-    switches.choose_audience(tenant, kind.type, Audience(chosen))
-    return _switched(tenant, kind)
+    notifications_settings.set_audience(tenant, event_type.type, Audience(audience))
+    return _setting_saved(tenant, event_type)
 
 
-@blueprint.post("/notifications/storm")
+@blueprint.post("/storm-limits")
+@kept_as(".save_storm_limits")
 def save_storm_limits(domain: str) -> ResponseReturnValue:
-    """Save after how many mails at once a digest takes their place."""
+    """Save the limit above which emails are combined into a summary email."""
     tenant = workspace(domain)
-    form = StormForm()
+    form = StormLimitForm()
     if form.validate():
-        storm_limits.save(tenant, *form.entered())
+        notifications_settings.save_storm_limits(tenant, *form.entered())
         flash(gettext("The limits are saved."), "success")
         return redirect(url_for("notifications.edit", domain=domain), 303)
-    context = _notifications(tenant) | {"storm_form": form}
-    return respond("notifications/page.html", "notifications/_storm.html", 422, **context)
+    context = _settings_context(tenant) | {"storm_limit_form": form}
+    return respond_in_workspace(tenant, "notifications/page.html", "notifications/_storm_limits.html", 422, **context)
 
 
-def _kind(event_type: str) -> EventKind:
-    if event_type not in KINDS:
-        raise NotFound
-    return KINDS[event_type]
+def _event_type(type_name: str) -> EventType:
+    return EVENT_TYPES.get(type_name) or abort(404)
 
 
-def _switched(tenant: Tenant, kind: EventKind) -> ResponseReturnValue:
+def _setting_saved(tenant: Tenant, event_type: EventType) -> ResponseReturnValue:
     if not request.htmx:
         return redirect(url_for("notifications.edit", domain=tenant.domain), 303)
-    return respond("notifications/page.html", "notifications/_kind.html", **_notifications(tenant), kind=kind)
+    page, fragment = "notifications/page.html", "notifications/_event_type.html"
+    return respond_in_workspace(tenant, page, fragment, **_settings_context(tenant), event_type=event_type)
 
 
-def _notifications(tenant: Tenant) -> dict[str, Any]:
+def _settings_context(tenant: Tenant) -> dict[str, Any]:
     return {
-        "tenant": tenant,
-        "kinds": KINDS.values(),
-        "switches": switches.switches(KINDS),
+        "event_types": EVENT_TYPES.values(),
+        "settings": notifications_settings.settings_by_type(EVENT_TYPES),
         "audiences": AUDIENCES,
-        "addresses": recipients.addresses(),
-        "storm_form": StormForm.showing(tenant),
+        "has_recipients": bool(recipients.list_emails()),
+        "storm_limit_form": StormLimitForm.showing(tenant),
     }
+
+
+@recipient_list.get("", endpoint="edit")
+def edit_recipients(domain: str) -> ResponseReturnValue:
+    """Show the recipients and their events."""
+    return _recipients_page(workspace(domain))
+
+
+@recipient_list.post("", endpoint="add")
+@kept_as(".add")
+def add_recipient(domain: str) -> ResponseReturnValue:
+    """Add a recipient, or several."""
+    tenant, form = workspace(domain), RecipientForm()
+    if not form.validate():
+        return _recipients_page(tenant, 422, form=form)
+    refusal = recipients.add(tenant, form.parsed)
+    if refusal:
+        form.refuse(refusal)
+        return _recipients_page(tenant, 422, form=form)
+    one = len(form.parsed) == 1
+    flash(gettext("The recipient is added.") if one else gettext("The recipients are saved."), "success")
+    return _recipients_changed(tenant, focus_input=True)
+
+
+@recipient_list.post("/<int:recipient_id>/remove", endpoint="remove")
+def remove_recipient(domain: str, recipient_id: int) -> ResponseReturnValue:
+    """Remove a recipient."""
+    tenant = workspace(domain)
+    refusal = recipients.remove(tenant, _recipient(tenant, recipient_id))
+    if refusal:
+        flash(refusal.text, "error")
+    return _recipients_changed(tenant, focus_input=True)
+
+
+@recipient_list.post("/<int:recipient_id>/events")
+@kept_as(".choose_events")
+def choose_events(domain: str, recipient_id: int) -> ResponseReturnValue:
+    """Choose which events a recipient gets."""
+    tenant, form = workspace(domain), EventsForm()
+    if not form.validate():
+        raise BadRequest
+    recipients.choose_events(tenant, _recipient(tenant, recipient_id), form.event.data)
+    return _recipients_changed(tenant)
+
+
+@recipient_list.post("/<int:recipient_id>/pause", endpoint="pause")
+@kept_as(".pause")
+def pause_recipient(domain: str, recipient_id: int) -> ResponseReturnValue:
+    """Send a recipient nothing until a given day."""
+    tenant = workspace(domain)
+    recipient, form = _recipient(tenant, recipient_id), PauseForm(tenant.time_zone)
+    if not form.validate():
+        return _recipients_page(tenant, 422, pause_form=form, changed=recipient.id)
+    recipients.pause(tenant, recipient, form.until.data)
+    return _recipients_changed(tenant, changed=recipient.id)
+
+
+@recipient_list.post("/<int:recipient_id>/resume", endpoint="resume")
+def resume_recipient(domain: str, recipient_id: int) -> ResponseReturnValue:
+    """End the pause of a recipient."""
+    tenant = workspace(domain)
+    recipient = _recipient(tenant, recipient_id)
+    recipients.resume(tenant, recipient)
+    return _recipients_changed(tenant, changed=recipient.id)
+
+
+def _recipient(tenant: Tenant, recipient_id: int) -> Recipient:
+    listed = recipients.lock_recipients(tenant)
+    return next((recipient for recipient in listed if recipient.id == recipient_id), None) or abort(404)
+
+
+def _recipients_changed(tenant: Tenant, **context: Any) -> ResponseReturnValue:
+    if request.htmx:
+        return _recipients_page(tenant, **context)
+    return redirect(url_for("recipients.edit", domain=tenant.domain), 303)
+
+
+def _recipients_page(tenant: Tenant, status: int = 200, **context: object) -> ResponseReturnValue:
+    listed = recipients.list_recipients()
+    events_without_recipient = [
+        gettext(event_type.label)
+        for event_type in EVENT_TYPES.values()
+        if listed and all(event_type.type in recipient.excluded_event_types for recipient in listed)
+    ]
+    context = {
+        "event_types": EVENT_TYPES.values(),
+        "settings": notifications_settings.settings_by_type(EVENT_TYPES),
+        "recipients": listed,
+        "last_results": recent.last_results([recipient.email for recipient in listed]),
+        "events_without_recipient": events_without_recipient,
+        "form": RecipientForm(formdata=None),
+        "pause_form": PauseForm(tenant.time_zone, formdata=None),
+        "changed": None,
+        "focus_input": False,
+        **context,
+    }
+    page, fragment = "notifications/recipients.html", "notifications/_recipient_list.html"
+    return respond_in_workspace(tenant, page, fragment, status, **context)

@@ -1,4 +1,4 @@
-"""Mails by day and outcome as bars: what a page draws as SVG, and tells in words and in a table."""
+"""The chart of emails by day and status: bars for the SVG, a summary in words, and the numbers of the table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,23 +9,20 @@ from babel.dates import format_date, format_skeleton
 from babel.numbers import format_compact_decimal
 from flask_babel import gettext
 
-from portal.deliveries.states import Status
-from portal.deliveries.tally import Day, Tallied
-from portal.languages import to_translate
-from portal.ui import decimal, readers_locale
+from portal.deliveries.statistics import Day, Statistics
+from portal.deliveries.status import Status
+from portal.web.filters import current_locale, decimal
+from portal.web.i18n import to_translate
 
-HEIGHT: Final = 160  # px of the highest bar
-LEAST: Final = 2  # px, so that one failure among thousands of mails is seen
-FILLED: Final = 0.72  # of a day's width
+HEIGHT: Final = 160  # px, of the highest bar
+MIN_SEGMENT_HEIGHT: Final = 2  # px, so that one failure among thousands of emails is visible
+BAR_SHARE: Final = 0.72  # of a day's width, for its bar
 MONDAY: Final = 0
-NEAR_THE_END: Final = 3  # days, whose labels would touch the last one's
+UNLABELLED_DAYS: Final = 3  # at the end, where a label would touch the label of the last day
 
 
-class Outcome(NamedTuple):
-    """Statuses that a reader need not tell apart: `name` is its class in the stylesheet.
-
-    `label` and `counted` are to be translated.
-    """
+class ChartSeries(NamedTuple):
+    """Statuses that are shown as one: `name` is the CSS class, `label` and `counted` are translated when shown."""
 
     name: str
     label: str
@@ -33,13 +30,15 @@ class Outcome(NamedTuple):
     statuses: tuple[Status, ...]
 
 
-OUTCOMES: Final = (  # from the bottom of a bar to its top
-    Outcome("sent", to_translate("Sent"), to_translate("%(count)s sent"), (Status.SENT,)),
-    Outcome("partial", to_translate("Partly sent"), to_translate("%(count)s partly sent"), (Status.PARTIAL,)),
-    Outcome("waiting", to_translate("Waiting"), to_translate("%(count)s waiting"), (Status.PENDING, Status.DEFERRED)),
-    Outcome("held", to_translate("Held"), to_translate("%(count)s held"), (Status.HELD,)),
-    Outcome("discarded", to_translate("Discarded"), to_translate("%(count)s discarded"), (Status.DISCARDED,)),
-    Outcome(
+SERIES: Final = (  # from the bottom of a bar to its top
+    ChartSeries("sent", to_translate("Sent"), to_translate("%(count)s sent"), (Status.SENT,)),
+    ChartSeries("partial", to_translate("Partly sent"), to_translate("%(count)s partly sent"), (Status.PARTIAL,)),
+    ChartSeries(
+        "waiting", to_translate("Waiting"), to_translate("%(count)s waiting"), (Status.PENDING, Status.DEFERRED)
+    ),
+    ChartSeries("held", to_translate("Held"), to_translate("%(count)s held"), (Status.HELD,)),
+    ChartSeries("discarded", to_translate("Discarded"), to_translate("%(count)s discarded"), (Status.DISCARDED,)),
+    ChartSeries(
         "failed",
         to_translate("Failed or expired"),
         to_translate("%(count)s failed or expired"),
@@ -49,19 +48,18 @@ OUTCOMES: Final = (  # from the bottom of a bar to its top
 
 
 class Segment(NamedTuple):
-    """A part of a bar, in px from the top."""
+    """A part of a bar: px from the top, and height in px."""
 
     name: str
     y: float
     height: float
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """A day. `x` and `width` are per cent of the chart's; `counts` has a number for each outcome of the chart."""
+class Bar(NamedTuple):
+    """A day. `x` and `width` are per cent of the chart's width; `counts` has a number for each series of the chart."""
 
     label: str
-    words: str
+    description: str
     x: float
     width: float
     segments: Sequence[Segment]
@@ -71,13 +69,13 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """The bars, the outcomes that occur with their totals, the number at the top line, and what else is said.
+    """The bars, the series that occur with their totals, and the number at the top grid line.
 
-    `ticks` are labels below the bars, each at so many per cent of the width; `uncounted` days are not known yet.
+    `ticks` are the labels below the bars with their position in per cent; `uncounted` is the number of uncounted days.
     """
 
     bars: Sequence[Bar]
-    outcomes: Sequence[Outcome]
+    series: Sequence[ChartSeries]
     totals: Sequence[int]
     top: int
     ticks: Sequence[tuple[float, str]]
@@ -86,80 +84,68 @@ class Chart:
 
     @property
     def scale(self) -> Sequence[tuple[float, str]]:
-        """The lines above the ground: at which part of the height, and their number."""
-        numbers = ((part, self.top * part) for part in (0.5, 1.0))
-        return [
-            (part, format_compact_decimal(number, locale=readers_locale(), fraction_digits=1))
-            for part, number in numbers
-        ]
+        """The grid lines: their share of the height, and their number."""
+        locale = current_locale()
+        return [(part, format_compact_decimal(self.top * part, locale=locale, fraction_digits=1)) for part in (0.5, 1)]
 
     @property
     def total(self) -> int:
-        """How many mails there were."""
+        """The number of emails."""
         return sum(self.totals)
 
 
-def of(tallied: Tallied) -> Chart:
+def build_chart(statistics: Statistics) -> Chart:
     """Return the chart of these days."""
-    days = tallied.days
-    numbers = {outcome: [_number(day, outcome) for day in days] for outcome in OUTCOMES}
-    outcomes = [outcome for outcome in OUTCOMES if any(numbers[outcome])]
-    totals = [sum(numbers[outcome]) for outcome in outcomes]
+    days = statistics.days
+    counts = {one: [sum(day.counts.get(status, 0) for status in one.statuses) for day in days] for one in SERIES}
+    series = [one for one in SERIES if any(counts[one])]
+    totals = [sum(counts[one]) for one in series]
     top = _round_up(max(sum(day.counts.values()) for day in days))
     slot = 100 / len(days)
     bars = [
-        _bar(day, outcomes, [numbers[outcome][nth] for outcome in outcomes], top, nth * slot, slot)
-        for nth, day in enumerate(days)
+        _bar(day, series, [counts[one][nth] for one in series], top, nth * slot, slot) for nth, day in enumerate(days)
     ]
     uncounted = sum(not day.is_counted for day in days)
-    return Chart(bars, outcomes, totals, top, _ticks(days, slot), _summary(days, outcomes, totals), uncounted)
+    return Chart(bars, series, totals, top, _ticks(days, slot), _summary(days, series, totals), uncounted)
 
 
-def _number(day: Day, outcome: Outcome) -> int:
-    return sum(day.counts.get(status, 0) for status in outcome.statuses)
-
-
-def _bar(day: Day, outcomes: Sequence[Outcome], counts: Sequence[int], top: int, x: float, slot: float) -> Bar:
+def _bar(day: Day, series: Sequence[ChartSeries], counts: Sequence[int], top: int, x: float, slot: float) -> Bar:
     segments, y = [], float(HEIGHT)
-    for outcome, count in zip(outcomes, counts, strict=True):
+    for one, count in zip(series, counts, strict=True):
         if count:
-            height = max(LEAST, round(count * HEIGHT / top, 2))
+            height = max(MIN_SEGMENT_HEIGHT, round(count * HEIGHT / top, 2))
             y = max(0.0, y - height)
-            segments.append(Segment(outcome.name, round(y, 2), height))
-    label = f"{format_date(day.day, 'EEE', locale=readers_locale())} {_short(day.day)}"
-    words = (_told(outcomes, counts) or gettext("no mail")) if day.is_counted else gettext("not counted yet")
-    width = slot * FILLED
-    return Bar(
-        label, words, round(x + (slot - width) / 2, 3), round(width, 3), segments, counts, is_counted=day.is_counted
-    )
+            segments.append(Segment(one.name, round(y, 2), height))
+    label = f"{format_date(day.day, 'EEE', locale=current_locale())} {_short_date(day.day)}"
+    description = _counts_text(series, counts) or gettext("no emails")
+    if not day.is_counted:
+        description = gettext("not counted yet")
+    left, width = round(x + slot * (1 - BAR_SHARE) / 2, 3), round(slot * BAR_SHARE, 3)
+    return Bar(label, description, left, width, segments, counts, day.is_counted)
 
 
 def _ticks(days: Sequence[Day], slot: float) -> Sequence[tuple[float, str]]:
-    """Return a label for each Monday, and for today."""
-    labelled = [nth for nth, day in enumerate(days[:-NEAR_THE_END]) if day.day.weekday() == MONDAY]
-    return [(round((nth + 0.5) * slot, 2), _short(days[nth].day)) for nth in labelled]
+    """Return a label for each Monday; the page labels today."""
+    labelled = [nth for nth, day in enumerate(days[:-UNLABELLED_DAYS]) if day.day.weekday() == MONDAY]
+    return [(round((nth + 0.5) * slot, 2), _short_date(days[nth].day)) for nth in labelled]
 
 
-def _short(day: date) -> str:
-    return format_skeleton("MMMd", day, locale=readers_locale())
+def _short_date(day: date) -> str:
+    return format_skeleton("MMMd", day, locale=current_locale())
 
 
-def _summary(days: Sequence[Day], outcomes: Sequence[Outcome], totals: Sequence[int]) -> str:
-    told = _told(outcomes, totals) or gettext("none")
-    first, last = _short(days[0].day), _short(days[-1].day)
-    return gettext("Mails per day from %(first)s to %(last)s: %(told)s.", first=first, last=last, told=told)
+def _summary(days: Sequence[Day], series: Sequence[ChartSeries], totals: Sequence[int]) -> str:
+    counts = _counts_text(series, totals) or gettext("none")
+    first, last = _short_date(days[0].day), _short_date(days[-1].day)
+    return gettext("Emails per day from %(first)s to %(last)s: %(counts)s.", first=first, last=last, counts=counts)
 
 
-def _told(outcomes: Sequence[Outcome], counts: Sequence[int]) -> str:
-    counted = zip(outcomes, counts, strict=True)
-    return ", ".join(gettext(outcome.counted, count=decimal(count)) for outcome, count in counted if count)
+def _counts_text(series: Sequence[ChartSeries], counts: Sequence[int]) -> str:
+    pairs = zip(series, counts, strict=True)
+    return ", ".join(gettext(one.counted, count=decimal(count)) for one, count in pairs if count)
 
 
 def _round_up(number: int) -> int:
-    """Return the next number that is easy to read and to halve."""
-    step = 1
-    while True:
-        for factor in (2, 4, 6, 8, 10):
-            if number <= factor * step:
-                return factor * step
-        step *= 10
+    """Return the next larger number that is easy to read and to halve."""
+    step: int = 10 ** (len(str(max(number - 1, 1))) - 1)
+    return next(factor * step for factor in (2, 4, 6, 8, 10) if number <= factor * step)

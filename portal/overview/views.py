@@ -1,85 +1,92 @@
-"""The overview of a tenant, and of the system: each is the first page that its administrator sees."""
+"""The overview pages of a tenant and of the system."""
 
 from typing import Any
 
 from flask import Blueprint, redirect, url_for
 from flask.typing import ResponseReturnValue
+from flask_babel import gettext
 from htmx_flask import request
 
-from portal.accounts.access import system_administrator
-from portal.deliveries import lately, tally
-from portal.deliveries.log import Entry
-from portal.mail_servers.views import try_now_of
-from portal.notifications.digest import EVERY_KIND
-from portal.overview import attention, chart, mail, operation, setup, steps, troubles
+from portal.accounts.access import require_system_administrator
+from portal.deliveries import recent, statistics
+from portal.deliveries.delivery_log import LogEntry
+from portal.events.storm_digest import ALL_EVENT_TYPES
+from portal.mail_servers import service as mail_server_service
+from portal.overview import alerts, chart, checklist, health
 from portal.tenants.models import Tenant
+from portal.tenants.views import respond_in_workspace
 from portal.tenants.workspace import workspace
-from portal.ui import respond
+from portal.web.responses import flash_result, respond
 
 blueprint = Blueprint("overview", __name__)
 
-NEWEST = 6  # events
-LOOKS = 200  # times, 3 seconds apart, that a page looks whether what it waits for has happened
+LATEST_EVENTS = 6  # events
+MAX_POLLS = 200  # 3 seconds apart, while the page waits for something
 
 
 @blueprint.get("/tenants/<domain>/overview")
 def of_tenant(domain: str) -> ResponseReturnValue:
-    """Show whether mail works, what needs attention, and what was delivered."""
+    """Show email health, alerts and the latest deliveries."""
     return _tenant_page(workspace(domain))
 
 
 @blueprint.post("/tenants/<domain>/overview/try-now")
 def try_now(domain: str) -> ResponseReturnValue:
-    """Try the tenant's own mail server again before its pause is over."""
+    """End the pause of the tenant's own mail server."""
     tenant = workspace(domain)
-    try_now_of(tenant.id)
+    flash_result(mail_server_service.end_pause(tenant.id), gettext("The portal is trying the mail server again."))
     return _tenant_page(tenant) if request.htmx else redirect(url_for("overview.of_tenant", domain=domain), 303)
 
 
 @blueprint.get("/system/overview")
 def of_system() -> ResponseReturnValue:
-    """Show whether mail works, which tenants have trouble or are silent, and what was delivered for all of them."""
-    system_administrator()
-    state, server = mail.of_system()
-    tallied = tally.of_all()
+    """Show email health, tenants with problems, and the deliveries of all tenants."""
+    require_system_administrator()
+    email, server = health.system_email_health()
+    stats = statistics.system_statistics()
     return respond(
         "overview/system.html",
-        mail=state,
+        email=email,
         server=server,
-        concerns=operation.concerns(),
-        worst=troubles.worst(),
-        silent=troubles.silent(),
-        chart=chart.of(tallied),
-        counted_at=tallied.counted_at,
+        alerts=list(health.system_alerts()),
+        worst=alerts.worst_tenants(),
+        silent=alerts.silent_tenants(),
+        chart=chart.build_chart(stats),
+        counted_at=stats.counted_at,
     )
 
 
 @blueprint.post("/system/overview/try-now")
 def try_system_now() -> ResponseReturnValue:
-    """Try the system's mail server again before its pause is over."""
-    system_administrator()
-    try_now_of(None)
+    """End the pause of the system's mail server."""
+    require_system_administrator()
+    flash_result(mail_server_service.end_pause(None), gettext("The portal is trying the mail server again."))
     return redirect(url_for("overview.of_system"), 303)
 
 
 def _tenant_page(tenant: Tenant) -> ResponseReturnValue:
     context = _now(tenant)
     if not request.htmx:
-        entries = [Entry.of(event) for event in lately.newest_events(NEWEST)]
-        context |= {"entries": entries, "kinds": EVERY_KIND, "chart": chart.of(tally.of_tenant(tenant))}
-    return respond("overview/tenant.html", "overview/_now.html", **context)
+        entries = [LogEntry(event) for event in recent.newest_events(LATEST_EVENTS)]
+        context |= {
+            "entries": entries,
+            "event_types": ALL_EVENT_TYPES,
+            "chart": chart.build_chart(statistics.tenant_statistics(tenant)),
+        }
+    return respond_in_workspace(tenant, "overview/tenant.html", "overview/_now.html", **context)
 
 
 def _now(tenant: Tenant) -> dict[str, Any]:
-    """Return what may change while one looks: whether mail works, the first steps, what needs attention."""
-    has, state = setup.of_tenant(tenant), mail.of_tenant(tenant)
-    first = steps.of_tenant(has, has_sent=state.success is not None and not state.success.is_sample)
-    looks = request.args.get("looks", LOOKS, type=int)
-    waits = state.state == "paused" or any(step.state == steps.WAITING for step in first) or state.is_first
+    """Return what the page polls for: email health, the checklist and the alerts."""
+    setup, email = checklist.tenant_setup(tenant), health.tenant_email_health(tenant)
+    steps = checklist.open_steps(setup, has_sent=email.success is not None and not email.success.is_sample)
+    polls = request.args.get("polls", MAX_POLLS, type=int)
+    is_waiting = (
+        email.server.state == "paused" or email.is_unused or any(step.state == checklist.WAITING for step in steps)
+    )
     return {
-        "tenant": tenant,
-        "mail": state,
-        "steps": first,
-        "concerns": attention.of_tenant(tenant, has, is_new=bool(first)),
-        "looks": min(looks, LOOKS) - 1 if waits else 0,
+        "email": email,
+        "steps": steps,
+        "alerts": alerts.tenant_alerts(tenant, setup, is_new=bool(steps)),
+        "polls": min(polls, MAX_POLLS) - 1 if is_waiting else 0,
     }

@@ -1,1 +1,1 @@
-"""What a PBX speaks with: its keys and the webhook. The last room: nothing else imports it."""
+"""How a PBX reports events: API keys, the webhook, one adapter per PBX make, and the pages about them."""

@@ -1,109 +1,69 @@
-"""Examples of answers and of PortSIP's payloads, for the OpenAPI description. The tests post and compare them."""
+"""Examples of responses, for the OpenAPI description. The tests compare them with real ones."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any
 
-from portal.pbx.reasons import WORDS
+from pydantic_core import to_jsonable_python
 
-_SENT = {"status": "sent", "stage": "data", "code": 250, "enhanced_code": "2.0.0", "text": "queued as 4711"}
-_LATER = {
-    "status": "deferred",
-    "stage": "rcpt",
-    "code": 451,
-    "enhanced_code": "4.3.0",
-    "text": "mailbox busy, try again",
-}
-_MESSAGE_ID = "<01937d5c8f2a7c3e9b1d4a6f5e8c2b70@portal.example.com>"
+from portal.deliveries.report import DeliveryResult, EventResult, RecipientResult
+from portal.deliveries.status import HoldReason, Status
+from portal.events.parsing import FieldWarning
+from portal.pbx.adapters.adapter import IGNORED
+from portal.pbx.rejection_reasons import RejectionReason
+from portal.pbx.webhook import PayloadResult
+from portal.web.errors import ERRORS
+
+_ACCEPTED = RecipientResult("operations@acme.example", Status.SENT, "data", 250, "2.0.0", "queued as 4711")
+_DEFERRED = RecipientResult("night@acme.example", Status.DEFERRED, "rcpt", 451, "4.3.0", "mailbox busy, try again")
+_EMAIL = DeliveryResult(
+    "<01937d5c8f2a7c3e9b1d4a6f5e8c2b70@portal.example.com>", Status.SENT, None, None, recipients=(_ACCEPTED,)
+)
+_RETRIED_EMAIL = replace(
+    _EMAIL,
+    status=Status.PARTIAL,
+    next_attempt_at=datetime(2026, 11, 23, 9, 6, tzinfo=UTC),
+    recipients=(_ACCEPTED, _DEFERRED),
+)
+_SENT = EventResult("call-4711", Status.SENT, reason=None, duplicate=False, deliveries=(_EMAIL,))
+_WARNING = FieldWarning("data.caller_name", "This was cut to 200 characters.")
+_FIELD_ERROR = {"field": "data.queue_number", "message": "This field is required and must not be empty."}
 
 
-def _report(status: str, *deliveries: Mapping[str, Any], reason: str | None = None) -> dict[str, Any]:
-    return {"id": "call-4711", "status": status, "reason": reason, "duplicate": False, "deliveries": list(deliveries)}
-
-
-def _mail(status: str, *recipients: Mapping[str, Any], again_at: str | None = None) -> dict[str, Any]:
+def _by_name(**examples: tuple[str, EventResult | PayloadResult]) -> Mapping[str, Mapping[str, Any]]:
     return {
-        "message_id": _MESSAGE_ID,
-        "status": status,
-        "reason": None,
-        "next_attempt_at": again_at,
-        "recipients": list(recipients),
+        name: {"summary": summary, "value": to_jsonable_python(value)} for name, (summary, value) in examples.items()
     }
 
 
-_TO_ALL = _report("sent", _mail("sent", {"address": "operations@acme.example", **_SENT}))
-_TO_SOME = _report(
-    "partial",
-    _mail(
-        "partial",
-        {"address": "operations@acme.example", **_SENT},
-        {"address": "night@acme.example", **_LATER},
-        again_at="2026-11-23T09:06:00Z",
+EVENT_RESULTS = _by_name(
+    sent=("Every recipient was accepted", _SENT),
+    partial=("Some recipients are retried later", replace(_SENT, status=Status.PARTIAL, deliveries=(_RETRIED_EMAIL,))),
+    ignored=(
+        "The tenant has switched this event off",
+        replace(_SENT, status=Status.IGNORED, reason=HoldReason.SWITCHED_OFF, deliveries=()),
     ),
+    repaired=("A field was repaired", replace(_SENT, warnings=(_WARNING,))),
+    duplicate=("Posted again with the same id: nothing is sent", replace(_SENT, duplicate=True)),
 )
-REPORTS = {
-    "sent": {"summary": "Every recipient was accepted", "value": _TO_ALL},
-    "partial": {"summary": "Some wait: the portal tries again by itself", "value": _TO_SOME},
-    "ignored": {
-        "summary": "The tenant wants no mail about this event",
-        "value": _report("ignored", reason="switched_off"),
-    },
-    "duplicate": {"summary": "Posted again with the same id: nothing is sent", "value": _TO_ALL | {"duplicate": True}},
-}
-PORTSIP_REPORTS = {
-    "sent": {"summary": "An event", "value": {"events": [_TO_ALL], "detail": None}},
-    "of_no_use": {
-        "summary": "Nothing to tell anybody",
-        "value": {"events": [], "detail": "Nobody is told of this: it is acknowledged, and recorded nowhere."},
-    },
-}
-PORTSIP_PAYLOADS: Mapping[str, dict[str, Any]] = {
-    "extension_created": {
-        "event_type": "extension_created",
-        "tenant_id": "1088311245504",
-        "extension_id": "1088311987712",
-        "extension_number": "1001",
-        "disp_name": "Ana Kovač",
-        "email": "ana.kovac@acme.example",
-        "username": "ana.kovac",
-    },
-    "queue_sla_breached": {
-        "event_type": "queue_sla_breached",
-        "tenant_id": "1088311245504",
-        "queue_id": "8000",
-        "caller": "+442079460123",
-        "sla_time_secs": "60",
-        "waiting_callers": "4",
-        "total_callers_breached": "2",
-    },
-    "queue_caller_status": {
-        "event_type": "queue_caller_status",
-        "tenant_id": "1088311245504",
-        "queue_id": "8000",
-        "updated_callers": [
-            {
-                "session_id": "1088319423488",
-                "caller_number": "+442079460123",
-                "position": "1",
-                "reason": "hangup",
-                "type": "normal",
-            }
-        ],
-    },
-}
-_DETAILS = {
-    400: "The body is not JSON: it cannot be read from line 1, column 2 on.",
-    409: "An event with the id call-4711 and other content was recorded before.",
-    413: "An event may have at most 65536 bytes.",
-    415: "Send the event as application/json or application/cloudevents+json.",
-    422: "The event has fields that are missing or wrong.",
-    429: "This key may post 600 per minute.",
-    503: "The database does not answer. Wait a moment, then try again.",
-}
-_ERROR = {"field": "data.caller_number", "message": "This field is required and must not be empty."}
+PAYLOAD_RESULTS = _by_name(
+    recorded=("An event", PayloadResult((_SENT,), None)), ignored=("No event", PayloadResult((), IGNORED))
+)
 
 
-def problem(status: int, title: str) -> dict[str, Any]:
-    """Return the problem document of a status."""
-    told = next((words.told for words in WORDS.values() if words.status == status and words.told), "")
-    errors = {"errors": [_ERROR]} if status == 422 else {}
-    return {"type": "about:blank", "title": title, "status": status, "detail": told or _DETAILS[status], **errors}
+def problem(reason: RejectionReason) -> dict[str, Any]:
+    """Return the problem document for a reason."""
+    errors = {"errors": [_FIELD_ERROR]} if reason is RejectionReason.INVALID else {}
+    return _problem(reason.title, reason.status, reason.detail or reason.example) | errors
+
+
+def unavailable() -> dict[str, Any]:
+    """Return the problem document for a database that does not answer."""
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    return _problem(status.phrase, status.value, ERRORS[status][1])
+
+
+def _problem(title: str, status: int, detail: str) -> dict[str, Any]:
+    return {"type": "about:blank", "title": title, "status": status, "detail": detail}

@@ -1,17 +1,18 @@
-"""The forms of a PBX's key."""
+"""Forms for API keys."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from flask_babel import gettext, lazy_gettext
 from wtforms import BooleanField, SelectField, ValidationError
-from wtforms.validators import InputRequired, Length, Optional
+from wtforms.validators import InputRequired, Optional
 
-from portal.forms import DayField, PortalForm, TextField
-from portal.languages import to_translate
+from portal.database import clock
+from portal.web.forms import DayField, PortalForm, TextField, max_length
+from portal.web.i18n import to_translate
 
-EARTH = timedelta(hours=12)  # behind UTC, in the zone where a day ends last
-LAST_YEAR = 2100
-OVERLAPS = {
+LATEST_TIME_ZONE = timedelta(hours=12)  # behind UTC: where a day ends last
+MAX_EXPIRY_YEAR = 2100
+OVERLAP_HOURS = {
     "1": to_translate("1 hour"),
     "24": to_translate("24 hours"),
     "168": to_translate("7 days"),
@@ -19,54 +20,53 @@ OVERLAPS = {
 }
 
 
-class LastDayField(DayField):
+class ExpiryDateField(DayField):
     """A day in the future, or none."""
 
     def post_validate(self, form: PortalForm, validation_stopped: bool) -> None:  # noqa: ARG002 (WTForms' signature)
-        """Refuse a day that is over everywhere."""
-        if self.data and self.data < (datetime.now(UTC) - EARTH).date():
+        """Reject a day that is over everywhere in the world."""
+        if self.data and self.data < (clock.now() - LATEST_TIME_ZONE).date():
             raise ValidationError(gettext("This day is over. Choose a later one."))
-        if self.data and self.data.year > LAST_YEAR:
-            raise ValidationError(gettext("Choose a day before the end of %(year)s.", year=LAST_YEAR))
+        if self.data and self.data.year > MAX_EXPIRY_YEAR:
+            raise ValidationError(gettext("Choose a day before the end of %(year)s.", year=MAX_EXPIRY_YEAR))
 
 
 class KeyForm(PortalForm):
-    """A key's name and end, and whether it accepts signed calls only."""
+    """A new key's name and expiry date, and whether its requests must be signed."""
 
     name = TextField(
         lazy_gettext("Name"),
-        [
-            InputRequired(lazy_gettext("Enter a name for the key.")),
-            Length(max=60, message=lazy_gettext("Use at most 60 characters.")),
-        ],
-        description=lazy_gettext("Which PBX has it, like Main PBX."),
+        [InputRequired(lazy_gettext("Enter a name for the key.")), max_length(60)],
+        description=lazy_gettext("The PBX that uses it, for example Main PBX."),
     )
-    last_day = LastDayField(
-        lazy_gettext("Last day"), [Optional()], description=lazy_gettext("From the next day on the key is refused.")
+    expires_on = ExpiryDateField(
+        lazy_gettext("Expiry date"),
+        [Optional()],
+        description=lazy_gettext("The key is valid until the end of this day."),
     )
     signed = BooleanField(
         lazy_gettext("Require a signature"),
         description=lazy_gettext(
-            "A signing secret comes with the key. Calls that it did not sign (Standard Webhooks) are refused."
+            "You get a signing secret with the key. Requests that it did not sign (Standard Webhooks) are rejected."
         ),
     )
 
 
 class OverlapForm(PortalForm):
-    """How long the old one works beside the new one."""
+    """How long an old key or secret stays valid beside the new one."""
 
     hours = SelectField(
-        choices=list(OVERLAPS),
-        invalid_choice_message=lazy_gettext("Send one of these: %(choices)s.", choices=", ".join(OVERLAPS)),
+        choices=list(OVERLAP_HOURS),
+        invalid_choice_message=lazy_gettext("Send one of these: %(choices)s.", choices=", ".join(OVERLAP_HOURS)),
     )
 
     @property
     def overlap(self) -> timedelta:
-        """The time for which both work."""
+        """The time for which both are valid."""
         return timedelta(hours=int(self.hours.data))
 
 
 class RotationForm(OverlapForm):
-    """The same for a key, and the last day of its successor."""
+    """The overlap of an old and a new key, and the expiry date of the new one."""
 
-    last_day = LastDayField(lazy_gettext("Last day of the new key"), [Optional()])
+    expires_on = ExpiryDateField(lazy_gettext("Expiry date of the new key"), [Optional()])

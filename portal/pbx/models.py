@@ -1,6 +1,6 @@
-"""Keys of PBXs, and the calls that were rejected."""
+"""API keys, and the requests that were rejected."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import ClassVar
 
@@ -8,50 +8,51 @@ from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueCon
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from portal import crypto
-from portal.audit.audited import Audited
-from portal.database import TenantOrSystemOwned
+from portal.audit.mixin import Audited
+from portal.database import clock
+from portal.database.scope import TenantOrSystemOwned
 from portal.extensions import Base
-from portal.pbx.reasons import Reason
+from portal.pbx.rejection_reasons import RejectionReason
 
-SOON = timedelta(days=7)
-QUIET_SINCE = "greatest(last_used_at, created_at)"  # when a key was used last, or issued
+EXPIRY_WARNING_PERIOD = timedelta(days=7)
+LAST_ACTIVITY = "greatest(last_used_at, created_at)"  # when the key was last used, or issued
 
 
 class KeyState(StrEnum):
-    """What a key is good for at this moment."""
+    """Whether a key is valid at the moment, and what its owner should know about it."""
 
-    LIVE = "live"
+    ACTIVE = "active"
     UNUSED = "unused"
     EXPIRING = "expiring"
     EXPIRED = "expired"
     REVOKED = "revoked"
 
 
-def secret_place(tenant_id: int | None) -> str:
-    """Return the place to which a tenant's signing secrets are bound, the current ones and those before them."""
-    return f"pbx_keys.signing_secret:{tenant_id or 'system'}"
+def signing_secret_context(tenant_id: int | None) -> str:
+    """Return the place to which encryption binds a tenant's signing secrets, current and previous ones."""
+    return f"api_keys.signing_secret:{tenant_id or 'system'}"
 
 
-SEALED = crypto.encrypted(lambda key: secret_place(key.tenant_id))
+ENCRYPTED = crypto.encrypted(lambda key: signing_secret_context(key.tenant_id))
 
 
-class PbxKey(Audited, TenantOrSystemOwned, Base):
-    """A key that reports events of one tenant, or of every tenant where `tenant_id` is NULL. Only its hash is kept.
+class ApiKey(Audited, TenantOrSystemOwned, Base):
+    """A key that reports events of one tenant, or of every tenant if `tenant_id` is NULL. Only its hash is stored.
 
-    One with a signing secret accepts signed calls only; the secret before it counts too until its end.
+    With a signing secret, requests must be signed; the previous secret is also accepted until it expires.
     """
 
-    __tablename__ = "pbx_keys"
+    __tablename__ = "api_keys"
     __table_args__ = (
         Index(None, "tenant_id"),
         Index(
-            "ix_pbx_keys_quiet_since",
-            text(QUIET_SINCE),
+            "ix_api_keys_last_activity",
+            text(LAST_ACTIVITY),
             postgresql_where=text("tenant_id IS NOT NULL AND revoked_at IS NULL"),
         ),
         CheckConstraint("octet_length(key_hash) = 32", name="key_hash_is_sha256"),
         CheckConstraint(
-            "(previous_secret_encrypted IS NULL) = (previous_secret_until IS NULL)", name="previous_secret_ends"
+            "(previous_secret_encrypted IS NULL) = (previous_secret_expires_at IS NULL)", name="previous_secret_expires"
         ),
     )
     audited_as = "key"
@@ -64,66 +65,66 @@ class PbxKey(Audited, TenantOrSystemOwned, Base):
     name: Mapped[str] = mapped_column(server_default="PBX")
     key_hash: Mapped[bytes] = mapped_column(unique=True)
     prefix: Mapped[str]
-    signing_secret_encrypted: Mapped[bytes | None] = mapped_column(info=SEALED)
-    previous_secret_encrypted: Mapped[bytes | None] = mapped_column(info=SEALED)
-    previous_secret_until: Mapped[datetime | None]
+    signing_secret_encrypted: Mapped[bytes | None] = mapped_column(info=ENCRYPTED)
+    previous_secret_encrypted: Mapped[bytes | None] = mapped_column(info=ENCRYPTED)
+    previous_secret_expires_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
-    last_used_from: Mapped[str | None]
+    last_used_ip: Mapped[str | None]
     revoked_at: Mapped[datetime | None]
 
     @property
     def audited_subject(self) -> str:
-        """How people tell keys apart."""
+        """What people tell keys apart by."""
         return f"{self.name} ({self.prefix}…)"
 
     @property
     def state(self) -> KeyState:
-        """What the key is good for now."""
-        left = self.expires_at - datetime.now(UTC) if self.expires_at else None
+        """Its state now."""
+        left = self.expires_at - clock.now() if self.expires_at else None
         if self.revoked_at:
             return KeyState.REVOKED
-        if left is not None and left <= SOON:
+        if left is not None and left <= EXPIRY_WARNING_PERIOD:
             return KeyState.EXPIRING if left > timedelta() else KeyState.EXPIRED
-        return KeyState.LIVE if self.last_used_at else KeyState.UNUSED
+        return KeyState.ACTIVE if self.last_used_at else KeyState.UNUSED
 
     @property
-    def is_live(self) -> bool:
+    def is_valid(self) -> bool:
         """Whether the key is accepted."""
         return self.state not in {KeyState.EXPIRED, KeyState.REVOKED}
 
     @property
-    def earlier_secret_counts(self) -> bool:
-        """Whether the signing secret before the current one is still accepted."""
-        return self.previous_secret_until is not None and self.previous_secret_until > datetime.now(UTC)
+    def previous_secret_is_valid(self) -> bool:
+        """Whether the previous signing secret is still accepted."""
+        return self.previous_secret_expires_at is not None and self.previous_secret_expires_at > clock.now()
 
 
-def sealed(secret: str, tenant_id: int | None) -> bytes:
-    """Return a signing secret encrypted for a key of the tenant, or of the system."""
-    return crypto.keyring().encrypt(secret, secret_place(tenant_id))
+def encrypt_signing_secret(secret: str, tenant_id: int | None) -> bytes:
+    """Return a signing secret, encrypted for a key of the tenant, or of the system for None."""
+    return crypto.keyring().encrypt(secret, signing_secret_context(tenant_id))
 
 
-def opened(stored: bytes, tenant_id: int | None) -> str:
-    """Return a signing secret in clear text."""
-    return crypto.keyring().decrypt(stored, secret_place(tenant_id))
+def decrypt_signing_secret(encrypted: bytes, tenant_id: int | None) -> str:
+    """Return the signing secret of a key of the tenant, or of the system for None."""
+    return crypto.keyring().decrypt(encrypted, signing_secret_context(tenant_id))
 
 
-class RejectedCall(TenantOrSystemOwned, Base):
-    """The calls of a key that were rejected for the same reason in the same hour, and what was said to the last one.
+class RejectedRequest(TenantOrSystemOwned, Base):
+    """The requests with one key that were rejected for the same reason in the same hour, and the last one's detail.
 
-    They belong to the key's owner; those without a known key to the system. Nothing of what was sent is kept.
+    They belong to the key's owner; without a known key they belong to the system. Nothing that was sent is stored.
     """
 
-    __tablename__ = "rejected_calls"
+    __tablename__ = "rejected_requests"
     __table_args__ = (
         UniqueConstraint(
             "tenant_id",
-            "key_id",
+            "api_key_id",
             "reason",
             "event_type",
             "hour",
-            name="uq_rejected_calls_fold",
+            name="uq_rejected_requests_group",
             postgresql_nulls_not_distinct=True,
         ),
         Index(None, "hour"),
@@ -131,17 +132,17 @@ class RejectedCall(TenantOrSystemOwned, Base):
     )
 
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
-    key_id: Mapped[int | None] = mapped_column(ForeignKey("pbx_keys.id", ondelete="CASCADE"))
+    api_key_id: Mapped[int | None] = mapped_column(ForeignKey("api_keys.id", ondelete="CASCADE"))
     reason: Mapped[str]
     event_type: Mapped[str | None]
     hour: Mapped[datetime]
     count: Mapped[int]
-    last_at: Mapped[datetime]
-    address: Mapped[str | None]
+    last_request_at: Mapped[datetime]
+    ip_address: Mapped[str | None]
     detail: Mapped[str | None]
-    key: Mapped[PbxKey | None] = relationship(lazy="joined")
+    key: Mapped[ApiKey | None] = relationship(lazy="joined")
 
     @property
-    def why(self) -> Reason:
-        """The reason."""
-        return Reason(self.reason)
+    def rejection_reason(self) -> RejectionReason:
+        """The reason with its status, title and advice."""
+        return RejectionReason[self.reason.upper()]

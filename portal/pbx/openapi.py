@@ -1,74 +1,75 @@
-"""The OpenAPI 3.1 description of the webhook, made of the models that check events and write answers."""
+"""The OpenAPI 3.1 description of the webhook, made from the models that check events and write results."""
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from portal.deliveries.reports import EventReport
-from portal.notifications.schemas import REFERENCE, event_schemas
+from portal.deliveries.report import EventResult
+from portal.events.json_schema import SCHEMA_REFERENCE, event_schemas, for_clients
 from portal.pbx import examples
-from portal.pbx.calls import PortsipReport
-from portal.pbx.portsip import SHAPES, Shape
+from portal.pbx.adapters.adapter import Adapter, PayloadFormat
+from portal.pbx.adapters.registry import payload_formats
+from portal.pbx.rejection_reasons import RejectionReason
+from portal.pbx.webhook import PayloadResult
 
-REPORT = TypeAdapter(EventReport)
-PORTSIP_REPORT = TypeAdapter(PortsipReport)
-MEDIA_TYPES = ("application/json", "application/cloudevents+json")
-PROBLEMS = {
-    400: ("Not an event", "The body is not JSON."),
-    401: (
-        "Not authenticated",
-        "The key is missing, unknown, expired or revoked, or the signature that it requires is missing, wrong or late.",
-    ),
-    403: ("Not your tenant", "The key belongs to another tenant."),
-    409: ("Another event with this id", "The tenant has an event with the same id and other content."),
-    413: ("Too large", "The body is larger than the portal takes."),
-    415: ("Wrong media type", "The body is not declared as JSON."),
-    422: ("Missing or wrong fields", "The event's type, its tenant or a field is unknown, missing or wrong."),
-    429: ("Too many events", "The key posts faster than it may. Wait as long as Retry-After says."),
-    503: ("Not recorded", "The database does not answer, and nothing was recorded. Post the event again."),
-}
-WAIT = (429, 503)
-SIGNED = (
-    "A key may require a signature beside itself, as Standard Webhooks has it: `webhook-signature` is `v1,` and the "
+EVENT_RESULT = TypeAdapter(EventResult)
+PAYLOAD_RESULT = TypeAdapter(PayloadResult)
+EVENTS_PATH = "/api/v1/events"
+EVENT_MEDIA_TYPES = ("application/json", "application/cloudevents+json")
+TAG = "events"
+UNAVAILABLE, TOO_MANY = 503, 429  # the responses with Retry-After
+SIGNATURE = (
+    "A key may require a signature in addition, as Standard Webhooks defines it: `webhook-signature` is `v1,` and the "
     "Base64 HMAC-SHA256 of `webhook-id`, a dot, `webhook-timestamp`, a dot and the body, byte for byte. The secret is "
-    "the Base64 behind `whsec_`. Several signatures may stand there, with a blank between them. An event without "
-    "an `id` takes the `webhook-id`."
+    "the Base64 after `whsec_`. Several signatures may be sent, separated by blanks. An event without an `id` takes "
+    "the `webhook-id`."
 )
-PORTSIP = (
-    "The same for PortSIP's own payloads, posted as they are. Each event in one is recorded; what nobody is to be told "
-    "of, such as an answered call, is acknowledged with 200 and recorded nowhere. An optional field that is wrong is "
-    "left out. PortSIP's `tenant_id` means nothing here: the key says which tenant it is."
+SIGNATURE_HEADERS = [
+    {"name": name, "in": "header", "schema": schema, "description": f"Of a signed request. {description}"}
+    for name, schema, description in (
+        ("webhook-id", {"type": "string", "maxLength": 200}, "The same when a request is repeated."),
+        ("webhook-timestamp", {"type": "string"}, "When it was signed: Unix seconds, within 5 minutes."),
+    )
+]
+PAYLOADS = (
+    "Takes the payloads that {adapter.title} posts, as they are. Each event in a payload is recorded. A payload "
+    "without an event, such as an answered call, is acknowledged with 200 and not recorded. "
+    "{payload_format.description} {payload_format.authentication}"
 )
 
 
 @cache
-def description(server: str) -> dict[str, Any]:
-    """Return the description of the webhook at the address `server`."""
+def openapi_document(server: str) -> dict[str, Any]:
+    """Return the description of the webhook at the URL `server`."""
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "PBX Notification Portal",
             "version": "1",
-            "description": "A PBX reports what happens to a tenant, and is told what became of the mails about it.",
+            "description": "A PBX reports an event of a tenant, and the response says whether it was emailed.",
+            "contact": {"name": "The administrator of this portal", "url": server},
         },
+        "tags": [{"name": TAG, "description": "Reporting events."}],
         "servers": [{"url": server}],
-        "security": [
-            {"bearer": []},
-            {"basic": []},
-            {"bearer": [], "signature": []},
-            {"basic": [], "signature": []},
-        ],
-        "paths": {
-            "/api/v1/events": {"post": _receive_event()},
-            "/api/v1/events/portsip": {"post": _receive_portsip()},
+        # Generated clients send the last of several schemes in the same header.
+        "security": [{"basic": []}, {"basic": [], "signature": []}, {"bearer": []}, {"bearer": [], "signature": []}],
+        "paths": {EVENTS_PATH: {"post": _receive_event()}}
+        | {
+            f"{EVENTS_PATH}/{adapter.name}": {"post": _receive_payload(adapter, format_)}
+            for adapter, format_ in payload_formats()
         },
         "components": {
-            "schemas": event_schemas() | _portsip_schemas() | _report_schemas() | {"Problem": _problem_schema()},
+            "schemas": event_schemas() | _payload_schemas() | _result_schemas() | {"Problem": _problem_schema()},
             "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer", "description": "A key of the portal."},
-                "basic": {"type": "http", "scheme": "basic", "description": "Any user name; the key is the password."},
-                "signature": {"type": "apiKey", "in": "header", "name": "webhook-signature", "description": SIGNED},
+                "basic": {
+                    "type": "http",
+                    "scheme": "basic",
+                    "description": "The key is the password, with any username; or the username, without a password.",
+                },
+                "bearer": {"type": "http", "scheme": "bearer", "description": "An API key of the portal."},
+                "signature": {"type": "apiKey", "in": "header", "name": "webhook-signature", "description": SIGNATURE},
             },
         },
     }
@@ -77,111 +78,104 @@ def description(server: str) -> dict[str, Any]:
 def _receive_event() -> dict[str, Any]:
     return {
         "operationId": "receiveEvent",
+        "tags": [TAG],
         "summary": "Report an event",
-        "description": "200 means that the event is recorded; `status` says what became of its mails. "
-        "An event that is posted again with the same `id` sends nothing.",
-        "parameters": _signature_headers(),
-        "requestBody": {"required": True, "content": dict.fromkeys(MEDIA_TYPES, _of("Event"))},
-        "responses": _responses("The event is recorded.", _of("EventReport") | {"examples": examples.REPORTS}),
-    }
-
-
-def _receive_portsip() -> dict[str, Any]:
-    domain = {"type": "string", "format": "hostname", "maxLength": 253}
-    meaning = "The tenant's SIP domain: a key of the system needs it in the address, a tenant's key knows."
-    tenant = {"name": "tenant", "in": "query", "schema": domain, "description": meaning}
-    return {
-        "operationId": "receivePortsip",
-        "summary": "Report an event, as PortSIP does",
-        "description": PORTSIP,
-        "parameters": [tenant, *_signature_headers()],
-        "requestBody": {"required": True, "content": {MEDIA_TYPES[0]: _of("PortsipPayload")}},
+        "description": "200 means that the event is recorded; `status` is the result of its emails. "
+        "An event that is posted again with the same `id` sends nothing. CloudEvents' binary mode is accepted too: the "
+        "attributes in headers such as `ce-type` and `ce-id`, the data in the body. An event is rejected only for its "
+        "type, tenant, `queue_number` or `extension_number`. Other faults in fields are repaired, with `warnings`.",
+        "parameters": SIGNATURE_HEADERS,
+        "requestBody": {"required": True, "content": dict.fromkeys(EVENT_MEDIA_TYPES, _schema_of("Event"))},
         "responses": _responses(
-            "What it reports is recorded, or of no use.",
-            _of("PortsipReport") | {"examples": examples.PORTSIP_REPORTS},
+            "The event is recorded.", _schema_of(EventResult.__name__) | {"examples": examples.EVENT_RESULTS}
         ),
     }
 
 
-def _of(model: str) -> dict[str, Any]:
-    return {"schema": {"$ref": REFERENCE.format(model=model)}}
-
-
-def _responses(recorded: str, report: dict[str, Any]) -> dict[str, Any]:
-    answers = {"200": {"description": recorded, "content": {"application/json": report}}}
-    return answers | {str(status): _problem_response(status) for status in PROBLEMS}
-
-
-def _signature_headers() -> list[dict[str, Any]]:
-    return [
-        _header("webhook-id", {"type": "string", "maxLength": 200}, "The same when the same call is repeated."),
-        _header("webhook-timestamp", {"type": "string"}, "When it was signed: Unix seconds, within 5 minutes."),
-    ]
-
-
-def _header(name: str, schema: dict[str, Any], meaning: str) -> dict[str, Any]:
-    return {"name": name, "in": "header", "schema": schema, "description": f"Of a signed call. {meaning}"}
-
-
-def _problem_response(status: int) -> dict[str, Any]:
-    title, meaning = PROBLEMS[status]
-    example = {"example": examples.problem(status, title)}
-    response: dict[str, Any] = {
-        "description": meaning,
-        "content": {"application/problem+json": _of("Problem") | example},
+def _receive_payload(adapter: Adapter, payload_format: PayloadFormat) -> dict[str, Any]:
+    domain = {"type": "string", "format": "hostname", "maxLength": 253}
+    description = "The tenant's SIP domain. Required with a system key; a tenant's key names its tenant already."
+    tenant = {"name": "tenant", "in": "query", "schema": domain, "description": description}
+    schema = _schema_of(f"{_camel_case(adapter.name)}Payload")
+    return {
+        "operationId": f"receive{_camel_case(adapter.name)}",
+        "tags": [TAG],
+        "summary": f"Report an event as {adapter.title} does",
+        "description": PAYLOADS.format(adapter=adapter, payload_format=payload_format),
+        "parameters": [tenant, *SIGNATURE_HEADERS],
+        "requestBody": {"required": True, "content": dict.fromkeys(payload_format.media_types, schema)},
+        "responses": _responses(
+            "Each event in the payload is recorded.",
+            _schema_of(PayloadResult.__name__) | {"examples": examples.PAYLOAD_RESULTS},
+        ),
     }
-    if status in WAIT:
+
+
+def _camel_case(name: str) -> str:
+    return "".join(part.capitalize() for part in name.split("_"))
+
+
+def _schema_of(model: str) -> dict[str, Any]:
+    return {"schema": {"$ref": SCHEMA_REFERENCE.format(model=model)}}
+
+
+def _responses(description: str, result: dict[str, Any]) -> dict[str, Any]:
+    statuses = sorted({reason.status for reason in RejectionReason})
+    return {
+        "200": {"description": description, "content": {"application/json": result}},
+        **{str(status): _rejection_response(status) for status in statuses},
+        str(UNAVAILABLE): _problem_response(
+            UNAVAILABLE,
+            "The database does not answer, and nothing was recorded. Post the event again.",
+            {"unavailable": {"summary": "Database unavailable", "value": examples.unavailable()}},
+        ),
+    }
+
+
+def _rejection_response(status: int) -> dict[str, Any]:
+    reasons = [reason for reason in RejectionReason if reason.status == status]
+    lines = [f"{reason.title}: {reason.advice}" for reason in reasons]
+    told = dict.fromkeys(reason.told_to_client for reason in reasons)
+    return _problem_response(
+        status,
+        lines[0] if len(lines) == 1 else "\n".join(f"- {line}" for line in lines),
+        {reason.key: {"summary": reason.title, "value": examples.problem(reason)} for reason in told},
+    )
+
+
+def _problem_response(status: int, description: str, problem_examples: Mapping[str, Any]) -> dict[str, Any]:
+    content = {"application/problem+json": _schema_of("Problem") | {"examples": problem_examples}}
+    response: dict[str, Any] = {"description": description, "content": content}
+    if status in (TOO_MANY, UNAVAILABLE):
         seconds = {"description": "Seconds to wait", "schema": {"type": "integer", "minimum": 1}}
         response["headers"] = {"Retry-After": seconds}
     return response
 
 
-def _portsip_schemas() -> dict[str, Any]:
-    payloads = {f"Portsip{shape.kind.fields.__name__}": _payload(name, shape) for name, shape in SHAPES.items()}
-    text = {"type": "string", "description": "PortSIP's name of what happened."}
-    other = {
-        "type": "object",
-        "title": "Anything else",
-        "description": "Taken, and of no use.",
-        "properties": {"event_type": text},
-        "required": ["event_type"],
-    }
-    choice = {"anyOf": [*({"$ref": REFERENCE.format(model=name)} for name in payloads), other]}
-    return payloads | {"PortsipPayload": choice}
-
-
-def _payload(name: str, shape: Shape) -> dict[str, Any]:
-    described = shape.kind.fields.model_json_schema()["properties"]
-    fields = {theirs: described[ours] for ours, theirs in shape.fields.items()}
-    inner = {field: schema for field, schema in fields.items() if field in shape.of_caller}
-    outer = {field: schema for field, schema in fields.items() if field not in shape.of_caller}
-    if inner:
-        about = "Those whose place changed. Who has the `reason` “hangup” is a call lost."
-        outer["updated_callers"] = {
-            "type": "array",
-            "items": {"type": "object", "properties": inner},
-            "description": about,
+def _payload_schemas() -> dict[str, Any]:
+    schemas: dict[str, Any] = {}
+    for adapter, payload_format in payload_formats():
+        prefix, examples_of = _camel_case(adapter.name), payload_format.examples
+        payloads = {
+            f"{prefix}{_camel_case(name)}": for_clients(schema)
+            | {"x-title": schema["title"]}
+            | ({"example": examples_of[name]} if name in examples_of else {})
+            for name, schema in payload_format.schemas().items()
         }
-    event_type = {"type": "string", "const": name, "description": f"{shape.kind.label}: `{shape.kind.type}`."}
-    return {
-        "type": "object",
-        "title": shape.kind.label,
-        "description": shape.kind.help,
-        "properties": {"event_type": event_type, **outer},
-        "required": ["event_type", *(shape.fields[each] for each in shape.required if shape.fields[each] in outer)],
-        "example": examples.PORTSIP_PAYLOADS[name],
-    }
+        choices = [{"$ref": SCHEMA_REFERENCE.format(model=name)} for name in payloads]
+        schemas |= payloads | {f"{prefix}Payload": {"anyOf": choices}}
+    return schemas
 
 
-def _report_schemas() -> dict[str, Any]:
-    schema = PORTSIP_REPORT.json_schema(ref_template=REFERENCE, mode="serialization")
+def _result_schemas() -> dict[str, Any]:
+    schema = for_clients(PAYLOAD_RESULT.json_schema(ref_template=SCHEMA_REFERENCE, mode="serialization"))
     schemas: dict[str, Any] = schema.pop("$defs")
-    return schemas | {"PortsipReport": schema}
+    return schemas | {PayloadResult.__name__: schema}
 
 
 def _problem_schema() -> dict[str, Any]:
     text = {"type": "string"}
-    field = text | {"description": "Its path, like `data.caller_number`."}
+    field = text | {"description": "Its path, for example `data.caller_number`."}
     message = text | {"description": "What is wrong with it."}
     error = {"type": "object", "properties": {"field": field, "message": message}, "required": ["field", "message"]}
     return {
@@ -189,7 +183,7 @@ def _problem_schema() -> dict[str, Any]:
         "description": "What is wrong (RFC 9457).",
         "properties": {
             "type": text | {"description": "Always about:blank."},
-            "title": text | {"description": "What is wrong, in a word or two."},
+            "title": text | {"description": "What is wrong, in a few words."},
             "status": {"type": "integer", "description": "The HTTP status."},
             "detail": text | {"description": "What is wrong, in a sentence."},
             "errors": {"type": "array", "items": error, "description": "Each field that is wrong, with a sentence."},

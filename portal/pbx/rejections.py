@@ -1,38 +1,39 @@
-"""Rejected calls, kept for a week so that a key's owner sees why: counted by key, reason and hour, without contents."""
+"""Rejected requests, kept for a week so that a key's owner sees why: counted by key, reason and hour."""
 
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from threading import Lock
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, delete, func, select
 
-from portal import statements
-from portal.database import DATABASE_FAULTS, every_tenant, scope_of
+from portal.database import clock, fast_sql
+from portal.database.engine import DATABASE_ERRORS
+from portal.database.scope import every_tenant, scope_of_owner
 from portal.extensions import db
-from portal.pbx.models import RejectedCall
-from portal.pbx.rate import Rate
-from portal.signals import purging
+from portal.pbx.models import RejectedRequest
+from portal.pbx.rate_limit import InMemoryRateLimit
+from portal.signals import retention_due
 from portal.tenants.models import Tenant
 
-KEPT = timedelta(days=7)
-MOST_LISTED = 50
-LONGEST_DETAIL = 500  # characters
-NOBODY = 0  # no key has this id
-NOTE = """
-    INSERT INTO rejected_calls AS noted
-        (tenant_id, key_id, reason, event_type, hour, count, last_at, address, detail)
+RETENTION = timedelta(days=7)
+MAX_LISTED_REJECTIONS = 50
+MAX_DETAIL_LENGTH = 500
+NO_KEY_ID = 0  # no key has this id
+RECORD_SQL = """
+    INSERT INTO rejected_requests AS recorded
+        (tenant_id, api_key_id, reason, event_type, hour, count, last_request_at, ip_address, detail)
     VALUES (%(owner_id)s, %(key_id)s, %(reason)s, %(event_type)s, date_trunc('hour', now(), 'UTC'),
-        %(count)s, now(), %(address)s, %(detail)s)
-    ON CONFLICT ON CONSTRAINT uq_rejected_calls_fold DO UPDATE SET count = noted.count + excluded.count,
-        last_at = excluded.last_at, address = excluded.address, detail = excluded.detail
+        %(count)s, now(), %(ip_address)s, %(detail)s)
+    ON CONFLICT ON CONSTRAINT uq_rejected_requests_group DO UPDATE SET count = recorded.count + excluded.count,
+        last_request_at = excluded.last_request_at, ip_address = excluded.ip_address, detail = excluded.detail
 """
 
 
-class Fold(NamedTuple):
-    """What rejected calls have in common that are counted together. An unknown key is nobody's."""
+class RejectionGroup(NamedTuple):
+    """Rejected requests that are counted together. Without a known key they have no owner."""
 
     owner_id: int | None
     key_id: int | None
@@ -40,61 +41,62 @@ class Fold(NamedTuple):
     event_type: str | None
 
 
-class Tally:
-    """Keeps a flood of rejected calls away from the database: beyond a rate they are counted, and noted later."""
+class RejectionCounter:
+    """Keeps a flood of rejected requests away from the database: above a limit they are only counted at first."""
 
-    def __init__(self, of_key: str, of_all: str) -> None:
-        self._of_key, self._of_all = Rate(of_key), Rate(of_all)
-        self._waiting: Counter[Fold] = Counter()  # as many as there are keys and reasons, at the most
+    def __init__(self, limit_per_key: str, limit_in_all: str) -> None:
+        self._limit_per_key, self._limit_in_all = InMemoryRateLimit(limit_per_key), InMemoryRateLimit(limit_in_all)
+        self._unrecorded: Counter[RejectionGroup] = Counter()  # at most one for each key and reason
         self._lock = Lock()
 
-    def due(self, fold: Fold) -> int:
-        """Count a call, and return how many of its like are to be noted now: 0 where too many were in this minute."""
+    def count(self, group: RejectionGroup) -> int:
+        """Count a request. Return how many of its group to record now: 0 if the limit of this minute is reached."""
         with self._lock:
-            self._waiting[fold] += 1
-            if self._of_key.wait(fold.key_id or NOBODY) or self._of_all.wait(NOBODY):
+            self._unrecorded[group] += 1
+            key_id = group.key_id or NO_KEY_ID
+            if self._limit_per_key.seconds_to_wait(key_id) or self._limit_in_all.seconds_to_wait(NO_KEY_ID):
                 return 0
-            return self._waiting.pop(fold)
+            return self._unrecorded.pop(group)
 
 
-_tally = Tally("30 per minute", "300 per minute")
+_counter = RejectionCounter("30 per minute", "300 per minute")
 
 
 def init_app() -> None:
-    """Delete old ones whenever the portal deletes what is old."""
-    purging.connect(purge)
+    """Delete old rejections whenever the portal deletes old rows."""
+    retention_due.connect(delete_old)
 
 
-def note(fold: Fold, address: str | None, detail: str) -> None:
-    """Count a rejected call, with what was said to it. A database that does not answer changes nothing about that."""
-    count = _tally.due(fold)
+def record(group: RejectionGroup, ip_address: str | None, detail: str) -> None:
+    """Record a rejected request, with the detail for the key's owner. The response does not depend on it."""
+    count = _counter.count(group)
     if count:
-        values = fold._asdict() | {"count": count, "address": address, "detail": detail[:LONGEST_DETAIL] or None}
-        with suppress(*DATABASE_FAULTS), every_tenant():  # it may be the system's
-            statements.run(NOTE, values)
+        values = {"count": count, "ip_address": ip_address, "detail": detail[:MAX_DETAIL_LENGTH] or None}
+        with suppress(*DATABASE_ERRORS), every_tenant():  # the key may be the system's
+            fast_sql.run(RECORD_SQL, group._asdict() | values)
 
 
-def recent(owner: Tenant | None) -> Sequence[RejectedCall]:
-    """Return the last rejected calls of the tenant in scope; for None of the system's keys and of unknown ones."""
-    query = select(RejectedCall).where(*_of_the_week(owner)).order_by(RejectedCall.last_at.desc()).limit(MOST_LISTED)
-    with scope_of(owner):
-        return db.session.scalars(query).all()
+def list_recent(owner: Tenant | None) -> Sequence[RejectedRequest]:
+    """Return the last rejected requests of the tenant in scope; for None those with a system key or no known key."""
+    query = select(RejectedRequest).where(*_is_recent(owner)).order_by(RejectedRequest.last_request_at.desc())
+    with scope_of_owner(owner):
+        return db.session.scalars(query.limit(MAX_LISTED_REJECTIONS)).all()
 
 
-def total(owner: Tenant | None) -> int:
-    """Return how many calls were rejected in the last week, as `recent` lists them."""
-    query = select(func.sum(RejectedCall.count)).where(*_of_the_week(owner))
-    with scope_of(owner):
+def count_recent(owner: Tenant | None) -> int:
+    """Return how many requests were rejected in the last week, counted as `list_recent` lists them."""
+    query = select(func.sum(RejectedRequest.count)).where(*_is_recent(owner))
+    with scope_of_owner(owner):
         return int(db.session.scalar(query) or 0)
 
 
-def _of_the_week(owner: Tenant | None) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    owned = RejectedCall.tenant_id == (owner.id if owner else None)
-    return owned, RejectedCall.last_at > datetime.now(UTC) - KEPT
+def _is_recent(owner: Tenant | None) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    is_owned = RejectedRequest.tenant_id == (owner.id if owner else None)
+    return is_owned, RejectedRequest.last_request_at > clock.now() - RETENTION
 
 
-def purge(_sender: object = None) -> None:
-    """Delete those that are older than a week."""
+def delete_old(_sender: object = None) -> None:
+    """Delete rejections that are older than a week."""
     with every_tenant():
-        db.session.execute(delete(RejectedCall).where(RejectedCall.hour < datetime.now(UTC) - KEPT))
+        db.session.execute(delete(RejectedRequest).where(RejectedRequest.hour < clock.now() - RETENTION))
         db.session.commit()

@@ -1,1 +1,1 @@
-"""The QR code of a welcome mail, and what a softphone fetches with it, once. Knows no event and no delivery."""
+"""The QR code in a welcome email and the settings that a softphone fetches with it, once."""

@@ -1,70 +1,77 @@
-"""What Linphone fetches: its remote provisioning document."""
+"""Linphone's remote provisioning document."""
 
 import ipaddress
+import re
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
 from urllib.parse import quote
 
-from portal.provisioning.lines import Line
+from werkzeug.datastructures import Headers
 
-HEADER = "X-Linphone-Provisioning"  # on each fetch of a provisioning document, and on no other program's request
+from portal.provisioning.sip_account import SipAccount
+
+REQUEST_HEADER = "X-Linphone-Provisioning"  # sent since liblinphone 5.3, by no other program
+OLDER_USER_AGENT = re.compile(r"unknown|linphone\w*(/.*)?", re.IGNORECASE)  # of liblinphone before 5.3
 MEDIA_TYPE = "application/xml"
-SCHEME = "linphone-config:"  # in front of an address, opens it in Linphone
+URI_SCHEME = "linphone-config:"  # before a URL: opens it in Linphone
 NAMESPACE = "http://www.linphone.org/xsds/lpconfig.xsd"
 
 ET.register_namespace("", NAMESPACE)
 
-# What may stand in the user part of a SIP URI as it is (RFC 3261, section 25.1).
-_USER = "-_.!~*'()&=+$,;?/"
+# Allowed unescaped in the user part of a SIP URI (RFC 3261, section 25.1).
+_SIP_USER_CHARACTERS = "-_.!~*'()&=+$,;?/"
 
 
-def document(line: Line) -> bytes:
-    """Return the XML that makes the line Linphone's first account, and registers it.
+def asks_for_document(headers: Headers) -> bool:
+    """Return whether a request with these headers is Linphone's, and neither a browser's nor a link scanner's.
 
-    Without a password there is no section about authentication: Linphone then asks for it.
+    Linphone's older versions send no header of their own. Unlike browsers and link scanners they send no Accept.
     """
+    if REQUEST_HEADER in headers:
+        return True
+    return "Accept" not in headers and bool(OLDER_USER_AGENT.fullmatch(headers.get("User-Agent", "")))
+
+
+def provisioning_document(account: SipAccount) -> bytes:
+    """Return the XML that makes this Linphone's first account and registers it.
+
+    Without a password there is no authentication section: Linphone then asks for the password.
+    """
+    port = f":{account.port}" if account.port else ""
+    server = f"<sip:{_host(account.registrar)}{port};transport={account.transport}>"
     sections = {
-        "misc": {"transient_provisioning": "1"},  # fetched once, not again at each start
+        "misc": {"transient_provisioning": "1"},  # do not fetch it again at each start
         "sip": {"default_proxy": "0"},
-        "proxy_0": _account(line),
+        "proxy_0": {
+            "reg_identity": _name_address(account),
+            "reg_proxy": server,
+            "reg_route": server,  # also for calls, because a tenant's SIP domain need not be in the DNS
+            "reg_sendregister": "1",
+        },
     }
-    if line.ha1 is not None:
-        sections["auth_info_0"] = _authentication(line, line.ha1)
+    if account.ha1 is not None:
+        sections["auth_info_0"] = {
+            "username": account.username,
+            "domain": account.sip_domain,
+            "realm": account.realm,
+            "ha1": account.ha1,
+            "algorithm": "MD5",
+        }
     config = ET.Element(f"{{{NAMESPACE}}}config")
     for name, entries in sections.items():
-        _add_section(config, name, entries)
+        section = ET.SubElement(config, f"{{{NAMESPACE}}}section", name=name)
+        for key, value in entries.items():
+            # Without `overwrite` Linphone keeps existing values and mixes two accounts.
+            ET.SubElement(section, f"{{{NAMESPACE}}}entry", name=key, overwrite="true").text = value
     document: bytes = ET.tostring(config, encoding="UTF-8", xml_declaration=True)
     return document
 
 
-def _account(line: Line) -> dict[str, str]:
-    port = f":{line.port}" if line.port else ""
-    server = f"<sip:{_host(line.registrar)}{port};transport={line.transport}>"
-    return {
-        "reg_identity": _name_and_address(line),
-        "reg_proxy": server,
-        # Calls go the same way as the registration: a tenant's SIP domain need not be in the DNS.
-        "reg_route": server,
-        "reg_sendregister": "1",
-    }
-
-
-def _authentication(line: Line, ha1: str) -> dict[str, str]:
-    return {
-        "username": line.username,
-        "domain": line.sip_domain,
-        "realm": line.sip_domain,
-        "ha1": ha1,
-        "algorithm": "MD5",
-    }
-
-
-def _name_and_address(line: Line) -> str:
-    address = f"sip:{quote(line.username, safe=_USER)}@{_host(line.sip_domain)}"
-    if not line.display_name:
-        return address
-    quoted = line.display_name.replace("\\", r"\\").replace('"', r"\"")  # RFC 3261, section 25.1, quoted-string
-    return f'"{quoted}" <{address}>'
+def _name_address(account: SipAccount) -> str:
+    uri = f"sip:{quote(account.username, safe=_SIP_USER_CHARACTERS)}@{_host(account.sip_domain)}"
+    if not account.display_name:
+        return uri
+    quoted = account.display_name.replace("\\", r"\\").replace('"', r"\"")  # RFC 3261, section 25.1, quoted-string
+    return f'"{quoted}" <{uri}>'
 
 
 def _host(text: str) -> str:
@@ -72,10 +79,3 @@ def _host(text: str) -> str:
         return f"[{ipaddress.IPv6Address(text)}]"
     except ipaddress.AddressValueError:
         return text
-
-
-def _add_section(config: ET.Element, name: str, entries: Mapping[str, str]) -> None:
-    section = ET.SubElement(config, f"{{{NAMESPACE}}}section", name=name)
-    for key, value in entries.items():
-        # Without `overwrite` Linphone keeps what it has, and would mix two accounts.
-        ET.SubElement(section, f"{{{NAMESPACE}}}entry", name=key, overwrite="true").text = value

@@ -1,4 +1,4 @@
-"""One-time addresses that sign a softphone in."""
+"""The database table of one-time links that set up a softphone."""
 
 from datetime import datetime
 from uuid import UUID
@@ -8,31 +8,33 @@ from sqlalchemy.orm import Mapped, mapped_column
 from uuid_utils.compat import uuid7
 
 from portal import crypto
-from portal.database import TenantOwned
+from portal.database.scope import TenantOwned
 from portal.extensions import Base
 
 
-def place(tenant_id: int) -> str:
-    """Return what the line of a tenant's token is bound to."""
-    return f"provisioning_tokens.line:{tenant_id}"
+def encryption_context(tenant_id: int) -> str:
+    """Return the context to which the encrypted SIP account of a tenant's token is bound."""
+    return f"provisioning_tokens.sip_account:{tenant_id}"
 
 
 class ProvisioningToken(TenantOwned, Base):
-    """An address that a softphone may fetch once. What it fetches is erased with the fetch."""
+    """A link that a softphone can fetch once. The SIP account is erased when it is fetched."""
 
     __tablename__ = "provisioning_tokens"
     __table_args__ = (
         Index(None, "tenant_id", "address_of_record"),
-        Index(None, "expires_at", postgresql_where=text("line_encrypted IS NOT NULL")),
+        Index(None, "expires_at", postgresql_where=text("sip_account_encrypted IS NOT NULL")),
         CheckConstraint("octet_length(token_hash) = 32", name="token_hash_is_sha256"),
-        CheckConstraint("spent_at IS NULL OR line_encrypted IS NULL", name="spent_line_erased"),
+        CheckConstraint("spent_at IS NULL OR sip_account_encrypted IS NULL", name="spent_sip_account_erased"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
     token_hash: Mapped[bytes] = mapped_column(unique=True)
     address_of_record: Mapped[str]
-    event_id: Mapped[UUID]  # whose mail it was made for, with the audience
+    event_id: Mapped[UUID]  # together with the audience: the email for which it was issued
     audience: Mapped[str]
-    line_encrypted: Mapped[bytes | None] = mapped_column(info=crypto.encrypted(lambda row: place(row.tenant_id)))
+    sip_account_encrypted: Mapped[bytes | None] = mapped_column(
+        info=crypto.encrypted(lambda row: encryption_context(row.tenant_id))
+    )
     expires_at: Mapped[datetime]
     spent_at: Mapped[datetime | None]

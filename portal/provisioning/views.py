@@ -1,4 +1,4 @@
-"""The one-time address: a document for Linphone, a page for people and for what follows links in mails."""
+"""The one-time link: a document for Linphone, a page for people and for programs that follow links in emails."""
 
 import base64
 from http import HTTPStatus
@@ -7,51 +7,52 @@ from flask import Blueprint, Response, make_response, render_template, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import NotFound
 
+from portal.accounts import rate_limits
 from portal.accounts.access import public
-from portal.extensions import limiter
+from portal.accounts.rate_limits import IP_ADDRESS, MINUTE, Limit, Rule
 from portal.provisioning import linphone, qr, tokens
-from portal.provisioning.tokens import State
+from portal.provisioning.tokens import TokenState
 
-RATE_LIMIT = "120 per minute"  # from one address, behind which a whole office may be
+RATE_LIMIT = Rule("provisioning", (Limit(120, MINUTE, IP_ADDRESS),))  # a whole office may share one address
 
 blueprint = Blueprint("provisioning", __name__)
 
 
 @blueprint.get("/provision/<token>")
 @public
-@limiter.limit(RATE_LIMIT)
 def provision(token: str) -> ResponseReturnValue:
-    """Hand the line to Linphone, once. Everyone else gets a page and spends nothing, as HEAD does."""
-    if request.method == "GET" and linphone.HEADER in request.headers:
+    """Give Linphone the SIP account, once. All others, and HEAD requests, get a page and the token stays unspent."""
+    rate_limits.enforce(RATE_LIMIT, ip_address=request.remote_addr or "")
+    if request.method == "GET" and linphone.asks_for_document(request.headers):
         return _for_linphone(token)
     return _for_people(token)
 
 
 def _for_linphone(token: str) -> Response:
-    line = tokens.spend(token)
-    if isinstance(line, State):
-        status = HTTPStatus.NOT_FOUND if line is State.UNKNOWN else HTTPStatus.GONE
+    account = tokens.spend(token)
+    if isinstance(account, TokenState):
+        status = HTTPStatus.NOT_FOUND if account is TokenState.UNKNOWN else HTTPStatus.GONE
         return Response(f"{status.phrase}\n", status, mimetype="text/plain")
-    return Response(linphone.document(line), mimetype=linphone.MEDIA_TYPE)
+    return Response(linphone.provisioning_document(account), mimetype=linphone.MEDIA_TYPE)
 
 
 def _for_people(token: str) -> Response:
-    state = tokens.look(token)
-    if state is State.UNKNOWN:
+    state = tokens.check(token)
+    if state is TokenState.UNKNOWN:
         raise NotFound
-    if state is not State.UNSPENT:
-        status = HTTPStatus.OK if state is State.SAMPLE else HTTPStatus.GONE
+    if state is not TokenState.UNSPENT:
+        status = HTTPStatus.OK if state is TokenState.SAMPLE else HTTPStatus.GONE
         return make_response(render_template("provisioning/gone.html", state=state), status)
-    address = qr.address(token)
-    picture = base64.b64encode(qr.png(address)).decode()
+    url = qr.provisioning_url(token)
+    image = f"data:image/png;base64,{base64.b64encode(qr.qr_code_png(url)).decode()}"
     return make_response(
-        render_template("provisioning/page.html", link=linphone.SCHEME + address, qr=f"data:image/png;base64,{picture}")
+        render_template("provisioning/page.html", linphone_url=linphone.URI_SCHEME + url, qr_code_url=image)
     )
 
 
 @blueprint.after_request
 def _keep_private(response: Response) -> Response:
-    """Keep the address, which is a secret, out of caches, search engines and other sites' logs."""
+    """Keep the URL, which is a secret, out of caches, search engines and the logs of other sites."""
     response.headers["Cache-Control"] = "no-store"
     response.headers["Referrer-Policy"] = "no-referrer"
     response.headers["X-Robots-Tag"] = "noindex"

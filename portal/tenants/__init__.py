@@ -1,1 +1,1 @@
-"""Tenants, and the workspace that an account enters. Nothing about mail or events may come in."""
+"""Tenants and the workspace that an account enters. Only its views know email and events."""

@@ -1,4 +1,4 @@
-"""Tenants."""
+"""The table of tenants."""
 
 from datetime import datetime
 from typing import ClassVar
@@ -7,31 +7,32 @@ from sqlalchemy import CheckConstraint, Computed, Index, Text, func
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
-from portal.audit.audited import Audited
+from portal.audit.mixin import Audited
 from portal.extensions import Base
 
 
 class Tenant(Audited, Base):
-    """A customer of the PBX, known to it by a SIP domain."""
+    """A customer of the PBX, identified by its SIP domain."""
 
     __tablename__ = "tenants"
     __table_args__ = (
-        Index("ix_tenants_grams", "grams", postgresql_using="gin"),
+        Index("ix_tenants_search_trigrams", "search_trigrams", postgresql_using="gin"),
         CheckConstraint("name <> ''", name="name_not_empty"),
         CheckConstraint("storm_limit BETWEEN 1 AND 1000", name="storm_limit_in_range"),
         CheckConstraint("storm_minutes BETWEEN 1 AND 60", name="storm_minutes_in_range"),
-        CheckConstraint("mail_colour ~ '^#[0-9a-f]{6}$'", name="mail_colour_hexadecimal"),
+        CheckConstraint("brand_color ~ '^#[0-9a-f]{6}$'", name="brand_color_is_hex"),
         CheckConstraint("domain <> '' AND domain = lower(domain)", name="domain_lower_case"),
     )
     audited_as = "tenant"
     audited_fields = (
         "name",
         "domain",
+        "realm",
         "time_zone",
-        "locale",
+        "language",
         "sender_name",
-        "mail_colour",
-        "mail_footer",
+        "brand_color",
+        "email_footer",
         "reply_to",
         "storm_limit",
         "storm_minutes",
@@ -41,35 +42,31 @@ class Tenant(Audited, Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str]
     domain: Mapped[str] = mapped_column(unique=True)
+    realm: Mapped[str | None]  # with which the PBX challenges softphones; None: the SIP domain
     time_zone: Mapped[str] = mapped_column(default="UTC")
-    locale: Mapped[str] = mapped_column(default="en")
+    language: Mapped[str] = mapped_column(default="en")
     sender_name: Mapped[str | None]
     reply_to: Mapped[str | None]
-    mail_colour: Mapped[str | None]
-    mail_footer: Mapped[str | None]
+    brand_color: Mapped[str | None]
+    email_footer: Mapped[str | None]
     storm_limit: Mapped[int] = mapped_column(default=10, server_default="10")
     storm_minutes: Mapped[int] = mapped_column(default=5, server_default="5")
     suspended_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    # For the search: all that stands in the name or the domain and is up to three characters long.
-    grams: Mapped[list[str] | None] = mapped_column(
-        ARRAY(Text), Computed("grams(name, domain)", persisted=True), deferred=True
+    # For the search: every part of the name and the domain that has up to three characters.
+    search_trigrams: Mapped[list[str] | None] = mapped_column(
+        ARRAY(Text), Computed("trigrams(name, domain)", persisted=True), deferred=True
     )
 
     @property
-    def mail_name(self) -> str:
-        """The name that its mails come from and speak of."""
+    def display_name(self) -> str:
+        """The name that is shown as the sender of its emails and used in their text."""
         return self.sender_name or self.name
 
     @property
     def is_suspended(self) -> bool:
-        """Whether the tenant's events are recorded without any mail."""
+        """Whether the tenant's email is off: its events are recorded, but nothing is sent."""
         return self.suspended_at is not None
-
-    @property
-    def status(self) -> str:
-        """`active` or `suspended`."""
-        return "suspended" if self.is_suspended else "active"
 
     @property
     def audited_subject(self) -> str:
@@ -78,5 +75,5 @@ class Tenant(Audited, Base):
 
     @property
     def audited_tenant_id(self) -> int:
-        """The tenant itself."""
+        """The tenant's own id."""
         return self.id

@@ -1,26 +1,49 @@
-"""The system administrator's pages of tenants, and the way into a workspace."""
+"""The system administrator's pages of tenants, and the start page of each account."""
 
-from collections.abc import Sequence
+from typing import Any
 
-from flask import Blueprint, flash, redirect, request, session, url_for
+from flask import Blueprint, Response, flash, redirect, request, session, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext
 from werkzeug.exceptions import NotFound
 
-from portal.accounts.access import signed_in, system_administrator
+from portal.accounts import kept_forms
+from portal.accounts.access import current_account, kept_as, require_system_administrator
+from portal.deliveries import recent
 from portal.errors import Refusal
-from portal.tenants import directory
+from portal.mail_servers import service as mail_server_service
+from portal.tenants import service as tenant_service
 from portal.tenants.forms import TenantForm
 from portal.tenants.models import Tenant
-from portal.ui import respond
+from portal.web.responses import respond, wants_fragment
 
 blueprint = Blueprint("tenants", __name__)
 
-WORKSPACE = "workspace"  # in the session: the tenant in whose workspace one is
+WORKSPACE = "workspace"  # in the cookie: the id of the tenant whose workspace was opened last
 
 
-def is_entering(tenant: Tenant) -> bool:
-    """Return whether this is the first page of the tenant's workspace since one came in, and note that it was."""
+def respond_in_workspace(
+    tenant: Tenant | None, page: str, fragment: str | None = None, /, status: int = 200, **context: Any
+) -> Response:
+    """Return a page of the tenant's workspace, or the fragment to HTMX: see `respond`. None is the system's workspace.
+
+    A whole page also gets what every page of a tenant's workspace shows around its content: the tenants to switch to,
+    the mail server, the last email and the reminder.
+    """
+    if tenant is None:
+        return respond(page, fragment, status, **context)
+    if fragment is None or not wants_fragment():
+        context = {
+            "workspaces": tenant_service.administered_by(current_account()),
+            "mail_server_status": mail_server_service.tenant_status(tenant),
+            "last_attempt": recent.last_attempt(),
+            "shows_reminder": _is_entering(tenant) and mail_server_service.is_reminder_due(tenant, current_account()),
+        } | context
+    return respond(page, fragment, status, tenant=tenant, **context)
+
+
+def _is_entering(tenant: Tenant) -> bool:
+    """Return whether this is the account's first page since it opened the workspace, and remember that it was."""
     before = session.get(WORKSPACE)
     session[WORKSPACE] = tenant.id
     return bool(before != tenant.id)
@@ -28,11 +51,13 @@ def is_entering(tenant: Tenant) -> bool:
 
 @blueprint.get("/")
 def home() -> ResponseReturnValue:
-    """Lead an account to where its work is."""
-    account = signed_in()
+    """Redirect to the account's workspace, or list the tenants to choose from."""
+    account = current_account()
+    if (form_id := kept_forms.find_newest(account)) is not None:  # to be saved or discarded first
+        return redirect(url_for("account.kept_form", form_id=form_id))
     if account.is_system_administrator:
         return redirect(url_for("overview.of_system"))
-    tenants = directory.administered_by(account)
+    tenants = tenant_service.administered_by(account)
     if len(tenants) == 1:
         return redirect(url_for("tenants.enter", domain=tenants[0].domain))
     return respond("tenants/choose.html", tenants=tenants)
@@ -40,43 +65,44 @@ def home() -> ResponseReturnValue:
 
 @blueprint.get("/tenants/<domain>/")
 def enter(domain: str) -> ResponseReturnValue:
-    """Open a tenant's workspace at its first page."""
+    """Enter a tenant's workspace at its first page."""
     session.pop(WORKSPACE, None)
     return redirect(url_for("overview.of_tenant", domain=domain))
 
 
 @blueprint.get("/system/tenants")
 def index() -> ResponseReturnValue:
-    """List the tenants, narrowed by a search."""
-    system_administrator()
+    """List the tenants, all or those that a search finds."""
+    require_system_administrator()
     text, after = request.args.get("q", "").strip(), request.args.get("after", "")
-    tenants, more = directory.search(text, after)
-    return respond("tenants/index.html", "tenants/_list.html", tenants=tenants, more=more, q=text, after=after)
+    page = tenant_service.search(text, after)
+    context: dict[str, Any] = {"tenants": page.rows, "next_key": page.next_key, "q": text, "after": after}
+    return respond("tenants/index.html", "tenants/_list.html", **context)
 
 
 @blueprint.route("/system/tenants/new", methods=["GET", "POST"])
+@kept_as(".new")
 def new() -> ResponseReturnValue:
     """Add a tenant."""
-    system_administrator()
-    form = TenantForm()
-    if form.validate_on_submit():
-        added = directory.add(form.name.data, form.domain.data, form.time_zone.data)
-        if isinstance(added, Tenant):
-            flash(gettext("%(name)s is added.", name=added.name), "success")
-            return redirect(url_for("tenants.index"), 303)
-        form.refuse(added)
-    return respond("tenants/edit.html", form=form, edited=None, status=422 if form.is_submitted() else 200)
+    require_system_administrator()
+    return _edit(None)
 
 
 @blueprint.route("/system/tenants/<domain>", methods=["GET", "POST"])
+@kept_as(".edit")
 def edit(domain: str) -> ResponseReturnValue:
     """Edit a tenant."""
-    tenant = _tenant(domain)
+    return _edit(_tenant(domain))
+
+
+def _edit(tenant: Tenant | None) -> ResponseReturnValue:
     form = TenantForm(obj=tenant)
     if form.validate_on_submit():
-        saved = directory.edit(tenant, form.name.data, form.domain.data, form.time_zone.data)
+        values = (form.name.data, form.domain.data, form.time_zone.data, form.realm.data)
+        saved = tenant_service.edit(tenant, *values) if tenant else tenant_service.add(*values)
         if not isinstance(saved, Refusal):
-            flash(gettext("%(name)s is saved.", name=saved.name), "success")
+            done = gettext("%(name)s has been saved.") if tenant else gettext("%(name)s has been added.")
+            flash(done % {"name": saved.name}, "success")
             return redirect(url_for("tenants.index"), 303)
         form.refuse(saved)
     return respond("tenants/edit.html", form=form, edited=tenant, status=422 if form.is_submitted() else 200)
@@ -84,31 +110,25 @@ def edit(domain: str) -> ResponseReturnValue:
 
 @blueprint.post("/system/tenants/<domain>/suspend")
 def suspend(domain: str) -> ResponseReturnValue:
-    """Stop a tenant's mails."""
+    """Turn a tenant's email off."""
     tenant = _tenant(domain)
-    directory.suspend(tenant)
-    flash(gettext("%(name)s is suspended. Its events are recorded, and no mail is sent.", name=tenant.name), "success")
+    tenant_service.suspend(tenant)
+    flash(gettext("%(name)s is suspended. Its events are recorded, but no email is sent.", name=tenant.name), "success")
     return redirect(url_for("tenants.edit", domain=domain), 303)
 
 
 @blueprint.post("/system/tenants/<domain>/resume")
 def resume(domain: str) -> ResponseReturnValue:
-    """Let a suspended tenant's events send mail again."""
+    """Turn a suspended tenant's email on again."""
     tenant = _tenant(domain)
-    directory.resume(tenant)
+    tenant_service.resume(tenant)
     flash(gettext("%(name)s is active again.", name=tenant.name), "success")
     return redirect(url_for("tenants.edit", domain=domain), 303)
 
 
-@blueprint.app_template_global("workspaces")
-def workspaces() -> Sequence[Tenant]:
-    """Return the tenants between which the account may switch."""
-    return directory.administered_by(signed_in())
-
-
 def _tenant(domain: str) -> Tenant:
-    system_administrator()
-    tenant = directory.find(domain)
+    require_system_administrator()
+    tenant = tenant_service.find(domain)
     if tenant is None:
         raise NotFound
     return tenant

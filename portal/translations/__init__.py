@@ -1,1 +1,1 @@
-"""The words of mails and pages in other languages: a catalogue each. What reads them is `portal.languages`."""
+"""The catalogues: the texts of emails and pages in other languages. `portal.web.i18n` reads them."""

@@ -1,6 +1,6 @@
-"""Brings the catalogues up to date with what stands in code and templates: `make translations`.
+"""Updates the catalogues from the messages in code and templates: `make translations`.
 
-A message that is new has no words yet; a test names it. One that is gone is taken out.
+A new message has no translation yet; a test names it. A message that no longer exists is removed.
 """
 
 from os import PathLike
@@ -11,28 +11,30 @@ from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po, write_po
 
 from portal.config import ROOT
-from portal.languages import LANGUAGES, catalogue_file
-from portal.notifications.digest import EVERY_KIND
-from portal.notifications.facts import labels
+from portal.events.describe import field_labels
+from portal.events.storm_digest import ALL_EVENT_TYPES
+from portal.web.i18n import LANGUAGES, catalog_file
 
 TEMPLATES = "templates/**.html"
-METHODS = [("portal/**.py", "python"), (TEMPLATES, "jinja2")]
+EMAIL_TEXTS = "templates/**.txt"
+METHODS = [("portal/**.py", "python"), (TEMPLATES, "jinja2"), (EMAIL_TEXTS, "jinja2")]
 OPTIONS = {TEMPLATES: {"extensions": "jinja2.ext.do", "silent": "false"}}
 KEYWORDS = {
-    **dict.fromkeys(("_", "gettext", "lazy_gettext", "to_translate", "Remedy")),
+    **dict.fromkeys(("_", "gettext", "lazy_gettext", "to_translate", "Advice")),
     "ngettext": (1, 2),
-    **dict.fromkeys(("pgettext", "lazy_pgettext"), ((1, "c"), 2)),  # what it is about, then the words
-    "translated": (2,),  # behind the language
+    **dict.fromkeys(("pgettext", "lazy_pgettext"), ((1, "c"), 2)),  # the context, then the message
+    "translated": (2,),  # after the language
 }
-OF_A_KIND = ("label", "plural", "help", "subject", "body", "why")
+EVENT_TYPE_TEXTS = ("label", "plural", "help", "subject", "body", "footnote")
 
 
 def messages() -> Catalog:
-    """Return everything that is to be translated: of each event kind, and what code and templates mark."""
+    """Return everything to translate: the texts of the event types, and the messages marked in code and templates."""
     found = Catalog()
-    for kind in EVERY_KIND.values():
-        for text in filter(None, [*(getattr(kind, name) for name in OF_A_KIND), *labels(kind)]):
-            found.add(text, locations=[(kind.type, 0)])
+    for event_type in ALL_EVENT_TYPES.values():
+        texts = [*(getattr(event_type, name) for name in EVENT_TYPE_TEXTS), *field_labels(event_type)]
+        for text in filter(None, texts):
+            found.add(text, locations=[(event_type.type, 0)])
     marked = extract_from_dir(ROOT, METHODS, OPTIONS, KEYWORDS, directory_filter=_is_ours)
     for path, _line, message, _comments, context in marked:
         found.add(message, locations=[(path, 0)], context=context)
@@ -44,9 +46,9 @@ def _is_ours(folder: str | PathLike[str]) -> bool:
 
 
 def main() -> None:
-    """Write each catalogue anew, with the words that it has."""
+    """Update each catalogue and keep its translations."""
     for language in LANGUAGES.keys() - {"en"}:
-        file = catalogue_file(language)
+        file = catalog_file(language)
         if file.is_file():
             with file.open("rb") as old:
                 catalogue = read_po(old, language)
@@ -57,7 +59,7 @@ def main() -> None:
         with file.open("wb") as new:
             write_po(new, catalogue, width=120, omit_header=True, ignore_obsolete=True, include_lineno=False)
         missing = sum(not message.string for message in catalogue if message.id)
-        print(f"{file.relative_to(ROOT)}: {len(catalogue)} messages, {missing} without words")
+        print(f"{file.relative_to(ROOT)}: {len(catalogue)} messages, {missing} without a translation")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The second factor: setting it up, signing in with it, losing it, and the system administrator who requires it."""
+"""Two-factor authentication: set-up, sign-in, recovery, and requiring it of all accounts."""
 
 import base64
 import re
@@ -22,7 +22,7 @@ EMAIL = "admin@acme.example"
 POLICY = "/system/sign-in"
 
 
-def test_with_it_signing_in_takes_a_code(app: Flask, admin: FlaskClient) -> None:
+def test_signing_in_requires_a_code(app: Flask, admin: FlaskClient) -> None:
     phone, _ = set_up(admin)
     assert is_signed_in(admin)
     browser = app.test_client()
@@ -30,38 +30,38 @@ def test_with_it_signing_in_takes_a_code(app: Flask, admin: FlaskClient) -> None
     assert not is_signed_in(browser)
     give_password(browser, EMAIL)
     wrong = give_code(browser, "000000")
-    assert "is not right" in wrong.get_data(as_text=True)
+    assert "is incorrect" in wrong.get_data(as_text=True)
     assert give_code(browser, phone.code()).status_code == 302
     assert is_signed_in(browser)
 
 
-def test_it_is_on_only_when_the_app_has_shown_a_code(app: Flask, admin: FlaskClient) -> None:
+def test_it_is_turned_on_by_a_correct_code(app: Flask, admin: FlaskClient) -> None:
     answer = post(admin, SET_UP, code="123456")
     assert answer.status_code in {302, 422}
     page = admin.get(SET_UP).get_data(as_text=True)
     again = admin.post(SET_UP, data={"csrf_token": csrf_token(page), "code": "12345"})
     assert again.status_code == 422
-    assert "This code is not right" in again.get_data(as_text=True)
+    assert "This code is incorrect" in again.get_data(as_text=True)
     key = page.partition('id="totp-key">')[2].partition("<")[0]
-    assert key in again.get_data(as_text=True), "after a typing error nobody has to scan again"
+    assert key in again.get_data(as_text=True), "a typing error does not require another scan"
     give_password(browser := app.test_client(), EMAIL)
     assert is_signed_in(browser)
 
 
-def test_the_page_shows_a_picture_and_an_address_of_the_secret(admin: FlaskClient) -> None:
+def test_the_page_shows_the_secret_as_qr_code_and_uri(admin: FlaskClient) -> None:
     page = admin.get(SET_UP).get_data(as_text=True)
-    picture, address = (
+    qr_code, uri = (
         re.search(r'src="data:image/png;base64,([^"]+)"', page),
         re.search(r'href="(otpauth:[^"]+)"', page),
     )
-    assert picture
-    assert address
-    assert unescape(address[1]).startswith("otpauth://totp/PBX%20Notification%20Portal:admin@acme.example?secret=")
-    (read,) = zxingcpp.read_barcodes(Image.open(BytesIO(base64.b64decode(picture[1]))))
-    assert read.text == unescape(address[1])
+    assert qr_code
+    assert uri
+    assert unescape(uri[1]).startswith("otpauth://totp/PBX%20Notification%20Portal:admin@acme.example?secret=")
+    (read,) = zxingcpp.read_barcodes(Image.open(BytesIO(base64.b64decode(qr_code[1]))))
+    assert read.text == unescape(uri[1])
 
 
-def test_a_recovery_code_stands_in_once(app: Flask, admin: FlaskClient) -> None:
+def test_a_recovery_code_works_once(app: Flask, admin: FlaskClient) -> None:
     _, codes = set_up(admin)
     assert len(set(codes)) == 10
     browser = app.test_client()
@@ -70,11 +70,11 @@ def test_a_recovery_code_stands_in_once(app: Flask, admin: FlaskClient) -> None:
     assert "9 recovery codes left" in browser.get("/account").get_data(as_text=True)
     other = app.test_client()
     give_password(other, EMAIL)
-    assert "used already" in post(other, "/sign-in/recovery-code", code=codes[3]).get_data(as_text=True)
+    assert "already used" in post(other, "/sign-in/recovery-code", code=codes[3]).get_data(as_text=True)
     assert not is_signed_in(other)
 
 
-def test_new_recovery_codes_end_the_old_ones(app: Flask, admin: FlaskClient) -> None:
+def test_new_recovery_codes_replace_the_old_ones(app: Flask, admin: FlaskClient) -> None:
     _, old = set_up(admin)
     new = recovery_codes(post(admin, "/account", "/account/recovery-codes"))
     assert not set(old) & set(new)
@@ -84,7 +84,7 @@ def test_new_recovery_codes_end_the_old_ones(app: Flask, admin: FlaskClient) -> 
     assert post(browser, "/sign-in/recovery-code", code=new[0]).status_code == 302
 
 
-def test_another_app_takes_the_place_of_the_first(app: Flask, admin: FlaskClient) -> None:
+def test_another_app_replaces_the_first(app: Flask, admin: FlaskClient) -> None:
     first, _ = set_up(admin)
     second, _ = set_up(admin)
     browser = app.test_client()
@@ -100,7 +100,7 @@ def test_it_can_be_turned_off(app: Flask, admin: FlaskClient) -> None:
     assert is_signed_in(browser)
 
 
-def test_a_command_takes_it_from_somebody_who_lost_it(app: Flask, admin: FlaskClient) -> None:
+def test_a_command_turns_it_off(app: Flask, admin: FlaskClient) -> None:
     set_up(admin)
     run = app.test_cli_runner().invoke
     result = run(args=["accounts", "reset-two-factor", EMAIL.upper()])
@@ -110,7 +110,7 @@ def test_a_command_takes_it_from_somebody_who_lost_it(app: Flask, admin: FlaskCl
     assert run(args=["accounts", "reset-two-factor", "nobody@acme.example"]).exit_code == 1
 
 
-def test_where_it_is_required_nothing_comes_before_it(system: FlaskClient, admin: FlaskClient, acme: str) -> None:
+def test_if_required_every_page_leads_to_the_set_up(system: FlaskClient, admin: FlaskClient, acme: str) -> None:
     assert post(system, POLICY, f"{POLICY}/two-factor", enabled="y").status_code == 303
     for browser in (admin, system):
         for path in ("/", "/account", f"/tenants/{acme}/deliveries", POLICY):
@@ -125,14 +125,14 @@ def test_where_it_is_required_nothing_comes_before_it(system: FlaskClient, admin
     assert "requires two-factor" in admin.get("/account").get_data(as_text=True)
 
 
-def test_who_must_set_it_up_can_still_sign_out(system: FlaskClient) -> None:
+def test_signing_out_works_before_the_set_up(system: FlaskClient) -> None:
     post(system, POLICY, f"{POLICY}/two-factor", enabled="y")
     system.get(SET_UP)
     assert post(system, SET_UP, "/sign-out").status_code in {302, 303}
     assert not is_signed_in(system)
 
 
-def test_requiring_it_is_the_system_administrators(system: FlaskClient, admin: FlaskClient) -> None:
+def test_only_system_administrators_can_require_it(system: FlaskClient, admin: FlaskClient) -> None:
     assert admin.get(POLICY).status_code == 404
     assert post(admin, "/account", f"{POLICY}/two-factor", enabled="y").status_code == 404
     assert admin.get("/account").status_code == 200
@@ -141,7 +141,7 @@ def test_requiring_it_is_the_system_administrators(system: FlaskClient, admin: F
 
 
 @pytest.mark.parametrize("path", ["/account/two-factor/off", "/account/recovery-codes"])
-def test_what_weakens_an_account_asks_for_the_password_again(
+def test_weakening_an_account_requires_the_password_again(
     app: Flask, admin: FlaskClient, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_up(admin)
@@ -158,7 +158,7 @@ def test_what_weakens_an_account_asks_for_the_password_again(
     assert post(admin, "/account", path).status_code in {200, 303}
 
 
-def test_it_ends_the_sessions_that_began_without_it(sign_in: SignIn, acme: str) -> None:
+def test_setting_it_up_ends_the_sessions_that_began_without_it(sign_in: SignIn, acme: str) -> None:
     here, there = sign_in(EMAIL, administers=acme), sign_in(EMAIL, administers=acme)
     set_up(here)
     assert is_signed_in(here)

@@ -1,7 +1,8 @@
-"""The pages of the audit trail: in words, narrowed, in pages by key, and as CSV."""
+"""The pages of the audit trail: sentences, filters, pagination and CSV."""
 
 import csv
 import re
+from contextlib import ExitStack
 from io import StringIO
 from typing import Any
 
@@ -9,19 +10,18 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from portal.audit import trail
-from portal.audit.download import COLUMNS
-from portal.audit.entries import note
-from portal.audit.who import Actor, act_as
-from portal.database import enter_scope
+from portal.audit.log import Actor, record, set_actor
+from portal.audit.views import CSV_COLUMNS
+from portal.database.scope import enter_scope
 from portal.extensions import db
-from portal.mail_servers import settings
-from portal.mail_servers.connection import AuthMode
+from portal.mail_servers import service as mail_server_service
+from portal.mail_servers.smtp.client import AuthMode
 from portal.notifications import recipients
-from portal.tenants import directory
+from portal.tenants import service as tenant_service
+from portal.web import csv_export, pagination
 from tests.pages import HTMX, post
-from tests.ready import entered
 from tests.sql import sql
+from tests.tenant_fixtures import entered
 
 SET_UP = (
     "ann@acme.example set up the mail server: Email Service Provider smtp; SMTP Server Address mail.old; "
@@ -32,9 +32,9 @@ TENANT, SYSTEM = "/tenants/acme.example/audit", "/system/audit"
 
 
 def sentences(page: str) -> list[str]:
-    """Return the entries of a page as people read them."""
-    found = re.findall(r"<p><strong>.*?</p>", page, flags=re.S)
-    return [re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", each)).strip() for each in found]
+    """Return the text of each entry on a page."""
+    paragraphs = re.findall(r"<p><strong>.*?</p>", page, flags=re.S)
+    return [re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", paragraph)).strip() for paragraph in paragraphs]
 
 
 def read(browser: FlaskClient, path: str, **arguments: Any) -> list[str]:
@@ -46,67 +46,67 @@ def download(browser: FlaskClient, path: str) -> list[dict[str, str]]:
 
 
 @pytest.fixture
-def noted(app: Flask, acme: str) -> int:
-    """Acme's id, with three things that were done there, by three."""
+def tenant_id(app: Flask, acme: str) -> int:
+    """The id of Acme, where three people have each discarded emails."""
     with app.app_context():
-        tenant = directory.find(acme)
+        tenant = tenant_service.find(acme)
         assert tenant is not None
         for number, name in enumerate(("ann@acme.example", "bob@acme.example", "command line (root)"), 1):
-            act_as(lambda name=name: Actor(name, address="192.0.2.1"))  # type: ignore[misc]
-            note("mail.discarded", f"{number} mails", tenant_id=tenant.id)
+            set_actor(lambda name=name: Actor(name, ip_address="192.0.2.1"))  # type: ignore[misc]
+            record("mail.discarded", f"{number} emails", tenant_id=tenant.id)
             db.session.commit()
         return tenant.id
 
 
-def test_an_entry_is_read_in_the_readers_language_and_stored_in_english(
+def test_entries_are_shown_in_the_readers_language_and_stored_in_english(
     app: Flask, admin: FlaskClient, acme: str
 ) -> None:
     with app.app_context():
-        tenant = directory.find(acme)
+        tenant = tenant_service.find(acme)
         assert tenant is not None
-        act_as(lambda: Actor("ann@acme.example"))
-        note("mail.sent_now", "2 mails", tenant_id=tenant.id, changes={"message_ids": [None, ["<1@a>", "<2@a>"]]})
-        note("mail_server.changed", tenant_id=tenant.id, changes={"shared": [False, True], "password": "changed"})
+        set_actor(lambda: Actor("ann@acme.example"))
+        record("mail.sent_now", "2 emails", tenant_id=tenant.id, changes={"message_ids": [None, ["<1@a>", "<2@a>"]]})
+        record("mail_server.changed", tenant_id=tenant.id, changes={"shared": [False, True], "password": "changed"})
         db.session.commit()
-    assert read(admin, TENANT, person="ann@acme.example")[1].startswith("ann@acme.example had 2 mails sent now")
+    assert read(admin, TENANT, actor="ann@acme.example")[1].startswith("ann@acme.example sent 2 emails now")
     admin.environ_base["HTTP_ACCEPT_LANGUAGE"] = "de"
-    changed, sent = read(admin, TENANT, person="ann@acme.example")
+    changed, sent = read(admin, TENANT, actor="ann@acme.example")
     assert changed.startswith("ann@acme.example hat den Mailserver geändert: Einstellungen des Mailservers auf alle ")
     assert changed.endswith("anwenden aus → ein; Passwort geändert")
-    assert sent.startswith("ann@acme.example hat 2 E-Mails jetzt senden lassen: Message-ID ")
+    assert sent.startswith("ann@acme.example hat das Senden von 2 E-Mails ausgelöst: Message-ID ")
     assert "Hat den Mailserver geändert" in admin.get(TENANT).get_data(as_text=True)
     assert {row["action"] for row in download(admin, f"{TENANT}.csv")} >= {"mail_server.changed", "mail.sent_now"}
 
 
-def test_times_days_and_our_own_words_are_the_readers_too(app: Flask, admin: FlaskClient, acme: str) -> None:
+def test_times_days_and_stored_texts_are_translated(app: Flask, admin: FlaskClient, acme: str) -> None:
     versions = {"version": ["default", "2026-03-01 23:30:00+00:00"]}
     with app.app_context():
-        tenant = directory.find(acme)
+        tenant = tenant_service.find(acme)
         assert tenant is not None
-        act_as(lambda: Actor("ann@acme.example"))
-        note("template.used_version", "queue.call_lost", tenant_id=tenant.id, changes=versions)
-        note("recipient.paused", "it@acme.example", tenant_id=tenant.id, changes={"until": [None, "2026-12-01"]})
-        note("mail_server.tested", "the system administrator's mail server", tenant_id=tenant.id)
+        set_actor(lambda: Actor("ann@acme.example"))
+        record("template.used_version", "queue.call_lost", tenant_id=tenant.id, changes=versions)
+        record("recipient.paused", "it@acme.example", tenant_id=tenant.id, changes={"until": [None, "2026-12-01"]})
+        record("mail_server.tested", "the system administrator's mail server", tenant_id=tenant.id)
         db.session.commit()
     admin.environ_base["HTTP_ACCEPT_LANGUAGE"] = "de"
-    tested, paused, used = read(admin, TENANT, person="ann@acme.example")
+    tested, paused, used = read(admin, TENANT, actor="ann@acme.example")
     assert tested.endswith("hat eine Test-E-Mail über den Mailserver der Systemadministration gesendet")
     assert paused.endswith("hat die E-Mails an it@acme.example pausiert: Bis 01.12.2026")
-    assert used.endswith(" für queue.call_lost zurückgekehrt: Version Standard → 2. März 2026, 00:30")
+    assert used.endswith(" für queue.call_lost wiederhergestellt: Version Standard → 2. März 2026, 00:30")
 
 
-def test_an_entry_is_read_at_a_glance(app: Flask, admin: FlaskClient, acme: str) -> None:
+def test_entries_are_sentences(app: Flask, admin: FlaskClient, acme: str) -> None:
     with app.app_context():
-        tenant = directory.find(acme)
+        tenant = tenant_service.find(acme)
         assert tenant is not None
         enter_scope(tenant.id)
-        act_as(lambda: Actor("ann@acme.example", 7, "192.0.2.1"))
+        set_actor(lambda: Actor("ann@acme.example", 7, "192.0.2.1"))
         signing_in = {"auth_mode": AuthMode.AUTO, "username": "ann"}
-        settings.save(tenant.id, entered(587, host="mail.old", **signing_in, password="first one"))
-        settings.save(tenant.id, entered(587, host="mail.new", **signing_in, password="other one"))
+        mail_server_service.save(tenant.id, entered(587, host="mail.old", **signing_in, password="first one"))
+        mail_server_service.save(tenant.id, entered(587, host="mail.new", **signing_in, password="other one"))
         recipients.replace(tenant, ["a@acme.example", "b@acme.example"])
         recipients.replace(tenant, ["b@acme.example", "c@acme.example"])
-        directory.suspend(tenant)
+        tenant_service.suspend(tenant)
     page = admin.get(TENANT).get_data(as_text=True)
     assert sentences(page)[:5] == [
         "ann@acme.example suspended the tenant acme.example",
@@ -118,37 +118,37 @@ def test_an_entry_is_read_at_a_glance(app: Flask, admin: FlaskClient, acme: str)
     assert "192.0.2.1" in page
 
 
-def test_the_system_reads_all_and_whose_it_is(system: FlaskClient, noted: int, globex: str) -> None:
+def test_system_administrators_see_all_entries(system: FlaskClient, tenant_id: int, globex: str) -> None:
     page = system.get(SYSTEM).get_data(as_text=True)
     for owner in ("acme.example", "globex.example", "System"):
         assert f'<td data-label="Tenant">{owner}</td>' in page
     assert "root@pbx.example signed in" in sentences(page)
 
 
-def test_what_was_done_to_a_tenant_outlives_it(app: Flask, system: FlaskClient, noted: int) -> None:
+def test_entries_about_a_tenant_outlive_it(app: Flask, system: FlaskClient, tenant_id: int) -> None:
     with app.app_context():
         sql("DELETE FROM tenants")
-    assert f"No. {noted}" in system.get(SYSTEM).get_data(as_text=True)
-    assert {each["tenant"] for each in download(system, f"{SYSTEM}.csv")} == {str(noted), ""}
+    assert f"No. {tenant_id}" in system.get(SYSTEM).get_data(as_text=True)
+    assert {each["tenant"] for each in download(system, f"{SYSTEM}.csv")} == {str(tenant_id), ""}
 
 
-def test_times_are_in_the_tenants_zone(app: Flask, admin: FlaskClient, system: FlaskClient, noted: int) -> None:
+def test_times_are_in_the_time_zone(app: Flask, admin: FlaskClient, system: FlaskClient, tenant_id: int) -> None:
     with app.app_context():
-        sql("UPDATE audit_entries SET at = '2026-03-01 23:30Z'")
+        sql("UPDATE audit_entries SET created_at = '2026-03-01 23:30Z'")
     assert "2 Mar 2026, 00:30" in admin.get(TENANT).get_data(as_text=True)
     assert "1 Mar 2026, 23:30" in system.get(SYSTEM).get_data(as_text=True)
 
 
-def test_it_is_narrowed_by_who_and_what(admin: FlaskClient, noted: int) -> None:
-    ann, bob = "ann@acme.example discarded 1 mails", "bob@acme.example discarded 2 mails"
-    assert read(admin, TENANT, person="ann@acme.example") == [ann]
+def test_filter_by_actor_and_action(admin: FlaskClient, tenant_id: int) -> None:
+    ann, bob = "ann@acme.example discarded 1 emails", "bob@acme.example discarded 2 emails"
+    assert read(admin, TENANT, actor="ann@acme.example") == [ann]
     assert bob in read(admin, TENANT, action="mail.discarded")
-    assert read(admin, TENANT, action="mail.discarded", person=" bob@acme.example ") == [bob]
+    assert read(admin, TENANT, action="mail.discarded", actor=" bob@acme.example ") == [bob]
     assert read(admin, TENANT, action="mail.sent_now") == []
-    assert "Nothing found" in admin.get(TENANT, query_string={"person": "eve"}).get_data(as_text=True)
+    assert "Nothing found" in admin.get(TENANT, query_string={"actor": "eve"}).get_data(as_text=True)
 
 
-MOVE = """
+MOVE_TO_MARCH = """
     UPDATE audit_entries SET id = overlay(replace(id::text, '-', '') PLACING lpad(to_hex(
         (extract(epoch FROM timestamptz '2026-03-01Z' + interval '1 hour' * left(subject, 1)::int) * 1000)::bigint
     ), 12, '0') FROM 1)::uuid
@@ -168,87 +168,108 @@ MOVE = """
         ("9999-12-31T23:59", "9999-12-31T23:59", ""),
     ],
 )
-def test_it_is_narrowed_by_time(app: Flask, admin: FlaskClient, noted: int, since: str, until: str, days: str) -> None:
+def test_filter_by_time(app: Flask, admin: FlaskClient, tenant_id: int, since: str, until: str, days: str) -> None:
     with app.app_context():
-        sql(MOVE)
-    found = read(admin, TENANT, action="mail.discarded", since=since, until=until)
-    assert [each.split(" discarded ")[1][0] for each in found] == list(days)
+        sql(MOVE_TO_MARCH)
+    entries = read(admin, TENANT, action="mail.discarded", since=since, until=until)
+    assert [entry.split(" discarded ")[1][0] for entry in entries] == list(days)
 
 
 @pytest.mark.parametrize(
-    "bad", [{"since": "yesterday"}, {"until": "2026-13-01T00:00"}, {"action": "tenant.eaten"}, {"person": "a\x00b"}]
+    "filters", [{"since": "yesterday"}, {"until": "2026-13-01T00:00"}, {"action": "tenant.eaten"}, {"actor": "a\x00b"}]
 )
-def test_what_cannot_be_looked_for_is_told_at_the_field(admin: FlaskClient, acme: str, bad: dict[str, str]) -> None:
-    answer = admin.get(TENANT, query_string=bad)
+def test_invalid_filters_are_marked(admin: FlaskClient, acme: str, filters: dict[str, str]) -> None:
+    answer = admin.get(TENANT, query_string=filters)
     assert answer.status_code == 422
     assert 'class="error"' in answer.get_data(as_text=True)
     assert sentences(answer.get_data(as_text=True)) == []
-    assert admin.get(f"{TENANT}.csv", query_string=bad).status_code == 400
+    assert admin.get(f"{TENANT}.csv", query_string=filters).status_code == 400
 
 
-def test_pages_by_key(admin: FlaskClient, app: Flask, noted: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trail, "PAGE", 2)
+def test_pagination(admin: FlaskClient, app: Flask, tenant_id: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pagination, "PAGE_SIZE", 2)
     first = admin.get(TENANT, query_string={"action": "mail.discarded"}).get_data(as_text=True)
     older = re.search(r'href="([^"]+)" rel="next"', first)
     assert older
     second = admin.get(older[1].replace("&amp;", "&")).get_data(as_text=True)
     seen = sentences(first) + sentences(second)
-    assert [each.split(" discarded ")[1] for each in seen] == ["3 mails", "2 mails", "1 mails"]
+    assert [each.split(" discarded ")[1] for each in seen] == ["3 emails", "2 emails", "1 emails"]
     assert 'rel="next"' not in second
     assert 'rel="prev"' in second
 
 
-def test_htmx_gets_the_list_alone(admin: FlaskClient, noted: int) -> None:
-    answer = admin.get(TENANT, query_string={"person": "ann@acme.example"}, headers=HTMX).get_data(as_text=True)
+def test_htmx_gets_only_the_list(admin: FlaskClient, tenant_id: int) -> None:
+    answer = admin.get(TENANT, query_string={"actor": "ann@acme.example"}, headers=HTMX).get_data(as_text=True)
     assert answer.lstrip().startswith('<div id="audit">')
     assert len(sentences(answer)) == 1
 
 
-def test_csv_has_all_columns_and_the_same_filter(
-    app: Flask, admin: FlaskClient, noted: int, monkeypatch: pytest.MonkeyPatch
+def test_csv_has_all_columns_and_uses_the_same_filters(
+    app: Flask, admin: FlaskClient, tenant_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trail, "BATCH", 2)
+    monkeypatch.setattr(csv_export, "BATCH_SIZE", 2)
     answer = admin.get(f"{TENANT}.csv")
     assert answer.mimetype == "text/csv"
     assert answer.headers["Content-Disposition"] == "attachment; filename=audit-trail-acme.example.csv"
-    assert answer.is_streamed
+    assert answer.content_length == len(answer.data)
     answer.close()
-    whole = download(admin, f"{TENANT}.csv")
-    # The tenant, its administrator and three mails; signing in is the system's.
-    assert [each["action"] for each in whole] == [
+    rows = download(admin, f"{TENANT}.csv")
+    # The tenant, its administrator and three discarded emails. The sign-in belongs to the system.
+    assert [each["action"] for each in rows] == [
         "mail.discarded",
         "mail.discarded",
         "mail.discarded",
         "membership.added",
         "tenant.added",
     ]
-    (ann,) = download(admin, f"{TENANT}.csv?person=ann%40acme.example")
-    assert tuple(ann) == COLUMNS
-    assert (ann["tenant"], ann["from_address"], ann["subject"]) == ("acme.example", "192.0.2.1", "1 mails")
-    assert whole[-1]["changes"].startswith('{"name": [null, "Acme"]')
+    (ann,) = download(admin, f"{TENANT}.csv?actor=ann%40acme.example")
+    assert tuple(ann) == CSV_COLUMNS
+    assert (ann["tenant"], ann["ip_address"], ann["subject"]) == ("acme.example", "192.0.2.1", "1 emails")
+    assert rows[-1]["changes"].startswith('{"name": [null, "Acme"]')
 
 
-def test_csv_holds_no_connection_while_somebody_reads(
-    app: Flask, admin: FlaskClient, noted: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(trail, "BATCH", 1)
+def test_csv_is_complete_before_it_is_sent(app: Flask, admin: FlaskClient, tenant_id: int) -> None:
     with app.app_context():
-        free = db.engine.pool.checkedout()  # type: ignore[attr-defined]
+        before = db.engine.pool.checkedout()  # type: ignore[attr-defined]
         answer = admin.get(f"{TENANT}.csv")
-        parts = iter(answer.response)
-        for _ in range(3):
-            next(parts)
-        assert db.engine.pool.checkedout() == free  # type: ignore[attr-defined]
+        assert db.engine.pool.checkedout() == before  # type: ignore[attr-defined]
+        sql("DELETE FROM audit_entries")
+        assert answer.text.count("\n") == 6
         answer.close()
 
 
-def test_the_trail_is_the_last_in_the_navigation(admin: FlaskClient, system: FlaskClient, acme: str) -> None:
+@pytest.mark.parametrize(("others", "status"), [({1}, 429), ({2, 3}, 200), ({2, 3, 4}, 429)])
+def test_few_files_are_made_at_a_time(
+    app: Flask, admin: FlaskClient, tenant_id: int, others: set[int], status: int
+) -> None:
+    with ExitStack() as held:
+        with app.app_context():
+            for other in others:
+                held.enter_context(csv_export.DOWNLOADS.hold(other))
+        for _ in range(2):
+            answer = admin.get(f"{TENANT}.csv")
+            assert answer.status_code == status
+            assert ("Other files are being prepared." in answer.text) == (status == 429)
+
+
+@pytest.mark.parametrize(("limit", "value"), [("MAX_BYTES", 100), ("MIN_FREE_BYTES", 1 << 60)])
+def test_a_file_that_would_be_too_large_or_fill_the_disk_is_refused(
+    admin: FlaskClient, tenant_id: int, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
+) -> None:
+    monkeypatch.setattr(csv_export, limit, value)
+    answer = admin.get(f"{TENANT}.csv")
+    assert answer.status_code == 413
+    assert "The file would be too large" in answer.text
+    assert "choose a shorter time span" in answer.text
+
+
+def test_the_audit_trail_is_last_in_the_navigation(admin: FlaskClient, system: FlaskClient, acme: str) -> None:
     for browser, path in ((admin, TENANT), (system, SYSTEM)):
         page = browser.get(path).get_data(as_text=True)
         entries = re.findall(r'<nav class="entries".*?</nav>', page, flags=re.S)[0]
         assert re.findall(r'<a href="([^"]+)"', entries)[-1] == path
 
 
-def test_a_change_made_in_a_page_stands_in_the_trail(admin: FlaskClient, acme: str) -> None:
+def test_a_change_made_on_a_page_is_recorded(admin: FlaskClient, acme: str) -> None:
     post(admin, f"/tenants/{acme}/notifications", f"/tenants/{acme}/notifications/queue.call_lost", enabled="y")
-    assert read(admin, TENANT)[0] == "admin@acme.example changed the notification queue.call_lost: Switch off → on"
+    assert read(admin, TENANT)[0] == "admin@acme.example changed the notification queue.call_lost: Enabled off → on"

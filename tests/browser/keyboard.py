@@ -1,56 +1,68 @@
-"""Every control of a page is reached by the Tab key, and shows that it is."""
+"""Checks that the Tab key reaches every control of a page and that the focus is visible."""
 
 from playwright.sync_api import Page
 
 STOPS = 8  # at most in one control: a date with a time has as many parts
 
-# Those that Tab should reach: drawn, not disabled, one of a group of radio buttons, in the pop-up if there is one.
-CONTROLS = """() => {
+# Lists the controls that Tab should reach: drawn, not disabled, one of a group of radio buttons, in the pop-up if there
+# is one. Then notes which control each Tab gave the focus to, and what is wrong with how it shows. A key that moves the
+# focus into a frame is reported to the frame alone: the window then loses the focus.
+WATCH = """() => {
     const root = document.querySelector("dialog:modal") ?? document;
     const groups = new Set();
     const all = "a[href], button, input, select, textarea, summary, [tabindex='0']";
     const none = ":disabled, [tabindex='-1'], [type=hidden]";
-    window.controls = [...root.querySelectorAll(all)].filter((it) => {
+    const controls = [...root.querySelectorAll(all)].filter((it) => {
         if (it.matches(none) || !it.checkVisibility({visibilityProperty: true})) return false;
         if (it.type !== "radio") return true;
         const group = it.form?.id + it.name, first = !groups.has(group);
         groups.add(group);
         return first;
     });
-    window.reached = new Set();
-    document.activeElement?.blur();
-    return window.controls.length;
-}"""
-# Notes which control has the focus, and returns what is wrong with how it shows, and how many are left.
-REACHED = """() => {
-    const it = document.activeElement;
-    let fault = "";
-    if (it && it !== document.body && !window.reached.has(it)) { // but for the parts of a date, which the browser draws
-        window.reached.add(it);
+    const reached = new Set(), faults = [];
+    const note = () => {
+        const it = document.activeElement;
+        if (!it || it === document.body || reached.has(it)) return; // the parts of a date are drawn by the browser
+        reached.add(it);
+        if (it.matches("iframe")) return; // what has the focus within a frame is drawn by the email's own page
         const styles = [getComputedStyle(it), getComputedStyle(it.parentElement), getComputedStyle(it, "::after")];
         const outlined = (of) => of.outlineStyle !== "none" && parseFloat(of.outlineWidth) >= 2;
         const {top, bottom, left, right} = it.getBoundingClientRect();
         const seen = bottom >= 0 && top <= innerHeight && right >= 0 && left <= innerWidth;
-        // What has the focus within a frame is drawn by the mail's own page.
-        fault = it.matches("iframe") ? "" : !seen ? "out of sight" : !styles.some(outlined) ? "no outline" : "";
-        if (fault) fault += ": " + it.outerHTML.slice(0, 120);
-    }
-    const named = new Set([...window.reached].map((one) => one.name)); // a radio button stands for its name
-    const done = (one) => !one.isConnected || window.reached.has(one) || (one.type === "radio" && named.has(one.name));
-    window.left = window.controls.filter((one) => !done(one));
-    return [fault, window.left.length];
+        const fault = !seen ? "out of sight" : !styles.some(outlined) ? "no outline" : "";
+        if (fault) faults.push(fault + ": " + it.outerHTML.slice(0, 120));
+    };
+    const onFrame = () => setTimeout(note);
+    addEventListener("keyup", note, {capture: true});
+    addEventListener("blur", onFrame);
+    const start = root === document ? document.body : root; // Tab goes on from what had the focus last
+    start.tabIndex = -1;
+    start.focus({preventScroll: true});
+    start.blur();
+    start.removeAttribute("tabindex");
+    const left = () => {
+        const named = new Set([...reached].map((one) => one.name)); // a radio button stands for its name
+        const isDone = (one) => !one.isConnected || reached.has(one) || (one.type === "radio" && named.has(one.name));
+        return controls.filter((one) => !isDone(one)).map((one) => one.outerHTML.slice(0, 120));
+    };
+    const end = () => {
+        removeEventListener("keyup", note, {capture: true});
+        removeEventListener("blur", onFrame);
+    };
+    window.tabbing = {left, faults, end};
+    return controls.length;
 }"""
-LEFT = "() => window.left.map((one) => one.outerHTML.slice(0, 120))"
 
 
-def assert_reached_by_tab(page: Page) -> None:
-    """Press Tab until all controls should have had the focus; fail for one that had not, or did not show it."""
-    faults, left = [], 0
-    for _ in range(STOPS * page.evaluate(CONTROLS)):
-        page.keyboard.press("Tab")
-        fault, left = page.evaluate(REACHED)
-        faults += [fault] if fault else []
-        if not left:
-            break
+def assert_reachable_by_tab(page: Page) -> None:
+    """Press Tab through the page; fail for a control that gets no focus or does not show it."""
+    pressed, count = 0, page.evaluate(WATCH)
+    left = [""] * count
+    while left and pressed < STOPS * count:
+        for _ in left:
+            page.keyboard.press("Tab")
+        pressed += len(left)
+        left = page.evaluate("window.tabbing.left()")
+    faults = page.evaluate("window.tabbing.end(), window.tabbing.faults")
     assert not faults, f"{page.url}: " + "\n".join(faults)
-    assert not left, f"{page.url}: Tab does not reach {page.evaluate(LEFT)}"
+    assert not left, f"{page.url}: Tab does not reach {left}"

@@ -1,10 +1,10 @@
-"""The policy in a real browser: what was smuggled into a page neither runs nor shows, and our own pages keep to it."""
+"""The Content-Security-Policy in a real browser: injected content is blocked, and our pages obey the policy."""
 
 import pytest
 from playwright.sync_api import Browser
 
 from tests.browser.conftest import OpenPage
-from tests.ready import Post
+from tests.tenant_fixtures import Post
 
 WATCH = """
 window.broken = []
@@ -27,7 +27,7 @@ SMUGGLED = {
 
 
 @pytest.mark.parametrize("directive", SMUGGLED)
-def test_what_was_smuggled_into_a_page_is_stopped(chromium: Browser, portal_url: str, directive: str) -> None:
+def test_injected_content_is_blocked(chromium: Browser, portal_url: str, directive: str) -> None:
     with chromium.new_context(base_url=portal_url) as context:
         page = context.new_page()
         page.goto("/sign-in")
@@ -39,9 +39,9 @@ def test_what_was_smuggled_into_a_page_is_stopped(chromium: Browser, portal_url:
         assert "taken" not in said
 
 
-def test_no_page_of_a_journey_breaks_the_policy(sign_in: OpenPage, ready: str, post: Post) -> None:
+def test_our_pages_obey_the_policy(sign_in: OpenPage, working_tenant: str, post: Post) -> None:
     assert post("queue.call_lost").status_code == 200
-    page = sign_in("admin@acme.example", administers=ready)
+    page = sign_in("admin@acme.example", administers=working_tenant)
     page.context.add_init_script(WATCH)
     for name in (
         "overview",
@@ -49,18 +49,18 @@ def test_no_page_of_a_journey_breaks_the_policy(sign_in: OpenPage, ready: str, p
         "recipients",
         "notifications",
         "templates",
-        "brand",
+        "appearance",
         "connect",
         "keys",
         "deliveries",
     ):
-        page.goto(f"/tenants/{ready}/{name}")
+        page.goto(f"/tenants/{working_tenant}/{name}")
         for details in page.locator("details").all():
             page.keyboard.press("a")  # what opens now may move the rest
             details.evaluate("it => it.open = true")
         page.wait_for_load_state("networkidle")
         assert page.evaluate("window.broken") == [], name
-    page.goto(f"/tenants/{ready}/keys")
+    page.goto(f"/tenants/{working_tenant}/keys")
     page.locator("summary", has_text="New key").click()
     page.get_by_label("Name").fill("Main PBX")
     page.get_by_role("button", name="Issue a key").click()

@@ -1,52 +1,55 @@
-"""Recipients: who gets what, a pause and its end, with and without JavaScript."""
+"""Recipients: events, pausing and resuming, with and without JavaScript."""
 
 from flask import Flask
 from playwright.sync_api import Browser, Page, expect
 
-from portal.database import enter_scope
+from portal.database.scope import enter_scope
 from portal.notifications import recipients
-from portal.tenants import directory
-from tests.browser.conftest import OpenPage, assert_usable
-from tests.ready import Post
+from portal.tenants import service as tenant_service
+from tests.browser.conftest import OpenPage
+from tests.browser.usable import assert_usable
 from tests.smtp_peer import SmtpPeer
+from tests.tenant_fixtures import Post
 
 PAGE = "/tenants/acme.example/recipients"
 
 
-def gets(page: Page, kind: str, address: str) -> bool:
+def receives(page: Page, kind: str, address: str) -> bool:
     return page.get_by_role("checkbox", name=f"{kind} for {address}").is_checked()
 
 
 def excluded(app: Flask) -> dict[str, list[str]]:
     with app.app_context():
-        tenant = directory.find("acme.example")
+        tenant = tenant_service.find("acme.example")
         assert tenant is not None
         enter_scope(tenant.id)
-        return {each.address: each.excluded_events for each in recipients.listed()}
+        return {each.email: each.excluded_event_types for each in recipients.list_recipients()}
 
 
-def test_who_gets_what(sign_in: OpenPage, app: Flask, post: Post, ready: str, peer: SmtpPeer) -> None:
+def test_events_of_a_recipient(sign_in: OpenPage, app: Flask, post: Post, working_tenant: str, peer: SmtpPeer) -> None:
     peer.script = {"rcpt": ["250 ok", "550 5.1.1 <night@acme.example>: user unknown"]}
     assert post().json["status"] == "partial"
-    page = sign_in("admin@acme.example", administers=ready)
+    page = sign_in("admin@acme.example", administers=working_tenant)
     page.get_by_role("link", name="Recipients").click()
     night = page.get_by_role("row").filter(has_text="night@acme.example")
-    expect(night).to_contain_text("there is no such mailbox")
+    expect(night).to_contain_text("this mailbox does not exist")
     for address in ("ops@acme.example", "night@acme.example"):
         with page.expect_response(lambda answer: answer.request.method == "POST"):
-            page.get_by_role("checkbox", name=f"Call lost for {address}").uncheck()
-    expect(page.get_by_role("status").filter(has_text="Nobody gets: Call lost.")).to_be_visible()
+            page.get_by_role("checkbox", name=f"When a queue call is lost for {address}").uncheck()
+    expect(
+        page.get_by_role("status").filter(has_text="No recipient gets these events: When a queue call is lost.")
+    ).to_be_visible()
     assert excluded(app) == {"ops@acme.example": ["queue.call_lost"], "night@acme.example": ["queue.call_lost"]}
     assert post().json["reason"] == "no_recipient_wants_it"
     assert_usable(page)
 
     page.set_viewport_size({"width": 1440, "height": 900})
     night.get_by_text("Pause", exact=False).first.click()
-    night.get_by_label("No mail until").fill("2020-01-01")
+    night.get_by_label("No emails until").fill("2020-01-01")
     night.get_by_role("button", name="Pause").click()
-    expect(night).to_contain_text("Choose a day from tomorrow on")
-    tomorrow = night.get_by_label("No mail until").get_attribute("min")
-    night.get_by_label("No mail until").fill(tomorrow or "")
+    expect(night).to_contain_text("Choose a day between tomorrow and a year from now.")
+    tomorrow = night.get_by_label("No emails until").get_attribute("min")
+    night.get_by_label("No emails until").fill(tomorrow or "")
     night.get_by_role("button", name="Pause").click()
     expect(night).to_contain_text("Paused until")
     night.get_by_role("button", name="End pause").click()
@@ -61,18 +64,20 @@ def test_who_gets_what(sign_in: OpenPage, app: Flask, post: Post, ready: str, pe
     expect(page.get_by_label("Add a recipient")).to_be_focused()
 
 
-def test_without_javascript(sign_in: OpenPage, chromium: Browser, app: Flask, ready: str, portal_url: str) -> None:
-    cookies = sign_in("admin@acme.example", administers=ready).context.storage_state()
+def test_without_javascript(
+    sign_in: OpenPage, chromium: Browser, app: Flask, working_tenant: str, portal_url: str
+) -> None:
+    cookies = sign_in("admin@acme.example", administers=working_tenant).context.storage_state()
     with chromium.new_context(base_url=portal_url, java_script_enabled=False, storage_state=cookies) as context:
         page = context.new_page()
         page.goto(PAGE)
-        page.get_by_role("checkbox", name="Call lost for ops@acme.example").uncheck()
+        page.get_by_role("checkbox", name="When a queue call is lost for ops@acme.example").uncheck()
         page.get_by_role("button", name="Save ops@acme.example").click()
         assert excluded(app)["ops@acme.example"] == ["queue.call_lost"]
-        assert not gets(page, "Call lost", "ops@acme.example")
+        assert not receives(page, "When a queue call is lost", "ops@acme.example")
         ops = page.get_by_role("row").filter(has_text="ops@acme.example")
         ops.locator("summary").click()
-        ops.get_by_label("No mail until").fill(ops.get_by_label("No mail until").get_attribute("min") or "")
+        ops.get_by_label("No emails until").fill(ops.get_by_label("No emails until").get_attribute("min") or "")
         ops.get_by_role("button", name="Pause").click()
         expect(ops).to_contain_text("Paused until")
         ops.get_by_role("button", name="End pause").click()

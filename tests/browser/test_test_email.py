@@ -1,18 +1,19 @@
-"""The test e-mail as somebody sees it: step by step while it goes, and as a page where there is no JavaScript."""
+"""The test email: step by step, and as a page without JavaScript."""
 
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import OpenPage, assert_usable
-from tests.ready import peer
-from tests.smtp_peer import Script, Slowly, SmtpPeer
+from tests.browser.conftest import OpenPage
+from tests.browser.usable import assert_usable
+from tests.smtp_peer import Script, SlowReply, SmtpPeer
+from tests.tenant_fixtures import peer
 
 __all__ = ["peer"]
 
 PAGE = "/tenants/acme.example/mail-server"
-SLOW: Script = {"mail": Slowly("250 2.1.0 ok", 0.15), "rcpt": "550 5.1.1 no such user"}
+SLOW: Script = {"mail": SlowReply("250 2.1.0 ok", 0.15), "rcpt": "550 5.1.1 no such user"}
 
 
 def fill_in(page: Page, port: int) -> None:
@@ -24,25 +25,25 @@ def fill_in(page: Page, port: int) -> None:
     page.get_by_label("Sender email").fill("pbx@acme.example")
 
 
-def test_it_is_seen_as_it_goes(sign_in: OpenPage, acme: str, peer: SmtpPeer) -> None:
+def test_steps_appear_while_it_runs(sign_in: OpenPage, acme: str, peer: SmtpPeer) -> None:
     peer.script = SLOW
     page = sign_in("admin@acme.example", administers=acme)
     page.get_by_role("button", name="OK").click()
     fill_in(page, peer.port)
-    page.get_by_role("button", name="Send test e-mail").click()
-    steps = page.locator("#own-test-steps > li")
-    expect(steps.filter(has_text="Sender")).to_contain_text("Under way")
+    page.get_by_role("button", name="Send test email").click()
+    steps = page.locator("#test-email-steps > li")
+    expect(steps.filter(has_text="Sender")).to_contain_text("In progress")
     expect(steps.filter(has_text="Greeting")).to_contain_text("220 peer.test ESMTP")
     expect(steps.last).to_contain_text("Not reached")
-    expect(page.get_by_text("Sending the test e-mail …")).to_be_visible()
+    expect(page.get_by_text("Sending the test email …")).to_be_visible()
     tops = steps.evaluate_all("all => all.map(each => each.offsetTop)")
 
-    said = page.get_by_role("status").filter(has_text="Connected, but a recipient was refused.")
+    said = page.get_by_role("status").filter(has_text="Connected, but a recipient was rejected.")
     expect(said).to_be_visible()
-    expect(page.get_by_text("Sending the test e-mail …")).to_be_hidden()
+    expect(page.get_by_text("Sending the test email …")).to_be_hidden()
     assert steps.evaluate_all("all => all.map(each => each.offsetTop)")[:-1] == tops[:-1]  # nothing moved but the last
     expect(steps.filter(has_text="Recipient")).to_contain_text("correct the recipient's address")
-    expect(page.get_by_role("button", name="Send test e-mail")).to_be_focused()
+    expect(page.get_by_role("button", name="Send test email")).to_be_focused()
     assert_usable(page)
     page.get_by_role("combobox", name="Email Service Provider").select_option(label="Fastmail")
     expect(said).to_have_count(0)  # it was not about this provider
@@ -51,17 +52,17 @@ def test_it_is_seen_as_it_goes(sign_in: OpenPage, acme: str, peer: SmtpPeer) -> 
 
 @pytest.fixture
 def plain(sign_in: OpenPage, chromium: Browser, acme: str, portal_url: str) -> Iterator[Page]:
-    """A page of Acme's administrator without JavaScript."""
+    """A page in the browser of Acme's administrator, without JavaScript."""
     cookies = sign_in("admin@acme.example", administers=acme).context.storage_state()
     with chromium.new_context(base_url=portal_url, java_script_enabled=False, storage_state=cookies) as context:
         yield context.new_page()
 
 
-def test_without_javascript_it_is_a_page(plain: Page, peer: SmtpPeer) -> None:
+def test_without_javascript_the_result_is_a_page(plain: Page, peer: SmtpPeer) -> None:
     fill_in(plain, peer.port)
-    plain.get_by_role("button", name="Send test e-mail").click()
-    expect(plain.get_by_text("the mail server took the test e-mail for admin@acme.example")).to_be_visible()
-    expect(plain.locator("#own-test-steps > li").last).to_contain_text("queued as 4711")
+    plain.get_by_role("button", name="Send test email").click()
+    expect(plain.get_by_text("the mail server accepted the test email for admin@acme.example")).to_be_visible()
+    expect(plain.locator("#test-email-steps > li").last).to_contain_text("queued as 4711")
 
 
 def test_without_javascript_a_button_fills_in_a_providers_settings(plain: Page) -> None:
@@ -72,12 +73,12 @@ def test_without_javascript_a_button_fills_in_a_providers_settings(plain: Page) 
     expect(plain.get_by_label("Username")).to_have_value("apikey")
     plain.get_by_label("Password").fill("secret")
     plain.get_by_label("Sender email").fill("pbx@acme.example")
-    plain.get_by_role("button", name="Save", exact=True).first.click()
-    expect(plain.get_by_text("Your mail server is saved.")).to_be_visible()
+    plain.get_by_role("button", name="Save", exact=True).click()
+    expect(plain.get_by_text("The settings are saved.")).to_be_visible()
     expect(plain.get_by_role("combobox", name="Email Service Provider")).to_have_value("sendgrid")
 
 
-def test_a_provider_fills_in_what_is_the_same_for_everybody(sign_in: OpenPage, acme: str) -> None:
+def test_a_provider_fills_in_its_settings(sign_in: OpenPage, acme: str) -> None:
     page = sign_in("admin@acme.example", administers=acme)
     page.get_by_role("button", name="OK").click()
     page.goto(PAGE)

@@ -8,17 +8,16 @@ import pytest
 from flask import Flask
 from sqlalchemy import select
 
-from portal import statements
-from portal.database import every_tenant
+from portal.database import fast_sql
+from portal.database.scope import every_tenant
 from portal.deliveries import attempt
 from portal.deliveries.models import Delivery
 from portal.extensions import db
-from portal.mail_servers import sending
-from portal.mail_servers.places import PlaceLimits
-from portal.mail_servers.pool import Limits, Pool
-from tests.ready import Post
-from tests.smtp_peer import Act, SmtpPeer
+from portal.mail_servers.smtp.concurrency import ConcurrencyLimits
+from portal.mail_servers.smtp.pool import Pool, PoolLimits
+from tests.smtp_peer import Fault, SmtpPeer
 from tests.sql import sql
+from tests.tenant_fixtures import Post
 
 
 def states(app: Flask) -> list[str]:
@@ -36,41 +35,41 @@ def kill_connections(app: Flask) -> None:
 
 
 def test_an_outcome_is_stored_although_the_connections_were_lost_meanwhile(
-    app: Flask, post: Post, ready: str, peer: SmtpPeer, monkeypatch: pytest.MonkeyPatch
+    app: Flask, post: Post, working_tenant: str, peer: SmtpPeer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = sending.submit
+    real = Pool.send
 
     def lose_connections(*arguments: Any) -> Any:
         kill_connections(app)
         return real(*arguments)
 
-    monkeypatch.setattr(attempt, "submit", lose_connections)
+    monkeypatch.setattr(Pool, "send", lose_connections)
     assert post().json["status"] == "sent"
     assert states(app) == ["sent"]
 
 
 def test_the_answer_is_true_although_the_outcome_could_not_be_stored(
-    app: Flask, post: Post, ready: str, peer: SmtpPeer, monkeypatch: pytest.MonkeyPatch
+    app: Flask, post: Post, working_tenant: str, peer: SmtpPeer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("portal.deliveries.attempt.STORE_AGAIN_AFTER", (0.01,))
-    real = statements.run
+    monkeypatch.setattr("portal.deliveries.attempt.STORE_RETRY_DELAYS", (0.01,))
+    real = fast_sql.run
 
     def lose(statement: str, values: Any) -> Any:
-        if statement is attempt.STORE:
+        if statement is attempt.UPDATE_DELIVERY:
             raise psycopg.OperationalError("gone")
         return real(statement, values)
 
-    monkeypatch.setattr(statements, "run", lose)
+    monkeypatch.setattr(fast_sql, "run", lose)
     assert post().json["status"] == "sent"
     assert states(app) == ["pending"], "its lease runs out, then it is tried again with the same Message-ID"
-    assert len(peer.mails) == 1
+    assert len(peer.messages) == 1
 
 
 def test_a_busy_mail_server_defers_after_a_moment_and_is_not_paused(
-    app: Flask, post: Post, ready: str, peer: SmtpPeer, monkeypatch: pytest.MonkeyPatch
+    app: Flask, post: Post, working_tenant: str, peer: SmtpPeer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setitem(app.extensions, "mail_sessions", Pool(Limits(), PlaceLimits(each=0)))
+        patch.setitem(app.extensions, "smtp_pool", Pool(PoolLimits(), ConcurrencyLimits(per_server=0)))
         answer = post()
     recipient = answer.json["deliveries"][0]["recipients"][0]
     assert (answer.json["status"], recipient["code"]) == ("deferred", None)
@@ -80,11 +79,11 @@ def test_a_busy_mail_server_defers_after_a_moment_and_is_not_paused(
     assert timedelta(seconds=1) < wait < timedelta(seconds=7), "others are soon through"
     with app.app_context(), every_tenant():
         delivery = db.session.scalars(select(Delivery)).one()
-        assert (delivery.attempts, delivery.attempted_at) == (0, None), "it was no attempt"
+        assert (delivery.attempts, delivery.last_attempt_at) == (0, None), "it was no attempt"
     assert post().json["status"] == "sent"
 
 
-def test_a_welcome_mail_that_may_have_been_sent_is_held(post: Post, ready: str, peer: SmtpPeer) -> None:
-    peer.script = {"dot": Act.DROP}
+def test_a_welcome_mail_that_may_have_been_sent_is_held(post: Post, working_tenant: str, peer: SmtpPeer) -> None:
+    peer.script = {"dot": Fault.DROP}
     answer = post("user.created", {"extension_number": "1001", "extension_password": "secret"})
     assert (answer.json["status"], answer.json["reason"]) == ("held", "may_have_been_sent")

@@ -1,6 +1,6 @@
 """A process is killed at each point between the POST and the answer: nothing that was acknowledged is lost.
 
-Exactly one mail goes out where the mail server had not taken it yet, at most two with one Message-ID where it had.
+Exactly one email is sent if the mail server had not accepted it yet, otherwise at most two with one Message-ID.
 """
 
 import http.client
@@ -8,32 +8,38 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from flask import Flask
 from sqlalchemy import text
 
-from portal.config import ROOT, Settings
-from portal.deliveries import retry
+from portal.config import Settings
 from portal.extensions import db
+from tests import processes
 from tests.conftest import TEST_KEY, TEST_SECRET
-from tests.ready import CALL_LOST, PEOPLE
-from tests.smtp_peer import Move, SmtpPeer
+from tests.due_emails import send_due_emails
+from tests.smtp_peer import Action, SmtpPeer
 from tests.sql import sql
+from tests.tenant_fixtures import CALL_LOST, PEOPLE
+from tests.web_server import portal_url
 
-DEFER_TAKE_UP = (
-    "SELECT procrastinate_defer_periodic_job_v2('default', NULL, NULL, 'portal:take_up', 0, '', 1, :arguments)"
+__all__ = ["portal_url"]
+
+pytestmark = pytest.mark.slow
+
+QUEUE_DUE_WORK = (
+    "SELECT procrastinate_defer_periodic_job_v2('default', NULL, NULL, 'portal:queue_due_work', 0, '', 1, :arguments)"
 )
 NOT_TAKEN = ("greeting", "ehlo", "mail", "rcpt", "data")  # at these steps the mail server has not taken the mail yet
 TAKEN = "dot"
 
 
-class DeadlyScript(dict[str, Move]):
+class DeadlyScript(dict[str, Action]):
     """The script of a mail server that kills a process when the conversation comes to a step."""
 
     def __init__(self, step: str, pid: int) -> None:
@@ -64,14 +70,10 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 class Web:
-    """A web process, and a PBX that talks to it."""
+    """A web process on the port, and a PBX that talks to it."""
 
-    def __init__(self, environment: dict[str, str], point: str, key: str) -> None:
-        command = [sys.executable, "-m", "tests.crashing", "web", point]
-        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        self.port = int(self.process.stdout.readline())
-        self.key = key
+    def __init__(self, port: int, key: str) -> None:
+        self.port, self.key = port, key
 
     def post(self) -> dict[str, Any] | None:
         """Return the answer, None where the process died instead."""
@@ -87,19 +89,37 @@ class Web:
             connection.close()
         return answer
 
-    def stop(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+
+class DoomedWeb(Web):
+    """A web process of its own, which dies at a point."""
+
+    def __init__(self, environment: dict[str, str], output: Path, point: str, key: str) -> None:
+        command = ("tests.kill_points", "web", point)
+        self.process = processes.start(*command, environment=environment, output=output)
+        processes.wait_for(lambda: output.exists() and output.read_text().endswith("\n"))
+        super().__init__(int(output.read_text()), key)
+
+    def post_in_vain(self) -> None:
+        """Assert that the process is killed before it answers."""
+        assert self.post() is None
+        assert processes.wait(self.process, 10) == -signal.SIGKILL
+
+
+Doomed = Callable[[str], DoomedWeb]
 
 
 @pytest.fixture
-def healthy(environment: dict[str, str], key: str, ready: str) -> Iterator[Web]:
+def doomed(environment: dict[str, str], key: str, tmp_path: Path) -> Doomed:
+    """A function that starts a web process which dies at a point."""
+    return lambda point: DoomedWeb(environment, tmp_path / "port", point, key)
+
+
+@pytest.fixture
+def healthy(portal_url: str, key: str, working_tenant: str) -> Web:
     """A web process that lives, for the PBX's repeated call."""
-    web = Web(environment, "never", key)
-    yield web
-    web.stop()
+    port = urlsplit(portal_url).port
+    assert port
+    return Web(port, key)
 
 
 def let_workers_take_over(app: Flask) -> None:
@@ -107,12 +127,11 @@ def let_workers_take_over(app: Flask) -> None:
     with app.app_context():
         sql("UPDATE deliveries SET lease_until = now() WHERE lease_until IS NOT NULL")
         sql("UPDATE deliveries SET next_attempt_at = now() WHERE next_attempt_at IS NOT NULL")
-        for tenant_id, delivery_id in retry.due(10):
-            retry.retry(tenant_id, delivery_id)
+        send_due_emails()
 
 
 def message_ids(peer: SmtpPeer) -> set[bytes]:
-    return {line for mail in peer.mails for line in re.findall(rb"^Message-ID: .*$", mail.content, re.MULTILINE)}
+    return {line for mail in peer.messages for line in re.findall(rb"^Message-ID: .*$", mail.content, re.MULTILINE)}
 
 
 def settle(app: Flask, healthy: Web, peer: SmtpPeer) -> None:
@@ -126,19 +145,19 @@ def settle(app: Flask, healthy: Web, peer: SmtpPeer) -> None:
     assert answer is not None
     assert (answer["status"], answer["duplicate"]) == ("sent", True)
     assert len(message_ids(peer)) == 1
-    assert all(mail.recipients == PEOPLE for mail in peer.mails)
+    assert all(mail.recipients == PEOPLE for mail in peer.messages)
 
 
 @pytest.mark.parametrize("step", [*NOT_TAKEN, TAKEN])
 def test_the_web_process_dies_while_it_talks_to_the_mail_server(
-    app: Flask, environment: dict[str, str], healthy: Web, peer: SmtpPeer, key: str, step: str
+    app: Flask, doomed: Doomed, healthy: Web, peer: SmtpPeer, step: str
 ) -> None:
-    web = Web(environment, "never", key)
+    web = doomed("never")
+    assert web.process.pid
     peer.script = DeadlyScript(step, web.process.pid)
-    assert web.post() is None
-    web.stop()
+    web.post_in_vain()
     settle(app, healthy, peer)
-    assert len(peer.mails) == 1 if step in NOT_TAKEN else len(peer.mails) <= 2
+    assert len(peer.messages) == 1 if step in NOT_TAKEN else len(peer.messages) <= 2
 
 
 @pytest.mark.parametrize(
@@ -146,22 +165,19 @@ def test_the_web_process_dies_while_it_talks_to_the_mail_server(
     [("before commit 1", 1), ("after commit 1", 1), ("before commit 2", 2), ("after commit 2", 1)],
 )
 def test_the_web_process_dies_at_a_transaction(
-    app: Flask, environment: dict[str, str], healthy: Web, peer: SmtpPeer, key: str, point: str, most_mails: int
+    app: Flask, doomed: Doomed, healthy: Web, peer: SmtpPeer, point: str, most_mails: int
 ) -> None:
-    web = Web(environment, point, key)
-    assert web.post() is None
-    web.stop()
+    doomed(point).post_in_vain()
     settle(app, healthy, peer)
-    assert len(peer.mails) <= most_mails
+    assert len(peer.messages) <= most_mails
 
 
 def work(environment: dict[str, str], point: str, app: Flask) -> int:
-    """Make all mails due, let a worker process do what there is to do, and return its exit status."""
+    """Make all emails due, let a worker process do what there is to do, and return its exit status."""
     with app.app_context():
         sql("UPDATE deliveries SET next_attempt_at = now()")
-        sql(DEFER_TAKE_UP, arguments='{"timestamp": 1}')
-    command = [sys.executable, "-m", "tests.crashing", "worker", point]
-    return subprocess.run(command, cwd=ROOT, env=environment, timeout=60, check=False).returncode
+        sql(QUEUE_DUE_WORK, arguments='{"timestamp": 1}')
+    return processes.wait(processes.start("tests.kill_points", "worker", point, environment=environment), 60)
 
 
 @pytest.fixture
@@ -182,7 +198,7 @@ def test_a_worker_does_what_is_due_and_leaves_no_job(
     assert answer is not None
     assert answer["status"] == "sent"
     with app.app_context():
-        left = text("SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'portal:attempt'")
+        left = text("SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'portal:send_due'")
         assert db.session.scalar(left) == 0
 
 
@@ -192,7 +208,7 @@ def test_the_worker_dies_at_a_transaction(
 ) -> None:
     assert work(environment, point, app) == -signal.SIGKILL
     settle(app, healthy, peer)
-    assert len(peer.mails) <= (2 if point == "before commit 2" else 1)
+    assert len(peer.messages) <= (2 if point == "before commit 2" else 1)
 
 
 def test_fifty_calls_with_one_id_make_one_event_and_one_mail(healthy: Web, peer: SmtpPeer, app: Flask) -> None:
@@ -200,7 +216,7 @@ def test_fifty_calls_with_one_id_make_one_event_and_one_mail(healthy: Web, peer:
         answers = list(pool.map(lambda _: healthy.post(), range(50)))
     assert all(answer and answer["status"] in {"sent", "deferred"} for answer in answers)
     assert [answer and answer["duplicate"] for answer in answers].count(False) == 1
-    assert len(peer.mails) == 1
+    assert len(peer.messages) == 1
     with app.app_context():
         assert sql("SELECT count(*) FROM events")[0][0] == 1
     last = healthy.post()

@@ -1,4 +1,4 @@
-"""The table "What a mail server's reply means" of docs/delivery.md, row by row.
+"""The table "What a mail server's reply means" of docs/reference/delivery.md, row by row.
 
 Each row is spoken by a real mail server; then the PBX's answer, the delivery log and the status of the mail server are
 read.
@@ -7,6 +7,7 @@ read.
 import re
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from html import unescape
 from typing import Any
@@ -16,19 +17,22 @@ import trustme
 from flask import Flask
 from flask.testing import FlaskClient
 
-from portal.database import enter_scope
-from portal.mail_servers import settings as mail_server_settings
-from portal.mail_servers.connection import AuthMode, Budget, Encryption
-from portal.tenants import directory
-from tests.ready import CALL_LOST, Post, entered
-from tests.smtp_peer import EXTENSIONS, Act, Move, SmtpPeer, refusing_port, unanswering_port
+from portal.database.scope import enter_scope
+from portal.mail_servers import service as mail_server_settings
+from portal.mail_servers.smtp.client import AuthMode, Encryption, Timeouts
+from portal.tenants import service as tenant_service
+from tests.smtp_peer import EXTENSIONS, Action, Fault, SmtpPeer, closed_port, silent_port
+from tests.sql import sql
+from tests.tenant_fixtures import CALL_LOST, Post, entered
 
-SOON = Budget(connect=0.8, command=0.8, total=1.6, reply=0.8)
+pytestmark = pytest.mark.slow
+
+SOON = Timeouts(connect=0.8, command=0.8, total=1.6, reply=0.8)
 USER = {"extension_number": "1001", "extension_password": "s3cr3t"}
 SIGNS_IN = {"auth_mode": AuthMode.PLAIN, "username": "u", "password": "p"}
 STARTTLS = {"encryption": Encryption.STARTTLS}
 
-REASONS = {"mail_server_rejected": "does not work with its settings", "may_have_been_sent": "may have been sent"}
+REASONS = {"mail_server_rejected": "rejects its settings", "may_have_been_sent": "may have been sent"}
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Row:
     """A row of the table: what the mail server does at a step, and what everybody is told."""
 
     step: str
-    does: Move | list[Move]
+    does: Action | list[Action]
     stage: str
     code: int | None
     status: str
@@ -55,15 +59,15 @@ class Row:
         return f"{self.step}-{self.does}"
 
 
-def deferred(step: str, does: Move, stage: str, code: int | None = None, strip: str = "Paused", **more: Any) -> Row:
+def deferred(step: str, does: Action, stage: str, code: int | None = None, strip: str = "Paused", **more: Any) -> Row:
     return Row(step, does, stage, code, "deferred", "Will try again", strip, **more)
 
 
-def held(step: str, does: Move, stage: str, code: int | None = None, strip: str = "", **more: Any) -> Row:
+def held(step: str, does: Action, stage: str, code: int | None = None, strip: str = "", **more: Any) -> Row:
     return Row(step, does, stage, code, "held", "Held", strip, **{"reason": "mail_server_rejected", **more})
 
 
-def failed(step: str, does: Move, stage: str, code: int) -> Row:
+def failed(step: str, does: Action, stage: str, code: int) -> Row:
     return Row(step, does, stage, code, "failed", "Failed")
 
 
@@ -74,15 +78,15 @@ def partial(does: str, outcome: str) -> Row:
 BEFORE_MAIL = [
     deferred("greeting", "451 4.3.0 later", "greeting", 451),
     deferred("greeting", "421 4.3.2 closing", "greeting", 421),
-    deferred("greeting", Act.DROP, "greeting"),
+    deferred("greeting", Fault.DROP, "greeting"),
     held("greeting", "554 5.7.1 no", "greeting", 554),
     deferred("ehlo", "451 4.3.0 later", "ehlo", 451),
-    deferred("ehlo", Act.SILENCE, "ehlo"),
+    deferred("ehlo", Fault.SILENCE, "ehlo"),
     held("ehlo", "550 5.7.1 no", "ehlo", 550),
     deferred("starttls", "454 4.7.0 not now", "tls", 454, server=STARTTLS),
-    deferred("tls", Act.DROP, "tls", server=STARTTLS),
-    deferred("tls", Act.SILENCE, "tls", server=STARTTLS),
-    held("tls", Act.GARBAGE, "tls", server=STARTTLS),
+    deferred("tls", Fault.DROP, "tls", server=STARTTLS),
+    deferred("tls", Fault.SILENCE, "tls", server=STARTTLS),
+    held("tls", Fault.GARBAGE, "tls", server=STARTTLS),
     held("starttls", "220 go ahead", "tls", server=STARTTLS),  # then it shows a certificate that nobody vouches for
     deferred("auth", "454 4.7.0 not now", "auth", 454, server=SIGNS_IN),
     deferred("auth", "432 4.7.12 change it", "auth", 432, server=SIGNS_IN),
@@ -102,10 +106,17 @@ OF_A_MAIL = [
     failed("data", "554 5.5.1 no", "data", 554),
     deferred("dot", "451 4.3.0 later", "data", 451, ""),
     failed("dot", "554 5.7.1 spam", "data", 554),
-    deferred("dot", Act.DROP, "data"),
-    deferred("dot", Act.SILENCE, "data"),
-    held("dot", Act.DROP, "data", strip="Paused", reason="may_have_been_sent", kind="user.created"),
-    Row("quit", Act.DROP, "data", 250, "sent", "Sent"),
+    # about the account or the mail server, and so not the fault of the message or of the recipient
+    held("rcpt", "504 5.5.2 <127.0.0.1>: Helo command rejected: need fully-qualified hostname", "rcpt", 504),
+    held("rcpt", "554 5.7.1 <ops@acme.example>: Relay access denied", "rcpt", 554),
+    held("rcpt", "530 5.7.0 Must issue a STARTTLS command first", "rcpt", 530),
+    held("dot", "553 5.7.1 Sender address rejected: not owned by user", "data", 553),
+    deferred("dot", "550 5.2.2 Mailbox quota exceeded", "data", 550, ""),
+    deferred("dot", "554 5.7.0 The limit on the number of outgoing messages was exceeded", "data", 554, ""),
+    deferred("dot", Fault.DROP, "data"),
+    deferred("dot", Fault.SILENCE, "data"),
+    held("dot", Fault.DROP, "data", strip="Paused", reason="may_have_been_sent", kind="user.created"),
+    Row("quit", Fault.DROP, "data", 250, "sent", "Sent"),
 ]
 
 
@@ -115,26 +126,32 @@ def certificate() -> trustme.LeafCert:
     return trustme.CA().issue_cert("127.0.0.1")
 
 
-@pytest.fixture
-def peer(request: pytest.FixtureRequest, certificate: trustme.LeafCert) -> Iterator[SmtpPeer]:
-    """A mail server that takes commands ahead, where a test says nothing else."""
-    extensions = getattr(request, "param", (*EXTENSIONS, "PIPELINING"))
-    with SmtpPeer(certificate=certificate, accounts={"u": "p"}, extensions=extensions) as peer:
-        yield peer
-
-
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("portal.deliveries.attempt.BUDGET", SOON)
+    monkeypatch.setattr("portal.deliveries.attempt.TIMEOUTS", SOON)
 
 
 def use(app: Flask, domain: str, port: int, **changes: Any) -> None:
     """Save a mail server of the tenant."""
     with app.app_context():
-        tenant = directory.find(domain)
+        tenant = tenant_service.find(domain)
         assert tenant
         enter_scope(tenant.id)
         mail_server_settings.save(tenant.id, entered(port, **changes))
+
+
+@contextmanager
+def peer_for(
+    app: Flask, domain: str, certificate: trustme.LeafCert, *, ahead: bool = True, **changes: Any
+) -> Iterator[SmtpPeer]:
+    """A mail server of the tenant, which has no events yet. It takes commands ahead where a test says nothing else."""
+    with app.app_context():
+        sql("DELETE FROM events")
+        sql("DELETE FROM storms")
+    extensions = (*EXTENSIONS, "PIPELINING") if ahead else EXTENSIONS
+    with SmtpPeer(certificate=certificate, accounts={"u": "p"}, extensions=extensions) as peer:
+        use(app, domain, peer.port, **changes)
+        yield peer
 
 
 def check_answer(row: Row, post: Post) -> list[Any]:
@@ -152,13 +169,13 @@ def check(row: Row, post: Post, admin: FlaskClient, domain: str) -> None:
     """Assert that the PBX and the tenant's administrator are told what the row says."""
     reply = check_answer(row, post)
     page = admin.get(f"/tenants/{domain}/deliveries").get_data(as_text=True)
-    strip = re.search(r'<aside class="strip".*?</aside>', page, re.DOTALL)
+    strip = re.search(r'<aside class="server-status".*?</aside>', page, re.DOTALL)
     assert strip
     assert re.findall(r"\b(?:Paused|Rejected)\b", strip[0]) == [row.strip] * bool(row.strip)
     shown = unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page.replace(strip[0], ""))))
     assert " ".join(str(each) for each in reply if each) in shown
     assert row.shown in shown
-    assert ("Next try" in shown) is ("deferred" in row.outcomes)
+    assert ("Next attempt" in shown) is ("deferred" in row.outcomes)
     assert {reason for reason, sentence in REASONS.items() if sentence in shown} == {row.reason} - {None}
 
 
@@ -166,7 +183,13 @@ def check(row: Row, post: Post, admin: FlaskClient, domain: str) -> None:
     ("number", "row"), [(socket.EAI_AGAIN, deferred("", "", "name")), (socket.EAI_NONAME, held("", "", "name"))]
 )
 def test_the_name(
-    app: Flask, admin: FlaskClient, post: Post, ready: str, monkeypatch: pytest.MonkeyPatch, number: int, row: Row
+    app: Flask,
+    admin: FlaskClient,
+    post: Post,
+    working_tenant: str,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    row: Row,
 ) -> None:
     def look_up(host: str, *arguments: Any, **named: Any) -> Any:
         if host == "mail.acme.example":
@@ -175,43 +198,65 @@ def test_the_name(
 
     real = socket.getaddrinfo
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    use(app, ready, 25, host="mail.acme.example")
-    check(row, post, admin, ready)
+    use(app, working_tenant, 25, host="mail.acme.example")
+    check(row, post, admin, working_tenant)
 
 
-@pytest.mark.parametrize("closed_port", [refusing_port, unanswering_port])
-def test_the_connection(app: Flask, admin: FlaskClient, post: Post, ready: str, closed_port: Any) -> None:
+@pytest.mark.parametrize("closed_port", [closed_port, silent_port])
+def test_the_connection(app: Flask, admin: FlaskClient, post: Post, working_tenant: str, closed_port: Any) -> None:
     with closed_port() as port:
-        use(app, ready, port)
-        check(deferred("", "", "connect"), post, admin, ready)
+        use(app, working_tenant, port)
+        check(deferred("", "", "connect"), post, admin, working_tenant)
 
 
-def test_starttls_that_is_not_offered(app: Flask, admin: FlaskClient, post: Post, ready: str) -> None:
+def test_starttls_that_is_not_offered(app: Flask, admin: FlaskClient, post: Post, working_tenant: str) -> None:
     with SmtpPeer() as peer:
-        use(app, ready, peer.port, **STARTTLS)
-        check(held("", "", "tls"), post, admin, ready)
+        use(app, working_tenant, peer.port, **STARTTLS)
+        check(held("", "", "tls"), post, admin, working_tenant)
         assert "MAIL" not in peer.conversations[0].verbs
 
 
-@pytest.mark.parametrize("row", BEFORE_MAIL, ids=str)
-def test_before_the_mail(app: Flask, admin: FlaskClient, post: Post, ready: str, peer: SmtpPeer, row: Row) -> None:
-    peer.script = {row.step: row.does}
-    use(app, ready, peer.port, **(row.server or {}))
-    check(row, post, admin, ready)
-    assert "MAIL" not in peer.conversations[0].verbs
+def test_before_the_mail(
+    app: Flask,
+    admin: FlaskClient,
+    post: Post,
+    working_tenant: str,
+    certificate: trustme.LeafCert,
+    subtests: pytest.Subtests,
+) -> None:
+    for row in BEFORE_MAIL:
+        with subtests.test(str(row)), peer_for(app, working_tenant, certificate, **(row.server or {})) as peer:
+            peer.script = {row.step: row.does}
+            check(row, post, admin, working_tenant)
+            assert "MAIL" not in peer.conversations[0].verbs
 
 
-@pytest.mark.parametrize("row", OF_A_MAIL, ids=str)
-def test_a_mail(admin: FlaskClient, post: Post, ready: str, peer: SmtpPeer, row: Row) -> None:
-    peer.script = {row.step: row.does}
-    check(row, post, admin, ready)
+def test_a_mail(
+    app: Flask,
+    admin: FlaskClient,
+    post: Post,
+    working_tenant: str,
+    certificate: trustme.LeafCert,
+    subtests: pytest.Subtests,
+) -> None:
+    for row in OF_A_MAIL:
+        with subtests.test(str(row)), peer_for(app, working_tenant, certificate) as peer:
+            peer.script = {row.step: row.does}
+            check(row, post, admin, working_tenant)
 
 
-@pytest.mark.usefixtures("ready")
-@pytest.mark.parametrize("peer", [EXTENSIONS, (*EXTENSIONS, "PIPELINING")], ids=["one_by_one", "ahead"], indirect=True)
-@pytest.mark.parametrize("row", OF_A_MAIL, ids=str)
-def test_a_mail_on_a_kept_session(post: Post, peer: SmtpPeer, row: Row) -> None:
-    assert post().json["status"] == "sent"
-    peer.script = {row.step: row.does}
-    check_answer(row, post)
-    assert len(peer.conversations) == (2 if row.step == "mail" else 1)
+@pytest.mark.parametrize("ahead", [False, True], ids=["one_by_one", "ahead"])
+def test_a_mail_on_a_kept_session(
+    app: Flask,
+    post: Post,
+    working_tenant: str,
+    certificate: trustme.LeafCert,
+    subtests: pytest.Subtests,
+    ahead: bool,
+) -> None:
+    for row in OF_A_MAIL:
+        with subtests.test(str(row)), peer_for(app, working_tenant, certificate, ahead=ahead) as peer:
+            assert post().json["status"] == "sent"
+            peer.script = {row.step: row.does}
+            check_answer(row, post)
+            assert len(peer.conversations) == (2 if row.step == "mail" or row.code == 421 else 1)

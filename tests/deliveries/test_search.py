@@ -9,20 +9,21 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from portal.deliveries import log, search
-from portal.deliveries.forms import OUTCOMES
+from portal.deliveries import search
+from portal.deliveries.forms import STATUS_LABELS
+from portal.web import pagination
 from tests.conftest import SignIn
 from tests.deliveries.test_welcome import USER
 from tests.pages import HTMX
-from tests.ready import CALL_LOST, PEOPLE, Post
 from tests.smtp_peer import SmtpPeer
 from tests.sql import sql
+from tests.tenant_fixtures import CALL_LOST, PEOPLE, Post
 
 LOG = "/tenants/acme.example/deliveries"
 
 
 @pytest.fixture
-def filled(app: Flask, post: Post, ready: str, peer: SmtpPeer) -> None:
+def filled(app: Flask, post: Post, working_tenant: str, peer: SmtpPeer) -> None:
     """Events of several kinds and outcomes. `found` counts them from the oldest one."""
     support = CALL_LOST | {"queue_number": "8001", "queue_name": "Support"}
     post(data=CALL_LOST | {"caller_number": "+442079460001", "caller_name": "Zoë Köhler"}, id="evt-1")
@@ -34,7 +35,7 @@ def filled(app: Flask, post: Post, ready: str, peer: SmtpPeer) -> None:
     post("user.created", USER | {"email": "ana@acme.example"})
     peer.script = {}
     with app.app_context():
-        sql("DELETE FROM notification_switches WHERE event_type = 'queue.sla_breached'")
+        sql("DELETE FROM notification_settings WHERE event_type = 'queue.sla_breached'")
     post("queue.sla_breached", CALL_LOST | {"caller_number": "7005", "sla_seconds": 60})
 
 
@@ -45,8 +46,9 @@ def read(browser: FlaskClient, **arguments: Any) -> str:
 def found(browser: FlaskClient, **arguments: Any) -> str:
     """Return the numbers of the events that the log shows, newest first."""
     shown = re.findall(r'<tbody id="event-([^"]+)"', read(browser, **arguments))
-    every = re.findall(r'<tbody id="event-([^"]+)"', read(browser))
-    return "".join(str(len(every) - every.index(each)) for each in shown)
+    with browser.application.app_context():
+        numbers = {str(row.id): str(number) for number, row in enumerate(sql("SELECT id FROM events ORDER BY id"), 1)}
+    return "".join(numbers[each] for each in shown)
 
 
 NARROWED: list[tuple[dict[str, str], str]] = [
@@ -131,7 +133,7 @@ def test_what_cannot_be_looked_for_is_told(admin: FlaskClient, filled: None) -> 
         answer = admin.get(LOG, query_string=[bad])
         assert answer.status_code == 422, bad
         page = answer.get_data(as_text=True)
-        assert "Nothing was looked for" in page
+        assert "Search not run" in page
         assert 'class="error"' in page
         assert "<tbody" not in page
         assert admin.get(f"{LOG}.csv", query_string=[bad]).status_code == 400
@@ -142,7 +144,7 @@ def test_what_narrows_it_is_shown_and_taken_away_with_one_click(admin: FlaskClie
     chips = re.findall(r'<li><a href="([^"]+)"><span>(.*?)</span> <bdi>(.*?)</bdi>', page)
     assert [(label, value) for _, label, value in chips] == [
         ("Search", "7002"),
-        ("Event", "Call lost"),
+        ("Event", "When a queue call is lost"),
         ("From", "31 Jan 2026"),
     ]
     assert chips[0][0] == f"{LOG}?event=queue.call_lost&since=2026-01-31"
@@ -152,12 +154,12 @@ def test_what_narrows_it_is_shown_and_taken_away_with_one_click(admin: FlaskClie
 
 def test_an_empty_result_leads_on(admin: FlaskClient, filled: None) -> None:
     page = read(admin, q="nobody")
-    assert "No event in the log is like that." in page
+    assert "No events match these filters." in page
     assert f'href="{LOG}">Show all events' in page
 
 
 def test_pages_keep_what_is_looked_for(admin: FlaskClient, filled: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log, "PAGE", 1)
+    monkeypatch.setattr(pagination, "PAGE_SIZE", 1)
     first = read(admin, queue="8001")
     older = re.search(r'href="([^"]+)" rel="next"', first)
     assert older
@@ -172,19 +174,19 @@ def test_pages_keep_what_is_looked_for(admin: FlaskClient, filled: None, monkeyp
 def test_a_search_says_how_far_back_it_looked_and_goes_on(
     app: Flask, admin: FlaskClient, filled: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search, "BOUND", 2)
+    monkeypatch.setattr(search, "MAX_SEARCHED", 2)
     first = read(admin, event="queue.call_lost")
-    assert re.search(r"Nothing found so far\.</strong> Looked back to\s+<time", first)
-    further = re.search(r'href="([^"]+)">Look further back', first)
+    assert re.search(r"Nothing found so far\.</strong> Searched back to\s+<time", first)
+    further = re.search(r'href="([^"]+)">Search further back', first)
     assert further
     second = unescape(admin.get(further[1]).get_data(as_text=True))
     assert second.count("<tbody") == 1
     assert "Nothing found" not in second
-    further = re.search(r'href="([^"]+)">Look further back', second)
+    further = re.search(r'href="([^"]+)">Search further back', second)
     assert further
     third = unescape(admin.get(further[1]).get_data(as_text=True))
     assert third.count("<tbody") == 1
-    assert "Look further back" not in third
+    assert "Search further back" not in third
     assert "Looked back" not in third
     assert read(admin, q="evt-1").count("<tbody") == 1, "an id is found however old it is"
 
@@ -192,8 +194,8 @@ def test_a_search_says_how_far_back_it_looked_and_goes_on(
 def test_the_bound_does_not_shorten_the_whole_log(
     admin: FlaskClient, filled: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log, "PAGE", 2)
-    monkeypatch.setattr(search, "BOUND", 3)
+    monkeypatch.setattr(pagination, "PAGE_SIZE", 2)
+    monkeypatch.setattr(search, "MAX_SEARCHED", 3)
     page = read(admin)
     assert page.count("<tbody") == 2
     assert "Looked back" not in page
@@ -225,5 +227,5 @@ def test_what_is_looked_for_is_only_text(admin: FlaskClient, filled: None) -> No
 def test_outcomes_are_called_as_in_the_list(app: Flask) -> None:
     with app.test_request_context():
         macros = app.jinja_env.get_template("_macros.html").module
-        for status, word in OUTCOMES.items():
+        for status, word in STATUS_LABELS.items():
             assert f"</svg>{word}</span>" in macros.outcome(status)  # type: ignore[attr-defined]

@@ -14,13 +14,13 @@ from flask import Flask
 from flask.testing import FlaskClient
 from PIL import Image
 
-from portal.database import enter_scope
-from portal.notifications import switches
-from portal.notifications.switches import Audience
-from portal.tenants import directory
-from tests.ready import PEOPLE, Post
-from tests.smtp_peer import SmtpPeer, unstuffed
+from portal.database.scope import enter_scope
+from portal.notifications import settings
+from portal.notifications.settings import Audience
+from portal.tenants import service as tenant_service
+from tests.smtp_peer import SmtpPeer, without_dot_stuffing
 from tests.sql import sql
+from tests.tenant_fixtures import PEOPLE, Post
 
 USER = {
     "extension_number": "1001",
@@ -38,7 +38,7 @@ NAMESPACE = {"c": "http://www.linphone.org/xsds/lpconfig.xsd"}
 
 
 def read(content: bytes) -> EmailMessage:
-    message = email.message_from_bytes(unstuffed(content), policy=email.policy.default)
+    message = email.message_from_bytes(without_dot_stuffing(content), policy=email.policy.default)
     assert isinstance(message, EmailMessage)
     return message
 
@@ -54,9 +54,11 @@ def qr_address(message: EmailMessage) -> str:
     return str(code.text)
 
 
-def test_a_softphone_is_signed_in_by_the_qr_code(post: Post, ready: str, peer: SmtpPeer, client: FlaskClient) -> None:
+def test_a_softphone_is_signed_in_by_the_qr_code(
+    post: Post, working_tenant: str, peer: SmtpPeer, client: FlaskClient
+) -> None:
     assert post("user.created", USER).json["status"] == "sent"
-    mails = {mail.recipients[0]: read(mail.content) for mail in peer.mails}
+    mails = {mail.recipients[0]: read(mail.content) for mail in peer.messages}
     message = mails["ana@acme.example"]
     body = message.get_body(("plain",))
     assert body is not None
@@ -82,9 +84,46 @@ def test_a_softphone_is_signed_in_by_the_qr_code(post: Post, ready: str, peer: S
     assert client.get(others.removeprefix("http://portal.test")).status_code == 200, "each mail has a token of its own"
 
 
-def test_the_user_does_not_see_who_else_got_the_mail(post: Post, ready: str, peer: SmtpPeer) -> None:
+@pytest.mark.parametrize(
+    ("sent", "of_tenant", "realm"),
+    [(None, None, "acme.example"), (None, "asterisk", "asterisk"), ("freepbx", "asterisk", "freepbx")],
+)
+def test_the_password_is_hashed_for_the_realm_of_the_event_or_the_tenant(
+    app: Flask,
+    post: Post,
+    working_tenant: str,
+    peer: SmtpPeer,
+    client: FlaskClient,
+    sent: str | None,
+    of_tenant: str | None,
+    realm: str,
+) -> None:
+    with app.app_context():
+        tenant = tenant_service.find(working_tenant)
+        assert tenant is not None
+        tenant_service.edit(tenant, tenant.name, tenant.domain, tenant.time_zone, of_tenant)
+    post("user.created", USER | {"realm": sent})
+    path = qr_address(read(peer.messages[0].content)).removeprefix("http://portal.test")
+    document = client.get(path, headers={"User-Agent": "Unknown"}).text
+    assert f">{realm}</" in document
+    assert hashlib.md5(f"1001:{realm}:k7#Vt-29.qX".encode()).hexdigest() in document
+
+
+def test_the_new_user_is_named_and_every_email_has_a_list_id(post: Post, working_tenant: str, peer: SmtpPeer) -> None:
     post("user.created", USER)
-    (theirs,) = [mail for mail in peer.mails if mail.recipients == ["ana@acme.example"]]
+    post()
+    mails = [read(mail.content) for mail in peer.messages]
+    assert [str(mail["List-Id"]) for mail in mails] == ["<notifications.acme.example>"] * 3
+    assert [str(mail["To"]) for mail in mails] == [
+        ", ".join(PEOPLE),
+        "Ana Kovač <ana@acme.example>",
+        ", ".join(PEOPLE),
+    ]
+
+
+def test_the_user_does_not_see_who_else_got_the_mail(post: Post, working_tenant: str, peer: SmtpPeer) -> None:
+    post("user.created", USER)
+    (theirs,) = [mail for mail in peer.messages if mail.recipients == ["ana@acme.example"]]
     assert not any(address.encode() in theirs.content for address in PEOPLE)
 
 
@@ -97,24 +136,26 @@ def test_the_user_does_not_see_who_else_got_the_mail(post: Post, ready: str, pee
     ],
 )
 def test_the_tenant_chooses_who_gets_it(
-    app: Flask, post: Post, ready: str, peer: SmtpPeer, audience: Audience, to: list[list[str]]
+    app: Flask, post: Post, working_tenant: str, peer: SmtpPeer, audience: Audience, to: list[list[str]]
 ) -> None:
     with app.app_context():
-        tenant = directory.find(ready)
+        tenant = tenant_service.find(working_tenant)
         assert tenant is not None
         enter_scope(tenant.id)
-        switches.choose_audience(tenant, "user.created", audience)
+        settings.set_audience(tenant, "user.created", audience)
     answer = post("user.created", USER)
-    assert sorted(mail.recipients for mail in peer.mails) == sorted(to)
+    assert sorted(mail.recipients for mail in peer.messages) == sorted(to)
     assert len(answer.json["deliveries"]) == len(to)
 
 
-def test_nobody_stands_in_for_a_user_without_an_address(app: Flask, post: Post, ready: str, peer: SmtpPeer) -> None:
+def test_nobody_stands_in_for_a_user_without_an_address(
+    app: Flask, post: Post, working_tenant: str, peer: SmtpPeer
+) -> None:
     with app.app_context():
-        tenant = directory.find(ready)
+        tenant = tenant_service.find(working_tenant)
         assert tenant is not None
         enter_scope(tenant.id)
-        switches.choose_audience(tenant, "user.created", Audience.USER)
+        settings.set_audience(tenant, "user.created", Audience.USER)
     answer = post("user.created", {"extension_number": "1001", "extension_password": "secret"})
     assert (answer.json["status"], answer.json["reason"]) == ("held", "no_recipients")
     assert not peer.conversations
@@ -131,7 +172,7 @@ def dump(app: Flask) -> str:
 
 
 def test_a_secret_is_nowhere_in_the_database_or_the_log(
-    app: Flask, post: Post, ready: str, peer: SmtpPeer, caplog: pytest.LogCaptureFixture
+    app: Flask, post: Post, working_tenant: str, peer: SmtpPeer, caplog: pytest.LogCaptureFixture
 ) -> None:
     peer.script = {"dot": "451 4.3.0 later"}
     assert post("user.created", USER).json["status"] == "deferred"
@@ -147,7 +188,7 @@ def secrets_kept(app: Flask) -> bool:
 
 
 def test_secrets_are_kept_while_a_mail_needs_them_and_erased_when_none_does(
-    app: Flask, post: Post, ready: str, peer: SmtpPeer
+    app: Flask, post: Post, working_tenant: str, peer: SmtpPeer
 ) -> None:
     peer.script = {"dot": "451 4.3.0 later"}
     post("user.created", USER)

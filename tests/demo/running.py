@@ -1,4 +1,4 @@
-"""Starting the demo as `make run` does, and reading what it prints."""
+"""Start the demo as `make run` does, and read its output."""
 
 import os
 import re
@@ -15,6 +15,7 @@ from typing import IO
 from urllib.request import Request, urlopen
 
 from portal.config import ROOT, Settings
+from tests import processes
 
 STOPS_WITHIN = 30  # seconds
 
@@ -69,26 +70,36 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def start(var_dir: Path, **settings: str) -> "subprocess.Popen[str]":
-    """Start the demo with its own ports and nothing of this environment's settings."""
+def environment(var_dir: Path, **settings: str) -> Mapping[str, str]:
+    """Return this environment with ports of the demo's own, and nothing of this environment's settings."""
     ours = {name.upper() for name in Settings.model_fields} | {"DEMO_PASSWORD"}
-    environment = {name: value for name, value in os.environ.items() if name not in ours}
+    others = {name: value for name, value in os.environ.items() if name not in ours}
     own = {"VAR_DIR": str(var_dir), "PORT": str(free_port()), "DEMO_SMTP_PORT": str(free_port())}
-    return subprocess.Popen(
-        [sys.executable, "-m", "portal.demo"],
-        cwd=ROOT,
-        env=environment | own | settings,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    return others | own | settings
+
+
+def run(var_dir: Path, **settings: str) -> tuple[int, str]:
+    """Run a demo that cannot start, and return its exit status and output."""
+    output = var_dir / "output"
+    process = processes.start("portal.demo", environment=environment(var_dir, **settings), output=output)
+    try:
+        return processes.wait(process, 60), output.read_text()
+    finally:
+        process.terminate()  # one that started nevertheless
 
 
 @contextmanager
 def running(var_dir: Path, **settings: str) -> Iterator[RunningDemo]:
     """Run the demo during the block."""
-    with start(var_dir, **settings) as process:
+    with subprocess.Popen(
+        [sys.executable, "-m", "portal.demo"],
+        cwd=ROOT,
+        env=environment(var_dir, **settings),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
         try:
             yield RunningDemo(process, _screen(process.stdout))
         finally:

@@ -1,40 +1,55 @@
+import json
 from pathlib import Path
 
 import pytest
 from flask import Flask
 
-from portal.accounts import registration
+from portal.accounts import service as account_service
 from portal.demo import data
-from portal.mail_servers import selection
-from portal.pbx import keys
+from portal.mail_servers import service as mail_server_service
+from portal.pbx import api_keys
 
 
-def test_an_empty_database_is_filled_once(context: Flask, tmp_path: Path) -> None:
+class Killed(BaseException):
+    """The demo was killed."""
+
+
+def kill(*_: object) -> None:
+    """Take the place of a function within which the demo is killed."""
+    raise Killed
+
+
+def test_an_empty_database_is_filled_once_and_the_mail_server_follows_the_catcher(
+    context: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "demo" / "access.json"
     first = data.prepare(file, 2525)
     assert list(first.passwords) == [data.SYSTEM_ADMINISTRATOR, data.TENANT_ADMINISTRATOR]
     assert first.key
-    assert isinstance(keys.find(first.key), keys.Caller)
+    assert isinstance(api_keys.authenticate(first.key), api_keys.ApiClient)
     assert file.stat().st_mode & 0o077 == 0
-    assert data.prepare(file, 2525) == first
-
-
-def test_the_mail_server_follows_the_catcher(context: Flask, tmp_path: Path) -> None:
+    with monkeypatch.context() as killed:  # while it saves
+        killed.setattr(json, "dumps", kill)
+        killed.setattr(json, "dump", kill)
+        with pytest.raises(Killed):
+            data.prepare(file, 2525)
     for port in (2525, 40000):
-        data.prepare(tmp_path / "access.json", port)
-        system = selection.shared()
+        assert data.prepare(file, port) == first
+        system = mail_server_service.shared_server()
         assert system
         assert system.port == port
 
 
-def test_somebody_elses_database_is_left_alone(context: Flask, tmp_path: Path) -> None:
-    registration.add("someone@pbx.example", "a long enough password", system_administrator=True)
+def test_another_database_is_not_changed(context: Flask, tmp_path: Path) -> None:
+    account_service.add("someone@pbx.example", "a long enough password", system_administrator=True)
     access = data.prepare(tmp_path / "access.json", 2525)
     assert (access.passwords, access.key) == ({}, None)
-    assert selection.of_owner(None) is None
+    assert mail_server_service.get_server(None) is None
 
 
-def test_demo_password_sets_the_passwords(context: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_demo_password_sets_the_passwords_and_one_changed_in_the_portal_is_not_printed(
+    context: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "access.json"
     generated = data.prepare(file, 2525)
     monkeypatch.setenv("DEMO_PASSWORD", "a password of mine")
@@ -42,12 +57,8 @@ def test_demo_password_sets_the_passwords(context: Flask, tmp_path: Path, monkey
         set(data.prepare(file, 2525).passwords.values()) == {"a password of mine"} != set(generated.passwords.values())
     )
     monkeypatch.setenv("DEMO_PASSWORD", "short")
-    with pytest.raises(data.Refused, match="at least 10"):
+    with pytest.raises(data.DemoDataRejected, match="at least 10"):
         data.prepare(file, 2525)
-
-
-def test_a_password_that_somebody_changed_is_not_told(context: Flask, tmp_path: Path) -> None:
-    file = tmp_path / "access.json"
-    data.prepare(file, 2525)
+    monkeypatch.delenv("DEMO_PASSWORD")
     file.write_text('{"password": "what it was in the beginning"}')
     assert set(data.prepare(file, 2525).passwords.values()) == {None}

@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 from portal import create_app
 from portal.config import Settings
 from portal.demo.mailbox import Mailbox
-from tests.demo.mails import PNG, mail
+from tests.demo.example_email import PNG, mail
 from tests.pages import HTMX
 
 
@@ -24,7 +24,7 @@ def browser(demo: Flask) -> FlaskClient:
 
 
 @pytest.fixture
-def caught(demo: Flask) -> Callable[[EmailMessage], str]:
+def capture(demo: Flask) -> Callable[[EmailMessage], str]:
     """A function that catches a mail and returns the address of its page."""
 
     def catch(message: EmailMessage) -> str:
@@ -35,21 +35,21 @@ def caught(demo: Flask) -> Callable[[EmailMessage], str]:
     return catch
 
 
-def test_strangers_read_the_list_and_amail(browser: FlaskClient, caught: Callable[[EmailMessage], str]) -> None:
-    address = caught(mail("<p>Hello</p>"))
+def test_strangers_read_the_list_and_an_email(browser: FlaskClient, capture: Callable[[EmailMessage], str]) -> None:
+    address = capture(mail("<p>Hello</p>"))
     assert f'href="{address}"' in browser.get("/demo/mail").get_data(as_text=True)
     fragment = browser.get("/demo/mail", headers=HTMX).get_data(as_text=True)
-    assert fragment.lstrip().startswith('<div id="caught-mail"')
+    assert fragment.lstrip().startswith('<div id="captured-email"')
     page = browser.get(address).get_data(as_text=True)
     for shown in ("Hello &amp; welcome", "Acme &lt;a@x.example&gt;", "b@x.example", "The text alternative"):
         assert shown in page
     assert f'sandbox="allow-popups allow-popups-to-escape-sandbox" src="{address}/html"' in page
 
 
-def test_a_mail_runs_no_script_and_loads_nothing_from_elsewhere(
-    browser: FlaskClient, caught: Callable[[EmailMessage], str]
+def test_an_email_runs_no_script_and_loads_no_external_content(
+    browser: FlaskClient, capture: Callable[[EmailMessage], str]
 ) -> None:
-    address = caught(mail('<html><head><title>x</title></head><script>alert(1)</script><img src="cid:qr@x.example">'))
+    address = capture(mail('<html><head><title>x</title></head><script>alert(1)</script><img src="cid:qr@x.example">'))
     answer = browser.get(f"{address}/html")
     policy = answer.headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
@@ -60,8 +60,8 @@ def test_a_mail_runs_no_script_and_loads_nothing_from_elsewhere(
     assert '<head><base target="_blank">' in answer.get_data(as_text=True)
 
 
-def test_pictures_come_from_the_message(browser: FlaskClient, caught: Callable[[EmailMessage], str]) -> None:
-    address = caught(mail('<img src="cid:qr@x.example">'))
+def test_pictures_come_from_the_message(browser: FlaskClient, capture: Callable[[EmailMessage], str]) -> None:
+    address = capture(mail('<img src="cid:qr@x.example">'))
     html = browser.get(f"{address}/html").get_data(as_text=True)
     assert f'<img src="{address}/parts/qr@x.example">' in html
     picture = browser.get(f"{address}/parts/qr@x.example")
@@ -70,9 +70,9 @@ def test_pictures_come_from_the_message(browser: FlaskClient, caught: Callable[[
 
 
 @pytest.mark.parametrize("address", ["/demo/mail/1", "/demo/mail/1/html", "/demo/mail/..%2Fsecrets"])
-def test_what_is_not_there_is_not_found(browser: FlaskClient, address: str) -> None:
+def test_unknown_addresses_are_not_found(browser: FlaskClient, address: str) -> None:
     assert browser.get(address).status_code == 404
 
 
-def test_a_portal_that_is_no_demo_has_no_such_page(client: FlaskClient) -> None:
+def test_only_the_demo_has_these_pages(client: FlaskClient) -> None:
     assert client.get("/demo/mail").status_code == 404

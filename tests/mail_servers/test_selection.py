@@ -1,62 +1,62 @@
-"""Which mail server a tenant's mail goes through."""
+"""Which mail server sends a tenant's email."""
 
 import pytest
 from flask import Flask
 
 from portal.errors import Refusal
-from portal.mail_servers import settings
-from portal.mail_servers.selection import in_force, shared
-from portal.tenants import directory
-from tests.ready import entered
+from portal.mail_servers import service as mail_server_service
+from portal.mail_servers.service import effective_server, shared_server
+from portal.tenants import service as tenant_service
+from tests.tenant_fixtures import entered
 
-SYSTEM, ACME, GLOBEX = 1025, 2025, 3025  # their ports
+SYSTEM, ACME, GLOBEX = 1025, 2025, 3025  # ports
 
 
 @pytest.fixture
 def owners(context: Flask) -> tuple[int, int]:
-    tenants = [directory.add(name, f"{name}.example", "UTC") for name in ("acme", "globex")]
+    tenants = [tenant_service.add(name, f"{name}.example", "UTC") for name in ("acme", "globex")]
     acme, globex = (each.id for each in tenants if not isinstance(each, Refusal))
     return acme, globex
 
 
-def port(owner: int) -> int | None:
-    server = in_force(owner)
+def effective_port(owner: int) -> int | None:
+    server = effective_server(owner)
     return server.port if server else None
 
 
-def test_none_where_nothing_is_set(owners: tuple[int, int]) -> None:
-    assert port(owners[0]) is None
+def test_without_settings_there_is_none(owners: tuple[int, int]) -> None:
+    assert effective_port(owners[0]) is None
 
 
-def test_the_systems_only_while_it_is_shared(owners: tuple[int, int]) -> None:
-    settings.save(None, entered(SYSTEM))
-    assert port(owners[0]) is None
-    assert shared() is None
-    settings.share(True)
-    assert port(owners[0]) == SYSTEM
-    settings.share(False)
-    assert port(owners[0]) is None
+def test_the_systems_applies_only_while_it_is_shared(owners: tuple[int, int]) -> None:
+    mail_server_service.save(None, entered(SYSTEM))
+    assert effective_port(owners[0]) is None
+    assert shared_server() is None
+    mail_server_service.share(True)
+    assert effective_port(owners[0]) == SYSTEM
+    mail_server_service.share(False)
+    assert effective_port(owners[0]) is None
 
 
-def test_the_own_one_wins_while_another_is_shared(owners: tuple[int, int]) -> None:
+def test_the_tenants_own_takes_precedence_over_the_shared_one(owners: tuple[int, int]) -> None:
     acme, globex = owners
-    settings.save(None, entered(SYSTEM))
-    settings.share(True)
-    settings.save(acme, entered(ACME))
-    assert port(acme) == ACME
-    assert port(globex) == SYSTEM
+    mail_server_service.save(None, entered(SYSTEM))
+    mail_server_service.share(True)
+    mail_server_service.save(acme, entered(ACME))
+    assert effective_port(acme) == ACME
+    assert effective_port(globex) == SYSTEM
 
 
-def test_a_removed_own_one_gives_way_to_the_shared_one(owners: tuple[int, int]) -> None:
-    settings.save(None, entered(SYSTEM))
-    settings.share(True)
-    settings.save(owners[0], entered(ACME))
-    settings.remove(owners[0])
-    assert port(owners[0]) == SYSTEM
+def test_the_shared_one_applies_after_the_own_one_is_removed(owners: tuple[int, int]) -> None:
+    mail_server_service.save(None, entered(SYSTEM))
+    mail_server_service.share(True)
+    mail_server_service.save(owners[0], entered(ACME))
+    mail_server_service.remove(owners[0])
+    assert effective_port(owners[0]) == SYSTEM
 
 
-def test_never_another_tenants(owners: tuple[int, int]) -> None:
+def test_another_tenants_never_applies(owners: tuple[int, int]) -> None:
     acme, globex = owners
-    settings.save(globex, entered(GLOBEX))
-    assert port(acme) is None
-    assert port(globex) == GLOBEX
+    mail_server_service.save(globex, entered(GLOBEX))
+    assert effective_port(acme) is None
+    assert effective_port(globex) == GLOBEX

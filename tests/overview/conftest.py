@@ -1,5 +1,5 @@
 """The fixtures of a PBX that reports to a tenant that is ready for it."""
 
-from tests.ready import key, peer, post, ready, system_key
+from tests.tenant_fixtures import key, peer, post, system_key, working_tenant
 
-__all__ = ["key", "peer", "post", "ready", "system_key"]
+__all__ = ["key", "peer", "post", "system_key", "working_tenant"]

@@ -1,5 +1,6 @@
-"""The overview of a tenant: whether mail works, what needs attention, and what happened."""
+"""The overview of a tenant: email health, alerts and the latest events."""
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -8,31 +9,31 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from portal.database import enter_scope
-from portal.deliveries import tally
-from portal.mail_servers import settings as mail_server_settings
-from portal.notifications import recipients, switches
-from portal.notifications.kinds import KINDS
-from portal.pbx import keys
-from portal.tenants import directory
+from portal.database.scope import enter_scope
+from portal.deliveries import statistics
+from portal.events.types import EVENT_TYPES
+from portal.mail_servers import service as mail_server_settings
+from portal.notifications import recipients, settings
+from portal.pbx import api_keys
+from portal.tenants import service as tenant_service
 from portal.tenants.models import Tenant
-from tests.overview.reading import words
+from tests.overview.page_text import page_text
 from tests.pages import csrf_token
 from tests.pages import post as submit
-from tests.ready import CALL_LOST, PEOPLE, Post, entered
-from tests.smtp_peer import SmtpPeer, refusing_port
+from tests.smtp_peer import SmtpPeer, closed_port
 from tests.sql import sql
+from tests.tenant_fixtures import CALL_LOST, PEOPLE, Post, entered
 
 PAGE = "/tenants/acme.example/overview"
 CALM = "Nothing needs your attention"
 
 
 @pytest.fixture
-def acme_in_scope(app: Flask, ready: str) -> Callable[[], Tenant]:
+def acme_in_scope(app: Flask, working_tenant: str) -> Callable[[], Tenant]:
     """A function that enters the scope of Acme within an application context."""
 
     def enter() -> Tenant:
-        tenant = directory.find(ready)
+        tenant = tenant_service.find(working_tenant)
         assert tenant is not None
         enter_scope(tenant.id)
         return tenant
@@ -43,114 +44,118 @@ def acme_in_scope(app: Flask, ready: str) -> Callable[[], Tenant]:
 Enter = Callable[[], Tenant]
 
 
-def test_it_is_the_first_page_of_a_workspace(admin: FlaskClient, ready: str) -> None:
-    assert admin.get(f"/tenants/{ready}/").location == PAGE
-    assert "Overview" in words(admin, PAGE)
+def test_it_is_the_first_page_of_a_workspace(admin: FlaskClient, working_tenant: str) -> None:
+    assert admin.get(f"/tenants/{working_tenant}/").location == PAGE
+    assert "Overview" in page_text(admin, PAGE)
 
 
-def test_all_is_well(admin: FlaskClient, post: Post, ready: str) -> None:
+def test_all_is_well(admin: FlaskClient, post: Post, working_tenant: str) -> None:
     post()
-    page = words(admin, PAGE)
-    assert "Mail is working Through your own mail server 127.0.0.1" in page
-    assert f"now to {PEOPLE[0]} and 1 more" in page.replace("0 seconds ago", "now").replace("1 second ago", "now")
+    page = page_text(admin, PAGE)
+    assert "Email is working Through your own mail server 127.0.0.1" in page
+    assert f"now to {PEOPLE[0]} and 1 more" in re.sub(r"\d+ seconds? ago", "now", page)
     assert "Last failure" not in page
     assert CALM in page
     assert "First steps" not in page
-    assert "Call lost Queue 8000 · +442079460123 Sent" in page
+    assert "When a queue call is lost Queue 8000 · +442079460123 Sent" in page
 
 
-def test_the_strip_of_other_pages_is_not_there_twice(admin: FlaskClient, ready: str) -> None:
+def test_the_status_bar_of_other_pages_is_not_repeated(admin: FlaskClient, working_tenant: str) -> None:
     assert 'id="mail-server-status"' not in admin.get(PAGE).get_data(as_text=True)
 
 
-def test_the_last_failure_is_quoted_and_explained(admin: FlaskClient, post: Post, ready: str, peer: SmtpPeer) -> None:
+def test_the_last_failure_is_quoted_and_explained(
+    admin: FlaskClient, post: Post, working_tenant: str, peer: SmtpPeer
+) -> None:
     post()
     peer.script = {"rcpt": "550 5.1.1 No such user"}
     post()
-    page = words(admin, PAGE)
-    assert "The last mail failed" in page
+    page = page_text(admin, PAGE)
+    assert "The last email failed" in page
     assert "550 5.1.1 No such user" in page
-    assert "there is no such mailbox" in page
-    assert "1 mail has failed in the last 24 hours." in page
+    assert "this mailbox does not exist" in page
+    assert "1 email failed in the last 24 hours." in page
     peer.script = {}
     post()
-    assert "Mail is working" in words(admin, PAGE)
+    assert "Email is working" in page_text(admin, PAGE)
 
 
-def test_a_success_through_another_mail_server_proves_nothing(
-    admin: FlaskClient, post: Post, ready: str, app: Flask, acme_in_scope: Enter
+def test_a_success_through_another_mail_server_does_not_count(
+    admin: FlaskClient, post: Post, working_tenant: str, app: Flask, acme_in_scope: Enter
 ) -> None:
     post()
     with app.app_context():
         acme_in_scope()
         sql("UPDATE mail_servers SET host = 'smtp.elsewhere.example'")
-    page = words(admin, PAGE)
-    assert "Mail is working" not in page
+    page = page_text(admin, PAGE)
+    assert "Email is working" not in page
     assert "Mail server is ready" in page
 
 
-def test_a_mail_that_was_partly_sent_is_both(admin: FlaskClient, post: Post, ready: str, peer: SmtpPeer) -> None:
+def test_a_partly_sent_email_is_a_success_and_a_failure(
+    admin: FlaskClient, post: Post, working_tenant: str, peer: SmtpPeer
+) -> None:
     peer.script = {"rcpt": ["250 ok", "550 5.1.1 No such user"]}
     assert post().json["status"] == "partial"
-    page = words(admin, PAGE)
+    page = page_text(admin, PAGE)
     assert f"ago to {PEOPLE[0]} Last failure" in page
     assert f"ago to {PEOPLE[1]} 550 5.1.1 No such user" in page
 
 
 def test_a_server_that_rejects_its_settings(
-    admin: FlaskClient, post: Post, ready: str, peer: SmtpPeer, app: Flask
+    admin: FlaskClient, post: Post, working_tenant: str, peer: SmtpPeer, app: Flask
 ) -> None:
     peer.script = {"mail": "550 5.7.1 Sender refused"}
     post()
-    assert "1 mail is held: the mail server rejects the settings. Check them" in words(admin, PAGE)
+    assert "1 email is held: the mail server rejects the settings. Check the settings" in page_text(admin, PAGE)
     with app.app_context():
-        sql("UPDATE mail_servers SET rejected_at = now(), pause_text = 'Wrong password.'")
-    page = words(admin, PAGE)
-    assert "Mail does not go out" in page
+        sql("UPDATE mail_servers SET rejected_at = now(), pause_reason = 'Wrong password.'")
+    page = page_text(admin, PAGE)
+    assert "Email is not being sent" in page
     assert "Wrong password. Nothing is sent until the settings are saved again." in page
     assert "Try now" not in page
 
 
-def test_a_paused_server_is_tried_now(admin: FlaskClient, post: Post, ready: str, app: Flask) -> None:
-    with refusing_port() as port, app.app_context():
-        tenant = directory.find(ready)
+def test_a_paused_server_is_tried_now(admin: FlaskClient, post: Post, working_tenant: str, app: Flask) -> None:
+    with closed_port() as port, app.app_context():
+        tenant = tenant_service.find(working_tenant)
         assert tenant
         mail_server_settings.save(tenant.id, entered(port))
         assert post().json["status"] == "deferred"
     page = admin.get(PAGE).get_data(as_text=True)
-    assert "Mail waits" in page
-    assert 'hx-get="/tenants/acme.example/overview?looks=199"' in page, "it looks whether that changes"
+    assert "Email is delayed" in page
+    assert 'hx-get="/tenants/acme.example/overview?polls=199"' in page, "it looks whether that changes"
     answer = admin.post(f"{PAGE}/try-now", data={"csrf_token": csrf_token(page)}, headers={"HX-Request": "true"})
     assert answer.status_code == 200
     fragment = answer.get_data(as_text=True)
     assert fragment.lstrip().startswith('<div id="now"')
-    assert "Mail waits" not in fragment
+    assert "Email is delayed" not in fragment
     assert submit(admin, PAGE, f"{PAGE}/try-now").location == PAGE
 
 
-def test_it_does_not_look_for_ever(admin: FlaskClient, app: Flask, ready: str) -> None:
+def test_polling_ends(admin: FlaskClient, app: Flask, working_tenant: str) -> None:
     with app.app_context():
-        sql("UPDATE mail_servers SET paused_until = now() + interval '1 minute', pause_text = 'Gone.'")
+        sql("UPDATE mail_servers SET paused_until = now() + interval '1 minute', pause_reason = 'Gone.'")
     for looks, looks_again in ((1, False), (2, True), (10**9, True)):
-        assert ("hx-get" in admin.get(f"{PAGE}?looks={looks}").get_data(as_text=True)) == looks_again
+        assert ("hx-get" in admin.get(f"{PAGE}?polls={looks}").get_data(as_text=True)) == looks_again
 
 
-def test_the_fragment_counts_nothing(admin: FlaskClient, post: Post, ready: str) -> None:
+def test_the_fragment_runs_no_counts(admin: FlaskClient, post: Post, working_tenant: str) -> None:
     post()
-    fragment = words(admin, PAGE, htmx=True)
-    assert "Mail is working" in fragment
+    fragment = page_text(admin, PAGE, htmx=True)
+    assert "Email is working" in fragment
     assert "Deliveries" not in fragment
 
 
-def test_a_suspended_tenant(admin: FlaskClient, post: Post, ready: str, app: Flask) -> None:
+def test_a_suspended_tenant(admin: FlaskClient, post: Post, working_tenant: str, app: Flask) -> None:
     post()
     with app.app_context():
-        tenant = directory.find(ready)
+        tenant = tenant_service.find(working_tenant)
         assert tenant
-        directory.suspend(tenant)
-    page = words(admin, PAGE)
-    assert "No mail goes out: suspended" in page
-    assert "The tenant is suspended: events are recorded, and no mail is sent." in page
+        tenant_service.suspend(tenant)
+    page = page_text(admin, PAGE)
+    assert "Email is off: tenant suspended" in page
+    assert "The tenant is suspended: events are recorded, but no email is sent." in page
 
 
 def test_what_is_missing(admin: FlaskClient, post: Post, acme_in_scope: Enter, app: Flask) -> None:
@@ -159,77 +164,81 @@ def test_what_is_missing(admin: FlaskClient, post: Post, acme_in_scope: Enter, a
         tenant = acme_in_scope()
         mail_server_settings.remove(tenant.id)
         recipients.replace(tenant, [])
-        switches.turn(tenant, KINDS, on=False)
-        for each in keys.of_owner(tenant):
-            keys.revoke(each)
-    page = words(admin, PAGE)
-    for concern in (
-        "There is no mail server.",
+        settings.set_enabled(tenant, EVENT_TYPES, on=False)
+        for each in api_keys.list_keys(tenant):
+            api_keys.revoke(each)
+    page = page_text(admin, PAGE)
+    for alert in (
+        "No mail server is set up.",
         "There are no recipients.",
-        "No event is switched on",
-        "no live PBX key",
+        "All events are off",
+        "no valid PBX key",
     ):
-        assert concern in page
-    assert "No mail can be sent" in page
+        assert alert in page
+    assert "Email cannot be sent" in page
     with app.app_context():
-        keys.issue(None)
-    assert "no live PBX key" not in words(admin, PAGE), "the system's PBX reports events too"
+        api_keys.issue(None)
+    assert "no valid PBX key" not in page_text(admin, PAGE), "the system's PBX reports events too"
 
 
 @pytest.mark.parametrize(
-    ("mend", "sentence"),
+    ("statement", "sentence"),
     [
-        ("DELETE FROM mail_servers", "2 mails are held: there is no mail server. Set one up"),
-        ("DELETE FROM recipients", "2 mails are held: there is nobody to send to. Enter recipients"),
+        ("DELETE FROM mail_servers", "2 emails are held: no mail server is set up. Set up a mail server"),
+        ("DELETE FROM recipients", "2 emails are held: there are no recipients. Enter recipients"),
     ],
 )
-def test_what_is_held_for_it_is_told_in_the_same_sentence(
-    admin: FlaskClient, post: Post, ready: str, app: Flask, mend: str, sentence: str
+def test_held_email_is_named_in_the_same_alert(
+    admin: FlaskClient, post: Post, working_tenant: str, app: Flask, statement: str, sentence: str
 ) -> None:
     post()
     with app.app_context():
-        sql(mend)
+        sql(statement)
     for _ in range(2):
         assert post().json["status"] == "held"
-    page = words(admin, PAGE)
-    assert sentence in page
-    assert "There is no mail server." not in page
-    assert "There are no recipients." not in page
+    alerts = page_text(admin, PAGE).partition("Needs attention")[2]
+    assert sentence in alerts
+    assert "No mail server is set up." not in alerts
+    assert "There are no recipients." not in alerts
 
 
-def test_held_mail_by_other_reasons(admin: FlaskClient, post: Post, ready: str, app: Flask, peer: SmtpPeer) -> None:
+def test_email_held_for_other_reasons(
+    admin: FlaskClient, post: Post, working_tenant: str, app: Flask, peer: SmtpPeer
+) -> None:
     for caller in range(12):
         post(data=CALL_LOST | {"caller_number": f"70{caller:02}"})
-    page = words(admin, PAGE)
-    assert "2 mails are held: there were too many at once. Look at them" in page
+    page = page_text(admin, PAGE)
+    assert "2 emails are held: too many at once. View them" in page
     assert "/deliveries?outcome=held" in admin.get(PAGE).get_data(as_text=True)
     with app.app_context():
         sql("UPDATE deliveries SET reason = 'may_have_been_sent' WHERE reason IS NOT NULL")
-    assert "2 mails are held: nobody confirmed them. Decide" in words(admin, PAGE)
+    assert "2 emails are held: possibly sent already. Decide" in page_text(admin, PAGE)
 
 
-def test_it_speaks_the_readers_language(admin: FlaskClient, post: Post, ready: str, app: Flask) -> None:
+def test_alerts_are_in_the_readers_language(admin: FlaskClient, post: Post, working_tenant: str, app: Flask) -> None:
     with app.app_context():
         sql("DELETE FROM mail_servers")
     assert post().json["status"] == "held"
     admin.environ_base["HTTP_ACCEPT_LANGUAGE"] = "de"
-    page = words(admin, PAGE)
-    assert "1 E-Mail wird zurückgehalten: Es gibt keinen Mailserver. Einrichten" in page
-    assert "Anruf verloren Warteschlange 8000" in page
+    page = page_text(admin, PAGE)
+    assert "1 E-Mail wird zurückgehalten: Es ist kein Mailserver eingerichtet. Mailserver einrichten" in page
+    assert "Ein Anruf in einer Warteschlange ging verloren Warteschlange 8000" in page
 
 
-def test_what_failed_or_expired_is_told_for_a_day(admin: FlaskClient, post: Post, ready: str, app: Flask) -> None:
+def test_failed_and_expired_emails_are_shown_for_a_day(
+    admin: FlaskClient, post: Post, working_tenant: str, app: Flask
+) -> None:
     for number in range(3):
         post(data=CALL_LOST | {"queue_number": f"900{number}"})
     with app.app_context():
         sql("UPDATE deliveries SET status = 'expired', expires_at = now() - interval '1 hour'")
-        assert "3 mails have expired in the last 24 hours." in words(admin, PAGE)
+        assert "3 emails expired in the last 24 hours." in page_text(admin, PAGE)
         sql("UPDATE deliveries SET expires_at = now() - interval '25 hours'")
-        assert "expired" not in words(admin, PAGE).partition("Deliveries in")[0]
-        sql("UPDATE deliveries SET status = 'failed', attempted_at = now() - interval '23 hours'")
-        assert "3 mails have failed in the last 24 hours." in words(admin, PAGE)
-        sql("UPDATE deliveries SET attempted_at = now() - interval '25 hours'")
-        assert CALM in words(admin, PAGE)
+        assert "expired" not in page_text(admin, PAGE).partition("Emails in")[0]
+        sql("UPDATE deliveries SET status = 'failed', last_attempt_at = now() - interval '23 hours'")
+        assert "3 emails failed in the last 24 hours." in page_text(admin, PAGE)
+        sql("UPDATE deliveries SET last_attempt_at = now() - interval '25 hours'")
+        assert CALM in page_text(admin, PAGE)
 
 
 def test_keys(admin: FlaskClient, post: Post, acme_in_scope: Enter, app: Flask) -> None:
@@ -237,38 +246,40 @@ def test_keys(admin: FlaskClient, post: Post, acme_in_scope: Enter, app: Flask) 
     with app.app_context():
         tenant = acme_in_scope()
         today = datetime.now(ZoneInfo(tenant.time_zone)).date()
-        keys.issue(tenant, "Spare")
-        keys.issue(tenant, "Temporary", today + timedelta(days=9))
-        keys.issue(tenant, "Later", today + timedelta(days=30))
-        old = keys.issue(tenant, "Rotated", today + timedelta(days=100)).row
-        keys.rotate(tenant, old, timedelta(days=1))
-    page = words(admin, PAGE)
+        api_keys.issue(tenant, "Spare")
+        api_keys.issue(tenant, "Temporary", today + timedelta(days=9))
+        api_keys.issue(tenant, "Later", today + timedelta(days=30))
+        old = api_keys.issue(tenant, "Rotated", today + timedelta(days=100)).row
+        api_keys.rotate(tenant, old, timedelta(days=1))
+    page = page_text(admin, PAGE)
     assert "Key “Spare” has never been used. Connect the PBX" in page
-    assert "Key “Temporary” expires in 9 days. Rotate it" in page
+    assert "Key “Temporary” expires in 9 days. Rotate the key" in page
     assert "“Later” expires" not in page
     assert "“Rotated” expires" not in page, "its successor is there"
 
 
-def test_a_pbx_that_fell_silent(admin: FlaskClient, post: Post, ready: str, app: Flask) -> None:
+def test_a_pbx_that_sends_no_events(admin: FlaskClient, post: Post, working_tenant: str, app: Flask) -> None:
     post()
     with app.app_context():
-        sql("UPDATE pbx_keys SET last_used_at = now() - interval '9 days'")
-    assert "The PBX has not called for 9 days." in words(admin, PAGE)
+        sql("UPDATE api_keys SET last_used_at = now() - interval '9 days'")
+    assert "The PBX has sent no event for 9 days." in page_text(admin, PAGE)
 
 
-def test_rejected_calls(admin: FlaskClient, post: Post, ready: str) -> None:
+def test_rejected_requests(admin: FlaskClient, post: Post, working_tenant: str) -> None:
     post()
     for _ in range(3):
         post("queue.call_lost", {})
-    assert "3 calls were rejected in the last 7 days. See why" in words(admin, PAGE)
+    assert "3 requests were rejected in the last 7 days. View details" in page_text(admin, PAGE)
 
 
-def test_the_days_are_drawn_and_told(admin: FlaskClient, post: Post, ready: str, peer: SmtpPeer, app: Flask) -> None:
+def test_the_chart_and_its_text(
+    admin: FlaskClient, post: Post, working_tenant: str, peer: SmtpPeer, app: Flask
+) -> None:
     post()
     peer.script = {"rcpt": "550 5.1.1 No such user"}
     post()
     with app.app_context():
-        tally.count()
+        statistics.update()
     html = admin.get(PAGE).get_data(as_text=True)
     assert html.count('<g class="day">') == 30
     assert "1 sent, 1 failed or expired." in html, "the summary"
@@ -278,16 +289,16 @@ def test_the_days_are_drawn_and_told(admin: FlaskClient, post: Post, ready: str,
     assert "style=" not in html.partition("<svg width")[2].partition("</svg>")[0]
 
 
-def test_days_that_nobody_counted_are_told(admin: FlaskClient, post: Post, ready: str, app: Flask) -> None:
+def test_uncounted_days_are_marked(admin: FlaskClient, post: Post, working_tenant: str, app: Flask) -> None:
     post()
     with app.app_context():
         sql("UPDATE tenants SET created_at = now() - interval '100 days'")
-    page = words(admin, PAGE)
-    assert "28 days are not counted yet" in page
+    page = page_text(admin, PAGE)
+    assert "28 days have not been counted yet" in page
     assert "A worker counts every 5 minutes." in page
 
 
-def test_a_tenant_without_events_has_neither_days_nor_events(admin: FlaskClient, ready: str) -> None:
-    page = words(admin, PAGE)
+def test_a_tenant_without_events_has_no_chart_and_no_events(admin: FlaskClient, working_tenant: str) -> None:
+    page = page_text(admin, PAGE)
     assert "Deliveries in" not in page
     assert "Latest events" not in page

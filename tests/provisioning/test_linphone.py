@@ -1,11 +1,12 @@
-"""Linphone's document, read as Linphone reads it: sections of entries."""
+"""Linphone's provisioning document, read as Linphone reads it."""
 
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import pytest
 
-from portal.provisioning.lines import Line
-from portal.provisioning.linphone import NAMESPACE, document
+from portal.provisioning.linphone import NAMESPACE, provisioning_document
+from tests.provisioning.example_account import sip_account
 
 NAMES = {"l": NAMESPACE}
 
@@ -18,15 +19,9 @@ def read(xml: bytes) -> dict[str, dict[str, str | None]]:
     }
 
 
-def line(**said: object) -> Line:
-    """Return a line with these values in place of the usual ones."""
-    usual = {"username": "1001", "sip_domain": "acme.example", "password": "open sesame"}
-    return Line.of(**usual | said)  # type: ignore[arg-type]
-
-
-def test_the_whole_document() -> None:
-    made = line(login_ip="203.0.113.5", tls_port=5061, transport="tls", display_name="Ann Lee")
-    assert read(document(made)) == {
+def test_the_complete_document() -> None:
+    made = sip_account(login_ip="203.0.113.5", tls_port=5061, transport="tls", display_name="Ann Lee")
+    assert read(provisioning_document(made)) == {
         "misc": {"transient_provisioning": "1"},
         "sip": {"default_proxy": "0"},
         "proxy_0": {
@@ -45,8 +40,13 @@ def test_the_whole_document() -> None:
     }
 
 
-def test_its_form_is_that_of_lpconfig() -> None:
-    xml = document(line())
+def test_another_realm() -> None:
+    authentication = read(provisioning_document(sip_account(realm="asterisk")))["auth_info_0"]
+    assert (authentication["realm"], authentication["domain"]) == ("asterisk", "acme.example")
+
+
+def test_the_document_has_the_format_of_lpconfig() -> None:
+    xml = provisioning_document(sip_account())
     assert xml.startswith(b"<?xml version='1.0' encoding='UTF-8'?>")
     root = ET.fromstring(xml)
     assert root.tag == f"{{{NAMESPACE}}}config"
@@ -56,16 +56,18 @@ def test_its_form_is_that_of_lpconfig() -> None:
     assert all(entry.get("overwrite") == "true" for entry in entries)
 
 
-def test_linphone_asks_for_a_password_that_is_not_there() -> None:
-    assert "auth_info_0" not in read(document(line(password=None)))
+def test_without_a_password_there_is_no_authentication_section() -> None:
+    assert "auth_info_0" not in read(provisioning_document(sip_account(password=None)))
 
 
-def test_no_port_leaves_it_to_the_transport() -> None:
-    assert read(document(line()))["proxy_0"]["reg_proxy"] == "<sip:acme.example;transport=udp>"
+def test_without_a_port_the_transports_default_applies() -> None:
+    assert read(provisioning_document(sip_account()))["proxy_0"]["reg_proxy"] == "<sip:acme.example;transport=udp>"
 
 
-def test_ipv6_stands_in_brackets() -> None:
-    account = read(document(line(sip_domain="2001:db8::1", login_ip="2001:DB8::2", udp_port=5060)))["proxy_0"]
+def test_ipv6_addresses_are_in_brackets() -> None:
+    account = read(provisioning_document(sip_account(sip_domain="2001:db8::1", login_ip="2001:DB8::2", udp_port=5060)))[
+        "proxy_0"
+    ]
     assert account["reg_proxy"] == "<sip:[2001:db8::2]:5060;transport=udp>"
     assert account["reg_identity"] == "sip:1001@[2001:db8::1]"
 
@@ -80,11 +82,11 @@ def test_ipv6_stands_in_brackets() -> None:
         (None, "sip:1001@acme.example"),
     ],
 )
-def test_a_display_name_stays_a_name(name: str | None, quoted: str) -> None:
-    assert read(document(line(display_name=name)))["proxy_0"]["reg_identity"] == quoted
+def test_display_names_are_quoted(name: str | None, quoted: str) -> None:
+    assert read(provisioning_document(sip_account(display_name=name)))["proxy_0"]["reg_identity"] == quoted
 
 
-def test_a_username_cannot_reach_into_the_address() -> None:
-    sections = read(document(line(username="1001@evil.example>;x=<")))
+def test_usernames_are_escaped() -> None:
+    sections = read(provisioning_document(replace(sip_account(), username="1001@evil.example>;x=<")))
     assert sections["proxy_0"]["reg_identity"] == "sip:1001%40evil.example%3E;x=%3C@acme.example"
     assert sections["auth_info_0"]["username"] == "1001@evil.example>;x=<"

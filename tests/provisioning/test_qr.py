@@ -15,9 +15,9 @@ TOKEN = "tJ9-_" * 8 + "abc"  # as long as a real one
 @pytest.mark.parametrize(
     "host", ["https://p.io", "https://portal.example.com", "https://" + "long." * 20 + "example.com:8443"]
 )
-def test_it_reads_back_crisp_and_with_its_margin(host: str) -> None:
+def test_the_code_is_readable_with_a_margin_and_equal_modules(host: str) -> None:
     address = f"{host}/provision/{TOKEN}"
-    picture = Image.open(BytesIO(qr.png(address)))
+    picture = Image.open(BytesIO(qr.qr_code_png(address)))
     [code] = zxingcpp.read_barcodes(picture)
     assert code.text == address
     assert (code.format, code.ec_level) == (zxingcpp.BarcodeFormat.QRCode, "M")
@@ -31,6 +31,6 @@ def test_it_reads_back_crisp_and_with_its_margin(host: str) -> None:
     assert picture.width % (module // 7) == 0
 
 
-def test_the_address_is_the_portals(app: Flask) -> None:
+def test_the_url_is_the_portals(app: Flask) -> None:
     with app.app_context():
-        assert qr.address(TOKEN) == f"http://portal.test/provision/{TOKEN}"
+        assert qr.provisioning_url(TOKEN) == f"http://portal.test/provision/{TOKEN}"

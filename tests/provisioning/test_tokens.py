@@ -1,4 +1,4 @@
-"""One-time tokens, on real Postgres."""
+"""One-time tokens in a real Postgres."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,16 +12,17 @@ from flask import Flask
 from sqlalchemy import text
 
 from portal import crypto
-from portal.database import enter_scope, owner_connection
+from portal.database.scope import enter_scope, owner_connection
 from portal.extensions import db
 from portal.provisioning import tokens
-from portal.provisioning.lines import Line
-from portal.provisioning.tokens import State
-from portal.tenants import directory
+from portal.provisioning.sip_account import SipAccount
+from portal.provisioning.tokens import TokenState
+from portal.tenants import service as tenant_service
+from tests.provisioning.example_account import sip_account
 from tests.sql import sql
 
 PASSWORD = "open sesame"
-LINE = Line.of(username="ann.lee", sip_domain="acme.example", password=PASSWORD, display_name="Ann Lee")
+LINE = sip_account("ann.lee", PASSWORD, display_name="Ann Lee")
 
 EVENT = uuid4()
 
@@ -33,10 +34,10 @@ def issue(app: Flask, acme: str) -> Issue:
     """A function that issues a token of Acme, in a session of its own."""
 
     def issue(
-        lasts: timedelta = timedelta(hours=72), event_id: UUID = EVENT, audience: str = "user", line: Line = LINE
+        lasts: timedelta = timedelta(hours=72), event_id: UUID = EVENT, audience: str = "user", line: SipAccount = LINE
     ) -> str:
         with app.app_context():
-            tenant = directory.find(acme)
+            tenant = tenant_service.find(acme)
             assert tenant is not None
             enter_scope(tenant.id)
             token = tokens.issue(tenant.id, line, datetime.now(UTC) + lasts, event_id, audience)
@@ -48,83 +49,87 @@ def issue(app: Flask, acme: str) -> Issue:
 
 def stored() -> str:
     """Return all that the database holds of tokens, bytes as Postgres writes them and as text."""
-    rows = sql("SELECT t::text, line_encrypted FROM provisioning_tokens t")
+    rows = sql("SELECT t::text, sip_account_encrypted FROM provisioning_tokens t")
     return "\n".join(f"{row} {(sealed or b'').decode('latin-1')}" for row, sealed in rows)
 
 
-def test_the_first_gets_the_line_and_the_second_nothing(issue: Issue, context: Flask) -> None:
+def test_only_the_first_request_gets_the_account(issue: Issue, context: Flask) -> None:
     token = issue()
-    assert tokens.look(token) is State.UNSPENT
+    assert tokens.check(token) is TokenState.UNSPENT
     assert tokens.spend(token) == LINE
-    assert tokens.look(token) is State.SPENT
-    assert tokens.spend(token) is State.SPENT
+    assert tokens.check(token) is TokenState.SPENT
+    assert tokens.spend(token) is TokenState.SPENT
 
 
-def test_looking_spends_nothing(issue: Issue, context: Flask) -> None:
+def test_checking_does_not_spend_a_token(issue: Issue, context: Flask) -> None:
     token = issue()
     for _ in range(3):
-        assert tokens.look(token) is State.UNSPENT
+        assert tokens.check(token) is TokenState.UNSPENT
     assert tokens.spend(token) == LINE
 
 
-def test_a_fresh_token_ends_the_users_unspent_ones(issue: Issue, context: Flask) -> None:
+def test_a_new_token_invalidates_the_users_unspent_ones(issue: Issue, context: Flask) -> None:
     others = issue(line=replace(LINE, username="bob"))
     older, spent = issue(audience="recipients"), issue()
     tokens.spend(spent)
     fresh = issue(event_id=uuid4())
-    assert [tokens.look(each) for each in (older, spent, fresh, others)] == [
-        State.EXPIRED,
-        State.SPENT,
-        State.UNSPENT,
-        State.UNSPENT,
+    assert [tokens.check(each) for each in (older, spent, fresh, others)] == [
+        TokenState.EXPIRED,
+        TokenState.SPENT,
+        TokenState.UNSPENT,
+        TokenState.UNSPENT,
     ]
 
 
-def test_the_mails_of_one_event_have_a_token_each(issue: Issue, context: Flask) -> None:
+def test_each_email_of_an_event_has_its_own_token(issue: Issue, context: Flask) -> None:
     first, second = issue(audience="recipients"), issue(audience="user")
-    assert [tokens.look(each) for each in (first, second)] == [State.UNSPENT] * 2
+    assert [tokens.check(each) for each in (first, second)] == [TokenState.UNSPENT] * 2
     again = issue(audience="user")
-    assert [tokens.look(each) for each in (first, second, again)] == [State.UNSPENT, State.EXPIRED, State.UNSPENT]
+    assert [tokens.check(each) for each in (first, second, again)] == [
+        TokenState.UNSPENT,
+        TokenState.EXPIRED,
+        TokenState.UNSPENT,
+    ]
 
 
 def test_issuing_leaves_the_commit_to_the_caller(app: Flask, acme: str) -> None:
     with app.app_context():
-        tenant = directory.find(acme)
+        tenant = tenant_service.find(acme)
         assert tenant is not None
         enter_scope(tenant.id)
         token = tokens.issue(tenant.id, LINE, datetime.now(UTC) + timedelta(hours=1), EVENT, "user")
         db.session.rollback()
-        assert tokens.look(token) is State.UNKNOWN
+        assert tokens.check(token) is TokenState.UNKNOWN
 
 
-def test_an_expired_token_is_worth_nothing(issue: Issue, context: Flask) -> None:
+def test_an_expired_token_cannot_be_spent(issue: Issue, context: Flask) -> None:
     token = issue(-timedelta(seconds=1))
-    assert tokens.look(token) is State.EXPIRED
-    assert tokens.spend(token) is State.EXPIRED
+    assert tokens.check(token) is TokenState.EXPIRED
+    assert tokens.spend(token) is TokenState.EXPIRED
 
 
 @pytest.mark.parametrize("token", ["", "guessed", "\0", "x" * 100_000, "\udc80"])
-def test_an_unknown_token_is_worth_nothing(issue: Issue, context: Flask, token: str) -> None:
+def test_an_unknown_token_cannot_be_spent(issue: Issue, context: Flask, token: str) -> None:
     issue()
-    assert tokens.look(token) is State.UNKNOWN
-    assert tokens.spend(token) is State.UNKNOWN
+    assert tokens.check(token) is TokenState.UNKNOWN
+    assert tokens.spend(token) is TokenState.UNKNOWN
 
 
-def test_a_suspended_tenants_token_waits(issue: Issue, context: Flask, acme: str) -> None:
+def test_a_suspended_tenants_token_works_again_later(issue: Issue, context: Flask, acme: str) -> None:
     token = issue()
-    tenant = directory.find(acme)
+    tenant = tenant_service.find(acme)
     assert tenant is not None
-    directory.suspend(tenant)
-    assert tokens.look(token) is State.SUSPENDED
-    assert tokens.spend(token) is State.SUSPENDED
-    directory.resume(tenant)
+    tenant_service.suspend(tenant)
+    assert tokens.check(token) is TokenState.SUSPENDED
+    assert tokens.spend(token) is TokenState.SUSPENDED
+    tenant_service.resume(tenant)
     assert tokens.spend(token) == LINE
 
 
-def test_of_many_at_once_one_gets_the_line(app: Flask, issue: Issue) -> None:
+def test_of_simultaneous_requests_one_gets_the_account(app: Flask, issue: Issue) -> None:
     token, together = issue(), Barrier(4)
 
-    def spend() -> Line | State:
+    def spend() -> SipAccount | TokenState:
         with app.app_context():
             db.session.execute(text("SELECT 1"))  # the connection is open before the race begins
             together.wait(timeout=10)
@@ -133,14 +138,14 @@ def test_of_many_at_once_one_gets_the_line(app: Flask, issue: Issue) -> None:
     with ThreadPoolExecutor(4) as threads:
         results = [future.result() for future in [threads.submit(spend) for _ in range(4)]]
     assert results.count(LINE) == 1
-    assert results.count(State.SPENT) == 3
+    assert results.count(TokenState.SPENT) == 3
 
 
-def test_the_second_waits_for_the_firsts_commit(app: Flask, issue: Issue) -> None:
+def test_a_second_request_waits_for_the_firsts_commit(app: Flask, issue: Issue) -> None:
     token = issue()
     with app.app_context(), ThreadPoolExecutor(1) as thread:
 
-        def spend() -> Line | State:
+        def spend() -> SipAccount | TokenState:
             with app.app_context():
                 return tokens.spend(token)
 
@@ -149,11 +154,11 @@ def test_the_second_waits_for_the_firsts_commit(app: Flask, issue: Issue) -> Non
             second = thread.submit(spend)
             with pytest.raises(TimeoutError):
                 second.result(timeout=0.2)
-            first.execute(text("UPDATE provisioning_tokens SET spent_at = now(), line_encrypted = NULL"))
-        assert second.result(timeout=10) is State.SPENT
+            first.execute(text("UPDATE provisioning_tokens SET spent_at = now(), sip_account_encrypted = NULL"))
+        assert second.result(timeout=10) is TokenState.SPENT
 
 
-def test_the_database_holds_no_secret_in_clear(issue: Issue, context: Flask) -> None:
+def test_the_database_contains_no_secret_in_clear_text(issue: Issue, context: Flask) -> None:
     token = issue()
     assert LINE.ha1 is not None
     row = stored()
@@ -163,35 +168,35 @@ def test_the_database_holds_no_secret_in_clear(issue: Issue, context: Flask) -> 
         assert secret.encode().hex() not in row
 
 
-def test_a_spent_line_is_erased(issue: Issue, context: Flask) -> None:
+def test_a_spent_account_is_erased(issue: Issue, context: Flask) -> None:
     tokens.spend(issue())
-    assert [*sql("SELECT line_encrypted, spent_at IS NOT NULL FROM provisioning_tokens")] == [(None, True)]
+    assert [*sql("SELECT sip_account_encrypted, spent_at IS NOT NULL FROM provisioning_tokens")] == [(None, True)]
 
 
-def test_a_line_that_was_moved_to_another_tenant_does_not_open(issue: Issue, context: Flask, globex: str) -> None:
+def test_an_account_moved_to_another_tenant_cannot_be_decrypted(issue: Issue, context: Flask, globex: str) -> None:
     token = issue()
     sql("UPDATE provisioning_tokens SET tenant_id = (SELECT id FROM tenants WHERE domain = :domain)", domain=globex)
     with pytest.raises(crypto.UnreadableSecret):
         tokens.spend(token)
-    assert tokens.look(token) is State.UNSPENT
+    assert tokens.check(token) is TokenState.UNSPENT
 
 
-def test_expired_lines_are_erased_and_others_kept(issue: Issue, context: Flask) -> None:
+def test_expired_accounts_are_erased_and_others_kept(issue: Issue, context: Flask) -> None:
     expired, unspent = issue(-timedelta(seconds=1)), issue(audience="recipients")
     tokens.erase_expired()
-    kept = sql("SELECT count(line_encrypted), count(*) FROM provisioning_tokens")[0]
+    kept = sql("SELECT count(sip_account_encrypted), count(*) FROM provisioning_tokens")[0]
     assert kept == (1, 2)
-    assert tokens.look(expired) is State.EXPIRED
+    assert tokens.check(expired) is TokenState.EXPIRED
     assert tokens.spend(unspent) == LINE
 
 
-def test_old_tokens_go_unless_they_are_still_good(issue: Issue, context: Flask) -> None:
+def test_old_tokens_are_deleted_unless_still_valid(issue: Issue, context: Flask) -> None:
     spent = issue()
     tokens.spend(spent)
     expired, unspent = issue(-timedelta(seconds=1)), issue(audience="recipients")
     tokens.erase_expired()
-    tokens.delete(before=UUID(int=0))
-    assert tokens.look(spent) is State.SPENT
-    tokens.delete(before=UUID(int=2**128 - 1))
-    assert [tokens.look(each) for each in (spent, expired)] == [State.UNKNOWN] * 2
+    tokens.delete_old(before=UUID(int=0))
+    assert tokens.check(spent) is TokenState.SPENT
+    tokens.delete_old(before=UUID(int=2**128 - 1))
+    assert [tokens.check(each) for each in (spent, expired)] == [TokenState.UNKNOWN] * 2
     assert tokens.spend(unspent) == LINE

@@ -1,9 +1,8 @@
-"""The one-time address, asked by Linphone, by people, by link scanners and by strangers."""
+"""The one-time link, requested by Linphone, people, link scanners and strangers."""
 
 import base64
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import md5
 from io import BytesIO
@@ -16,31 +15,24 @@ from flask.testing import FlaskClient
 from PIL import Image
 from werkzeug.test import TestResponse
 
-from portal.database import enter_scope
-from portal.extensions import db, limiter
+from portal.database.scope import enter_scope
+from portal.extensions import db
 from portal.provisioning import qr, tokens
-from portal.provisioning.lines import Line
-from portal.provisioning.tokens import State
-from portal.tenants import directory
+from portal.provisioning.tokens import TokenState
+from portal.tenants import service as tenant_service
+from tests.provisioning.example_account import sip_account
 from tests.provisioning.test_linphone import read
 from tests.sql import sql
 
 LINPHONE = {"X-Linphone-Provisioning": "1", "User-Agent": "LinphoneAndroid/6.0"}
-LINE = Line.of(username="1001", sip_domain="acme.example", password="open sesame", display_name="Ann Lee")
-
-
-@pytest.fixture(autouse=True)
-def _fresh_limits(app: Flask) -> Iterator[None]:
-    yield
-    with app.app_context():
-        limiter.reset()
+LINE = sip_account(display_name="Ann Lee")
 
 
 @pytest.fixture
 def token(app: Flask, acme: str) -> str:
     """An unspent token of Acme."""
     with app.app_context():
-        tenant = directory.find(acme)
+        tenant = tenant_service.find(acme)
         assert tenant is not None
         enter_scope(tenant.id)
         token = tokens.issue(tenant.id, LINE, datetime.now(UTC) + timedelta(hours=72), uuid4(), "user")
@@ -48,10 +40,10 @@ def token(app: Flask, acme: str) -> str:
         return token
 
 
-def state(app: Flask, token: str) -> State:
+def state(app: Flask, token: str) -> TokenState:
     """Return what the token is worth now."""
     with app.app_context():
-        return tokens.look(token)
+        return tokens.check(token)
 
 
 def change(app: Flask, statement: str) -> None:
@@ -67,14 +59,14 @@ def assert_private(answer: TestResponse) -> None:
     assert answer.headers["X-Robots-Tag"] == "noindex"
 
 
-def test_linphone_gets_the_line_once(app: Flask, client: FlaskClient, token: str) -> None:
+def test_linphone_gets_the_account_once(app: Flask, client: FlaskClient, token: str) -> None:
     answer = client.get(f"/provision/{token}", headers=LINPHONE)
     assert (answer.status_code, answer.mimetype) == (200, "application/xml")
     assert_private(answer)
     assert "Set-Cookie" not in answer.headers
     authentication = read(answer.data)["auth_info_0"]
     assert authentication["ha1"] == md5(b"1001:acme.example:open sesame").hexdigest()
-    assert state(app, token) is State.SPENT
+    assert state(app, token) is TokenState.SPENT
 
     again = client.get(f"/provision/{token}", headers=LINPHONE)
     assert (again.status_code, again.mimetype) == (410, "text/plain")
@@ -83,14 +75,16 @@ def test_linphone_gets_the_line_once(app: Flask, client: FlaskClient, token: str
 
 def test_the_qr_code_leads_linphone_to_its_document(app: Flask, client: FlaskClient, token: str) -> None:
     with app.app_context():
-        picture = qr.png(qr.address(token))
+        picture = qr.qr_code_png(qr.provisioning_url(token))
     [code] = zxingcpp.read_barcodes(Image.open(BytesIO(picture)))
     answer = client.get(code.text, headers=LINPHONE)
     assert answer.status_code == 200
     assert ET.fromstring(answer.data) is not None
 
 
-def test_people_get_a_page_that_spends_nothing_and_tells_nothing(app: Flask, client: FlaskClient, token: str) -> None:
+def test_people_get_a_page_without_secrets_and_the_token_stays_unspent(
+    app: Flask, client: FlaskClient, token: str
+) -> None:
     for _ in range(3):
         answer = client.get(f"/provision/{token}", headers={"User-Agent": "Mozilla/5.0"})
         assert (answer.status_code, answer.mimetype) == (200, "text/html")
@@ -99,10 +93,44 @@ def test_people_get_a_page_that_spends_nothing_and_tells_nothing(app: Flask, cli
         assert f'href="linphone-config:http://portal.test/provision/{token}"' in page
         for part in ("1001", "acme", "Ann Lee", LINE.ha1 or ""):
             assert part not in page.replace(token, "")
-    assert state(app, token) is State.UNSPENT
+    assert state(app, token) is TokenState.UNSPENT
 
 
-def test_the_pages_qr_code_holds_the_pages_address(client: FlaskClient, token: str) -> None:
+@pytest.mark.parametrize(
+    "user_agent", ["Unknown", "Linphone/5.2.0", "LinphoneAndroid/5.0.1 (Pixel)", "linphonec/5.1.65"]
+)
+def test_an_older_linphone_gets_the_account_too(app: Flask, client: FlaskClient, token: str, user_agent: str) -> None:
+    """As recorded from Linphone 5.1.65: a User-Agent, and neither a header of its own nor Accept."""
+    answer = client.get(f"/provision/{token}", headers={"User-Agent": user_agent})
+    assert (answer.status_code, answer.mimetype) == (200, "application/xml")
+    assert state(app, token) is TokenState.SPENT
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"User-Agent": ""},
+        {"User-Agent": "Unknown", "Accept": "*/*"},
+        {"User-Agent": "Unknown", "Accept": "text/html"},
+        {"User-Agent": "curl/8.5.0", "Accept": "*/*"},
+        {"User-Agent": "python-requests/2.32"},
+        {"User-Agent": "Mozilla/5.0 (compatible; BingPreview/1.0b)"},
+        {"User-Agent": "Mozilla/5.0 Linphone/5.0"},
+        {"User-Agent": "Slackbot-LinkExpanding 1.0 (+https://api.slack.com/robots)"},
+        {"User-Agent": "WhatsApp/2.23", "Accept": "*/*"},
+    ],
+)
+def test_browsers_and_link_scanners_do_not_spend_a_token(
+    app: Flask, client: FlaskClient, token: str, headers: dict[str, str]
+) -> None:
+    answer = client.get(f"/provision/{token}", headers=headers)
+    assert (answer.status_code, answer.mimetype) == (200, "text/html")
+    assert "If Linphone reports an error" in answer.text
+    assert state(app, token) is TokenState.UNSPENT
+
+
+def test_the_pages_qr_code_contains_the_pages_url(client: FlaskClient, token: str) -> None:
     page = client.get(f"/provision/{token}").get_data(as_text=True)
     found = re.search(r'src="data:image/png;base64,([^"]+)"', page)
     assert found
@@ -111,11 +139,11 @@ def test_the_pages_qr_code_holds_the_pages_address(client: FlaskClient, token: s
 
 
 @pytest.mark.parametrize("headers", [{}, LINPHONE])
-def test_head_spends_nothing(app: Flask, client: FlaskClient, token: str, headers: dict[str, str]) -> None:
+def test_head_does_not_spend_a_token(app: Flask, client: FlaskClient, token: str, headers: dict[str, str]) -> None:
     answer = client.head(f"/provision/{token}", headers=headers)
     assert (answer.status_code, answer.data) == (200, b"")
     assert_private(answer)
-    assert state(app, token) is State.UNSPENT
+    assert state(app, token) is TokenState.UNSPENT
 
 
 def test_an_empty_header_is_linphones_too(client: FlaskClient, token: str) -> None:
@@ -123,20 +151,20 @@ def test_an_empty_header_is_linphones_too(client: FlaskClient, token: str) -> No
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
-def test_nothing_but_reading_is_allowed(app: Flask, client: FlaskClient, token: str, method: str) -> None:
+def test_other_methods_are_rejected(app: Flask, client: FlaskClient, token: str, method: str) -> None:
     assert client.open(f"/provision/{token}", method=method, headers=LINPHONE).status_code in {400, 405}
-    assert state(app, token) is State.UNSPENT
+    assert state(app, token) is TokenState.UNSPENT
 
 
 @pytest.mark.parametrize(
     ("statement", "words"),
     [
-        ("UPDATE provisioning_tokens SET spent_at = now(), line_encrypted = NULL", "already used"),
+        ("UPDATE provisioning_tokens SET spent_at = now(), sip_account_encrypted = NULL", "already been used"),
         ("UPDATE provisioning_tokens SET expires_at = now()", "has expired"),
         ("UPDATE tenants SET suspended_at = now()", "suspended"),
     ],
 )
-def test_what_is_gone_says_why_to_people_and_410_to_linphone(
+def test_people_see_why_a_link_is_gone_and_linphone_gets_410(
     app: Flask, client: FlaskClient, token: str, statement: str, words: str
 ) -> None:
     change(app, statement)
@@ -150,7 +178,7 @@ def test_what_is_gone_says_why_to_people_and_410_to_linphone(
     assert client.head(f"/provision/{token}").status_code == 410
 
 
-def test_a_stranger_finds_nothing(client: FlaskClient, token: str) -> None:
+def test_unknown_tokens_are_not_found(client: FlaskClient, token: str) -> None:
     page = client.get(f"/provision/{token}x")
     assert (page.status_code, page.mimetype) == (404, "text/html")
     assert_private(page)
@@ -158,9 +186,9 @@ def test_a_stranger_finds_nothing(client: FlaskClient, token: str) -> None:
     assert (answer.status_code, answer.mimetype) == (404, "text/plain")
 
 
-def test_the_address_in_a_sample_says_that_it_is_one(client: FlaskClient) -> None:
+def test_the_link_of_a_sample_says_that_it_is_a_sample(client: FlaskClient) -> None:
     page = client.get("/provision/sample")
-    assert (page.status_code, "This address is a sample" in page.text) == (200, True)
+    assert (page.status_code, "This link is a sample" in page.text) == (200, True)
     assert client.get("/provision/sample", headers=LINPHONE).status_code == 404
 
 
@@ -170,8 +198,11 @@ def test_other_pages_keep_their_own_headers(client: FlaskClient) -> None:
     assert "X-Robots-Tag" not in answer.headers
 
 
-def test_one_address_cannot_ask_without_end(app: Flask, client: FlaskClient, token: str) -> None:
-    codes = [client.get("/provision/guess", headers=LINPHONE).status_code for _ in range(121)]
-    assert codes == [404] * 120 + [429]
+def test_requests_are_limited_by_ip_address(app: Flask, client: FlaskClient, token: str) -> None:
+    def guess() -> int:
+        return client.get("/provision/guess", headers=LINPHONE).status_code
+
+    assert [guess() for _ in range(120)] == [404] * 120
+    assert next(status for _ in range(60) if (status := guess()) != 404) == 429, "one more is free every half second"
     elsewhere = client.get(f"/provision/{token}", headers=LINPHONE, environ_base={"REMOTE_ADDR": "203.0.113.9"})
     assert elsewhere.status_code == 200

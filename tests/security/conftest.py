@@ -13,9 +13,11 @@ _SHARED: dict[str, Any] = {
     "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much],
     "database": None,
 }
-settings.register_profile("bounded", max_examples=100, derandomize=True, **_SHARED)
+settings.register_profile("bounded", max_examples=30, derandomize=True, **_SHARED)
 settings.register_profile("fuzz", max_examples=FUZZ or 1, **_SHARED)
 settings.load_profile("fuzz" if FUZZ else "bounded")
 
 # A page takes a hundred times as long as a mail's words.
 OF_PAGES = settings(max_examples=FUZZ // 5 or 12)
+# A field of an event may have any value, and few of them are faults.
+OF_EVENTS = settings(max_examples=FUZZ or 100)

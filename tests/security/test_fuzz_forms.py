@@ -16,6 +16,8 @@ from tests.security.conftest import OF_PAGES
 from tests.security.test_fuzz_mail import TEXT
 from tests.security.test_headers import Content, assert_guarded
 
+pytestmark = pytest.mark.slow
+
 WIRE = st.one_of(TEXT, st.text(max_size=30), st.sampled_from(["", "0", "-1", "9" * 30, "1e9", "x" * 3000, "on", "y"]))
 
 

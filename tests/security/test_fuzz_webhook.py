@@ -1,4 +1,4 @@
-"""The webhook at random: what its description allows, what it forbids, and bytes. Each answer is one it describes."""
+"""The webhook with random input: valid by its description, invalid, and any bytes. Each response is a described one."""
 
 import json
 from collections.abc import Iterator
@@ -19,21 +19,29 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from portal.pbx.examples import PORTSIP_PAYLOADS
-from portal.pbx.portsip import CALLERS, IDS, TIMES
-from tests.ready import CALL_LOST, PEOPLE, key, peer, ready
+from portal.events.event_type import EventType
+from portal.events.types import EVENT_TYPES
+from portal.pbx.adapters.portsip import CALLERS_FIELD, EXAMPLES, ID_FIELDS, TIME_FIELDS
+from portal.pbx.adapters.registry import payload_formats
+from tests.required_fields import described_as_required, needed, sample_of
+from tests.security.conftest import OF_EVENTS
 from tests.security.test_fuzz_mail import HEADERS, TEXT
 from tests.security.test_headers import Content, assert_guarded
-from tests.smtp_peer import SmtpPeer, unstuffed
+from tests.smtp_peer import SmtpPeer, without_dot_stuffing
 from tests.sql import sql
+from tests.tenant_fixtures import CALL_LOST, PEOPLE, key, peer, working_tenant
 
-__all__ = ["key", "peer", "ready"]
+__all__ = ["key", "peer", "working_tenant"]
 
-ADDRESS = "/api/v1/events"
-PORTSIP = "/api/v1/events/portsip"
-PROMISES = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
-CALLER = PORTSIP_PAYLOADS["queue_caller_status"][CALLERS][0]
-DESCRIBED = {200, 400, 401, 403, 409, 413, 415, 422, 429}
+pytestmark = pytest.mark.slow
+
+JSON_TYPE = {"Content-Type": "application/json"}
+EVENTS_PATH = "/api/v1/events"
+PORTSIP_PATH = "/api/v1/events/portsip"
+PATHS = [EVENTS_PATH, *(f"{EVENTS_PATH}/{adapter.name}" for adapter, _ in payload_formats())]
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+CALLER = EXAMPLES["queue_caller_status"][CALLERS_FIELD][0]
+DESCRIBED_STATUSES = {200, 400, 401, 403, 409, 413, 415, 422, 429}
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | TEXT | st.sampled_from([10**400, 1e308, "\ud800"]),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
@@ -42,78 +50,124 @@ ANYTHING = st.recursive(
 
 
 @pytest.fixture(autouse=True)
-def unhurried(app: Flask) -> Iterator[None]:
-    """No limit of the rate, which would answer for everything else."""
+def no_rate_limit(app: Flask) -> Iterator[None]:
+    """A rate limit that is never reached: otherwise it would reject everything else."""
     before = app.extensions["settings"]
     app.extensions["settings"] = before.model_copy(update={"event_rate_limit": "10000000 per minute"})
     yield
     app.extensions["settings"] = before
 
 
-def assert_mails_are_whole(peer: SmtpPeer) -> None:
-    """Assert that no mail has a header or a recipient that the portal did not mean."""
+@pytest.fixture(scope="module")
+def schema(built_app: Flask) -> Any:
+    """The description that the portal serves."""
+    return schemathesis.openapi.from_wsgi("/api/v1/openapi.json", built_app)
+
+
+def assert_emails_are_intact(peer: SmtpPeer) -> None:
+    """Assert that no email has a header or a recipient that the portal did not set."""
     for conversation in peer.conversations:
-        for mail in conversation.mails:
-            message = message_from_bytes(unstuffed(mail.content), policy=policy.default)
+        for mail in conversation.messages:
+            message = message_from_bytes(without_dot_stuffing(mail.content), policy=policy.default)
             assert set(message.keys()) <= HEADERS
             assert not any("evil" in address for address in mail.recipients)
     peer.conversations.clear()
 
 
-@pytest.mark.parametrize("address", [ADDRESS, PORTSIP])
-@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["allowed", "forbidden"])
-def test_what_the_description_allows_and_forbids(
-    app: Flask, key: str, ready: str, peer: SmtpPeer, mode: GenerationMode, address: str
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["valid", "invalid"])
+def test_requests_that_are_valid_or_invalid_by_the_description(
+    schema: Any, key: str, working_tenant: str, peer: SmtpPeer, mode: GenerationMode, path: str
 ) -> None:
-    schema = schemathesis.openapi.from_wsgi("/api/v1/openapi.json", app)
     seen = set()
 
-    @given(case=schema[address]["POST"].as_strategy(generation_mode=mode))
+    @given(case=schema[path]["POST"].as_strategy(generation_mode=mode))
     def post(case: "schemathesis.Case[Any]") -> None:
-        answer = case.call(headers={"Authorization": f"Bearer {key}"})
-        case.validate_response(answer, checks=PROMISES)
-        seen.add(answer.status_code)
+        response = case.call(headers={"Authorization": f"Bearer {key}"})
+        case.validate_response(response, checks=CHECKS)
+        seen.add(response.status_code)
 
     post()
     assert seen & {200, 422}
-    assert_mails_are_whole(peer)
+    assert_emails_are_intact(peer)
 
 
-def send(client: FlaskClient, key: str, body: bytes, address: str = ADDRESS, **headers: str) -> int:
+def send(client: FlaskClient, key: str, body: bytes, path: str = EVENTS_PATH, **headers: str) -> int:
     given = {"Authorization": f"Bearer {key}", "Content-Type": "application/json", **headers}
-    answer = client.post(address, data=body, headers=given)
-    assert answer.status_code in DESCRIBED, (answer.status_code, body)
-    assert_guarded(answer)
-    assert json.loads(answer.data)
-    return answer.status_code
+    response = client.post(path, data=body, headers=given)
+    assert response.status_code in DESCRIBED_STATUSES, (response.status_code, body)
+    assert_guarded(response)
+    assert json.loads(response.data)
+    return response.status_code
 
 
-def test_any_values_in_an_event(client: FlaskClient, key: str, ready: str, peer: SmtpPeer) -> None:
+def test_any_values_in_an_event(client: FlaskClient, key: str, working_tenant: str, peer: SmtpPeer) -> None:
     names = st.sampled_from([*CALL_LOST, "caller_name", "queue_name", "call_id", "reason", "position"])
-    calls = st.dictionaries(names, TEXT | ANYTHING).map(lambda data: {**CALL_LOST, **data})
-    attributes = st.fixed_dictionaries({}, optional=dict.fromkeys(("id", "time", "tenant", "source", "x"), ANYTHING))
+    events = st.dictionaries(names, TEXT | ANYTHING).map(lambda data: {**CALL_LOST, **data})
+    others = st.fixed_dictionaries({}, optional=dict.fromkeys(("id", "time", "tenant", "source", "x"), ANYTHING))
 
-    @given(data=calls, around=attributes)
-    def post(data: dict[str, Any], around: dict[str, Any]) -> None:
-        send(client, key, json.dumps({"type": "queue.call_lost", **around, "data": data}).encode())
-
-    post()
-    assert_mails_are_whole(peer)
-
-
-def test_any_values_in_a_payload_of_portsip(client: FlaskClient, key: str, ready: str, peer: SmtpPeer) -> None:
-    values = st.dictionaries(st.sampled_from([*IDS, *TIMES, *CALLER, CALLERS]), TEXT | ANYTHING)
-    callers = st.fixed_dictionaries({CALLERS: st.lists(values.map(lambda caller: {**CALLER, **caller}), max_size=3)})
-
-    @given(known=st.sampled_from(list(PORTSIP_PAYLOADS.values())), around=values, callers=callers | st.just({}))
-    def post(known: dict[str, Any], around: dict[str, Any], callers: dict[str, Any]) -> None:
-        send(client, key, json.dumps({**known, **around, **callers}).encode(), PORTSIP)
+    @OF_EVENTS
+    @given(data=events, attributes=others)
+    def post(data: dict[str, Any], attributes: dict[str, Any]) -> None:
+        send(client, key, json.dumps({"type": "queue.call_lost", **attributes, "data": data}).encode())
 
     post()
-    assert_mails_are_whole(peer)
+    assert_emails_are_intact(peer)
 
 
-def test_any_bytes_and_headers(app: Flask, client: FlaskClient, key: str, ready: str) -> None:
+@pytest.mark.parametrize("event_type", EVENT_TYPES.values(), ids=EVENT_TYPES)
+def test_an_event_with_a_usable_queue_or_extension_number_is_recorded(
+    app: Flask, client: FlaskClient, key: str, working_tenant: str, event_type: EventType
+) -> None:
+    required = sample_of(event_type, needed(event_type))
+    expected = described_as_required(event_type) - set(required)
+    optional = dict.fromkeys(sorted(set(event_type.fields.model_fields) - set(required)), ANYTHING | TEXT)
+    attributes = dict.fromkeys(("time", "source", "specversion", "datacontenttype", "subject", "x"), ANYTHING)
+    before = recorded_events(app)
+    posted: set[str] = set()
+
+    @OF_EVENTS
+    @given(
+        data=st.fixed_dictionaries({}, optional=optional | {"unknown": ANYTHING}),
+        attributes=st.fixed_dictionaries({}, optional=attributes),
+        escape=st.booleans(),
+    )
+    def post(data: dict[str, Any], attributes: dict[str, Any], escape: bool) -> None:
+        id_ = f"{event_type.type}-{len(posted)}"
+        event = {"id": id_, **attributes, "type": event_type.type, "data": {**data, **required}}
+        body = json.dumps(event, ensure_ascii=escape).encode("utf-8", "surrogatepass")
+        response = client.post(EVENTS_PATH, data=body, headers={"Authorization": f"Bearer {key}"} | JSON_TYPE)
+        assert response.status_code == 200, (response.get_json(), body)
+        assert response.get_json()["id"] == id_
+        names = {f"data.{name}" for name in {*data, *expected}} | set(attributes)
+        assert {warning["field"] for warning in response.get_json()["warnings"]} <= names
+        posted.add(id_)
+
+    post()
+    assert recorded_events(app) - before == posted
+
+
+def recorded_events(app: Flask) -> set[str]:
+    with app.app_context():
+        return {external_id for (external_id,) in sql("SELECT external_id FROM events")}
+
+
+def test_any_values_in_a_payload_of_portsip(client: FlaskClient, key: str, working_tenant: str, peer: SmtpPeer) -> None:
+    names = st.sampled_from([*ID_FIELDS, *TIME_FIELDS, *CALLER, CALLERS_FIELD])
+    values = st.dictionaries(names, TEXT | ANYTHING)
+    changed_callers = st.lists(values.map(lambda caller: {**CALLER, **caller}), max_size=3)
+    callers = st.fixed_dictionaries({CALLERS_FIELD: changed_callers})
+
+    @OF_EVENTS
+    @given(known=st.sampled_from(list(EXAMPLES.values())), fields=values, callers=callers | st.just({}))
+    def post(known: dict[str, Any], fields: dict[str, Any], callers: dict[str, Any]) -> None:
+        send(client, key, json.dumps({**known, **fields, **callers}).encode(), PORTSIP_PATH)
+
+    post()
+    assert_emails_are_intact(peer)
+
+
+def test_any_bytes_and_headers(app: Flask, client: FlaskClient, key: str, working_tenant: str) -> None:
     header = st.text(st.characters(max_codepoint=255, exclude_characters="\r\n"), max_size=50)
 
     @given(body=st.binary(max_size=200) | ANYTHING.map(lambda value: json.dumps(value).encode()), value=header)
@@ -128,10 +182,10 @@ def test_any_bytes_and_headers(app: Flask, client: FlaskClient, key: str, ready:
         assert sql("SELECT count(*) FROM events") == [(0,)]
 
 
-def test_values_are_text_in_the_pages_too(
-    app: Flask, admin: FlaskClient, system: FlaskClient, client: FlaskClient, key: str, ready: str
+def test_values_are_escaped_in_the_pages(
+    app: Flask, admin: FlaskClient, system: FlaskClient, client: FlaskClient, key: str, working_tenant: str
 ) -> None:
-    """What came from outside stands in the log: escaped, in no tag of its own."""
+    """The log shows values from outside as text, never as markup."""
 
     @given(name=TEXT, queue=TEXT)
     def post(name: str, queue: str) -> None:
@@ -140,7 +194,7 @@ def test_values_are_text_in_the_pages_too(
 
     post()
     for browser in (admin, system):
-        page = browser.get(f"/tenants/{ready}/deliveries").text
+        page = browser.get(f"/tenants/{working_tenant}/deliveries").text
         assert not Content(page).faults
         assert "<script>alert" not in page
         assert "onerror=alert(1)>" not in page.replace("&gt;", "")

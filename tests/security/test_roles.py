@@ -9,11 +9,13 @@ from flask_migrate import upgrade
 from sqlalchemy import make_url, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from portal import create_app, statements
+from portal import create_app
 from portal.config import Settings
-from portal.database import ROLE, every_tenant
+from portal.database import fast_sql
+from portal.database.engine import ROLE
+from portal.database.scope import every_tenant
 from portal.extensions import db
-from portal.tenants import directory
+from portal.tenants import service as tenant_service
 from tests.conftest import MIGRATIONS
 
 
@@ -41,8 +43,8 @@ def test_it_works_and_its_login_can_be_nobody_else(apart: Settings) -> None:
     app = create_app(apart)
     with app.app_context():
         upgrade(MIGRATIONS)
-        directory.add("Acme", "acme.example", "UTC")
-        assert directory.find("acme.example")
+        tenant_service.add("Acme", "acme.example", "UTC")
+        assert tenant_service.find("acme.example")
         db.session.execute(text("RESET ROLE"))
         with every_tenant():
             assert db.session.scalar(text("SELECT count(*) FROM recipients")) == 0
@@ -50,7 +52,7 @@ def test_it_works_and_its_login_can_be_nobody_else(apart: Settings) -> None:
             db.session.execute(text("ALTER TABLE recipients NO FORCE ROW LEVEL SECURITY"))
         db.session.remove()
         db.engine.dispose()
-        statements.dispose()
+        fast_sql.dispose()
 
 
 def test_an_owner_whose_login_may_not_become_the_role_is_told(apart: Settings) -> None:
@@ -58,4 +60,4 @@ def test_an_owner_whose_login_may_not_become_the_role_is_told(apart: Settings) -
     with app.app_context():
         upgrade(MIGRATIONS)
         with pytest.raises(OperationalError, match=f'permission denied to set role "{ROLE}"'):
-            directory.find("acme.example")
+            tenant_service.find("acme.example")

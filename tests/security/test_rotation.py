@@ -1,4 +1,4 @@
-"""Encrypted columns: rotation knows all of them, a new key takes over beside a running portal, nothing can be moved."""
+"""Encrypted columns: rotation covers all of them, works while the portal runs, and values cannot be moved."""
 
 import base64
 import threading
@@ -10,82 +10,84 @@ import pytest
 from flask import Flask
 from sqlalchemy import LargeBinary, text
 
-from portal import crypto, rotation
-from portal.accounts import registration
+from portal import crypto, key_rotation
+from portal.accounts import kept_forms
+from portal.accounts import service as account_service
 from portal.accounts.models import Account
 from portal.crypto import Keyring, UnreadableSecret
-from portal.database import enter_scope, every_tenant
+from portal.database.scope import enter_scope, every_tenant
 from portal.deliveries.models import RecordedEvent
 from portal.extensions import Base, db
-from portal.mail_servers import settings as mail_server_settings
-from portal.mail_servers.connection import AuthMode
+from portal.mail_servers import service as mail_server_settings
 from portal.mail_servers.models import MailServer
-from portal.pbx import keys
+from portal.mail_servers.smtp.client import AuthMode
+from portal.pbx import api_keys
 from portal.provisioning.models import ProvisioningToken
-from portal.tenants import directory
+from portal.tenants import service as tenant_service
 from tests.pages import PASSWORD
-from tests.ready import Post, entered, key, peer, post, ready
 from tests.smtp_peer import SmtpPeer
 from tests.sql import sql
+from tests.tenant_fixtures import Post, entered, key, peer, post, working_tenant
 
-__all__ = ["key", "peer", "post", "ready"]
+__all__ = ["key", "peer", "post", "working_tenant"]
 
 WELCOME = {"extension_number": "101", "extension_password": "s3cret-sip", "email": "ann@acme.example"}
-HASHES = ("_hash", "fingerprint", "subject")
+HASH_NAMES = ("_hash", "fingerprint")
 
 
 @pytest.fixture
-def filled(app: Flask, post: Post, ready: str, globex: str, peer: SmtpPeer) -> Iterator[Keyring]:
-    """Secrets of two tenants and of the system in every encrypted column; gives the ring with a new first key."""
+def filled(app: Flask, post: Post, working_tenant: str, globex: str, peer: SmtpPeer) -> Iterator[Keyring]:
+    """Secrets of two tenants and of the system in every encrypted column. Returns a key ring with a new current key."""
     peer.script = {"dot": "451 later"}
     assert post("user.created", WELCOME, id="welcome").json["status"] == "deferred"
     signing_in = {"auth_mode": AuthMode.PLAIN, "username": "pbx", "password": "p@ss-mail"}
     before = app.extensions["keyring"]
     with app.app_context():
-        for domain in (ready, globex, None):
-            tenant = directory.find(domain) if domain else None
+        for domain in (working_tenant, globex, None):
+            tenant = tenant_service.find(domain) if domain else None
             saved = mail_server_settings.save(tenant.id if tenant else None, entered(peer.port, **signing_in))
             assert isinstance(saved, MailServer)
-            issued = keys.issue(tenant, signed=True)
-            keys.renew_secret(issued.row, timedelta(days=1))
-        account = registration.add("admin@acme.example", PASSWORD, system_administrator=True)
+            issued = api_keys.issue(tenant, signed=True)
+            api_keys.renew_secret(issued.row, timedelta(days=1))
+        account = account_service.add("admin@acme.example", PASSWORD, system_administrator=True)
         assert isinstance(account, Account)
         account.tf_totp_secret = "JBSWY3DPEHPK3PXP"
+        kept_forms.keep(account, "/tenants/acme.example/mail-server", [("host", "mail.acme.example")])
         db.session.commit()
     yield Keyring({"new": b"n" * 32} | before.keys)
     app.extensions["keyring"] = before
 
 
 def key_ids() -> set[str]:
-    """Return under which keys the secrets in the database are."""
-    found = set()
-    for column in rotation.columns():
+    """Return the ids of the keys that encrypt the secrets in the database."""
+    ids = set()
+    for column in key_rotation.encrypted_columns():
         values = sql(f"SELECT {column.name} FROM {column.table.name} WHERE {column.name} IS NOT NULL")
         assert values, column
-        found |= {crypto.key_id_of(value) for (value,) in values}
-    return found
+        ids |= {crypto.key_id_of(value) for (value,) in values}
+    return ids
 
 
-def test_rotation_knows_every_encrypted_column() -> None:
-    """A later column of bytes is a hash by its name, or says with `crypto.encrypted` what its values are bound to."""
-    known = set(rotation.columns())
+def test_rotation_covers_every_encrypted_column() -> None:
+    """Every column of bytes is a hash, by its name, or is marked with `crypto.encrypted`."""
+    known = set(key_rotation.encrypted_columns())
     for table in Base.metadata.sorted_tables:
         for column in table.columns:
             if column in known:
-                assert len(table.primary_key.columns) == 1, f"{column}: rotation goes along one key"
+                assert len(table.primary_key.columns) == 1, f"{column}: rotation needs a primary key of one column"
             elif isinstance(column.type, LargeBinary):
-                assert column.name.endswith(HASHES), f"rotation does not know {column}"
-            assert column in known or "encrypted" not in column.name, f"rotation does not know {column}"
+                assert column.name.endswith(HASH_NAMES), f"rotation does not cover {column}"
+            assert column in known or "encrypted" not in column.name, f"rotation does not cover {column}"
     assert len(known) >= 3
 
 
-def test_every_secret_comes_under_the_first_key_and_still_opens(app: Flask, filled: Keyring) -> None:
+def test_every_secret_is_reencrypted_with_the_current_key(app: Flask, filled: Keyring) -> None:
     assert key_ids_of(app) == {"1"}
     app.extensions["keyring"] = filled
     result = app.test_cli_runner().invoke(args=["secrets", "rotate"])
     assert result.exit_code == 0, result.output
-    assert "mail_servers.password_encrypted: 3 encrypted anew" in result.output
-    assert "key new: 13 secrets" in result.output, "3 passwords, an event, 2 tokens, 6 for signing, a TOTP"
+    assert "mail_servers.password_encrypted: 3 re-encrypted" in result.output
+    assert "key new: 14 secrets" in result.output, "3 passwords, an event, 2 tokens, 6 for signing, a TOTP, a kept form"
     assert key_ids_of(app) == {"new"}
     app.extensions["keyring"] = Keyring({"new": filled.keys["new"]})
     with app.app_context(), every_tenant():
@@ -98,31 +100,31 @@ def key_ids_of(app: Flask) -> set[str]:
         return key_ids()
 
 
-def test_it_does_nothing_twice_and_goes_on_where_it_was_broken_off(
+def test_an_interrupted_rotation_continues_and_repeats_nothing(
     context: Flask, filled: Keyring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rotation, "BATCH", 1)
+    monkeypatch.setattr(key_rotation, "BATCH_SIZE", 1)
     context.extensions["keyring"] = filled
-    opened, most = filled.decrypt, [2]
+    decrypt, remaining = filled.decrypt, [2]
 
-    def break_off(self: Keyring, stored: bytes, place: str) -> str:
-        if not most[0]:
+    def interrupt(self: Keyring, stored: bytes, context: str) -> str:
+        if not remaining[0]:
             raise KeyboardInterrupt
-        most[0] -= 1
-        return opened(stored, place)
+        remaining[0] -= 1
+        return decrypt(stored, context)
 
-    with monkeypatch.context() as broken:
-        broken.setattr(Keyring, "decrypt", break_off)
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(Keyring, "decrypt", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            rotation.rotate()
+            key_rotation.rotate()
     db.session.rollback()
     assert key_ids() == {"1", "new"}
-    assert rotation.rotate().rotated.total() == 11
-    assert rotation.rotate().rotated.total() == 0
+    assert key_rotation.rotate().rotated.total() == 12
+    assert key_rotation.rotate().rotated.total() == 0
     assert key_ids() == {"new"}
 
 
-def test_it_waits_for_nobody_and_says_what_it_passed_by(app: Flask, filled: Keyring) -> None:
+def test_locked_rows_are_skipped_and_counted(app: Flask, filled: Keyring) -> None:
     app.extensions["keyring"] = filled
     with app.app_context(), every_tenant():
         db.session.execute(text("UPDATE mail_servers SET port = 26 WHERE tenant_id = 1"))
@@ -132,32 +134,32 @@ def test_it_waits_for_nobody_and_says_what_it_passed_by(app: Flask, filled: Keyr
         )
         command.start()
         command.join(timeout=4)
-        assert results, "it waits for a row"
+        assert results, "rotation waits for a locked row"
         db.session.commit()
     assert results[0].exit_code == 1
     assert "key 1: 1 secrets" in results[0].output
     assert app.test_cli_runner().invoke(args=["secrets", "rotate"]).exit_code == 0
 
 
-def test_secrets_of_a_key_that_left_are_counted_and_left_alone(app: Flask, filled: Keyring) -> None:
+def test_secrets_of_a_removed_key_are_counted_and_kept(app: Flask, filled: Keyring) -> None:
     app.extensions["keyring"] = Keyring({"new": filled.keys["new"]})
     result = app.test_cli_runner().invoke(args=["secrets", "rotate"])
     assert result.exit_code == 1
-    assert "key 1: 13 secrets" in result.output
+    assert "key 1: 14 secrets" in result.output
     app.extensions["keyring"] = filled
     assert app.test_cli_runner().invoke(args=["secrets", "rotate"]).exit_code == 0
 
 
-def test_a_repeat_is_known_as_long_as_its_key_stays_and_sends_nothing_after(
+def test_a_repeated_event_is_recognized_as_long_as_its_key_is_kept(
     app: Flask, filled: Keyring, post: Post, peer: SmtpPeer
 ) -> None:
     app.extensions["keyring"] = filled
     assert app.test_cli_runner().invoke(args=["secrets", "rotate"]).exit_code == 0
-    mails = len(peer.mails)
+    mails = len(peer.messages)
     assert post("user.created", WELCOME, id="welcome").json["duplicate"]
     app.extensions["keyring"] = Keyring({"new": filled.keys["new"]})
     assert post("user.created", WELCOME, id="welcome").status_code == 409
-    assert len(peer.mails) == mails
+    assert len(peer.messages) == mails
 
 
 @pytest.mark.parametrize(
@@ -166,11 +168,11 @@ def test_a_repeat_is_known_as_long_as_its_key_stays_and_sends_nothing_after(
         "SELECT password_encrypted FROM mail_servers WHERE tenant_id = 1",
         "SELECT password_encrypted FROM mail_servers WHERE tenant_id IS NULL",
         "SELECT secrets_encrypted FROM events",
-        "SELECT line_encrypted FROM provisioning_tokens LIMIT 1",
+        "SELECT sip_account_encrypted FROM provisioning_tokens LIMIT 1",
     ],
     ids=["of another tenant", "of the system", "from events", "from tokens"],
 )
-def test_a_secret_that_was_moved_opens_neither_there_nor_by_rotation(
+def test_a_moved_secret_is_decrypted_neither_there_nor_by_rotation(
     app: Flask, filled: Keyring, globex: str, theft: str
 ) -> None:
     with app.app_context():
@@ -181,20 +183,20 @@ def test_a_secret_that_was_moved_opens_neither_there_nor_by_rotation(
             assert stolen.password
     app.extensions["keyring"] = filled
     result = app.test_cli_runner().invoke(args=["secrets", "rotate"])
-    assert "key 1: 1 secrets" in result.output, "what does not open in its place is not made to"
+    assert "key 1: 1 secrets" in result.output, "it is not re-encrypted for its new context"
 
 
-def test_a_line_that_was_moved_to_another_tenant_does_not_open(context: Flask, filled: Keyring) -> None:
+def test_a_sip_account_that_was_moved_to_another_tenant_is_not_decrypted(context: Flask, filled: Keyring) -> None:
     sql("UPDATE provisioning_tokens SET tenant_id = 2")
     with every_tenant():
         row = db.session.query(ProvisioningToken).first()
         assert row is not None
-        assert row.line_encrypted is not None
+        assert row.sip_account_encrypted is not None
         with pytest.raises(UnreadableSecret):
-            crypto.keyring().decrypt(row.line_encrypted, "provisioning_tokens.line:2")
+            crypto.keyring().decrypt(row.sip_account_encrypted, "provisioning_tokens.sip_account:2")
 
 
-def test_a_dump_is_opened_by_no_other_key(context: Flask, filled: Keyring) -> None:
+def test_a_dump_is_decrypted_by_no_other_key(context: Flask, filled: Keyring) -> None:
     thief = Keyring({"1": base64.b64decode("B" * 43 + "=")})
     for (stored,) in sql("SELECT password_encrypted FROM mail_servers WHERE tenant_id = 1"):
         with pytest.raises(UnreadableSecret):

@@ -3,6 +3,7 @@
 import re
 from uuid import UUID
 
+import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
@@ -14,10 +15,11 @@ PUBLIC = {
     "health.healthz",  # a monitor has no account
     "provisioning.provision",  # the token in the address is the proof
     "webhook.receive_event",  # the key is the proof
-    "webhook.receive_portsip",  # the same
+    "webhook.receive_payload",  # the same
     "webhook.openapi",  # tells nothing but the interface
-    "reference.show",  # the same as a page
+    "api_reference.show",  # the same as a page
 }
+LARGEST = str(2**31 - 1)  # id of a row
 TOKEN = re.compile(r"[\w-]+\.[\w-]{6}\.[\w-]{20,}")  # which is another one in each second
 
 
@@ -80,6 +82,22 @@ def test_nothing_of_the_system_exists_for_a_tenants_administrator(admin: FlaskCl
             for method in {"GET", "POST"} & (rule.methods or set()):
                 answer = admin.open(address(rule.rule, acme), method=method, data={"csrf_token": token})
                 assert answer.status_code == 404, f"{method} {rule.rule}: {answer.status}"
+
+
+@pytest.mark.parametrize("digits", [LARGEST, str(2**31), str(2**63 - 1), "9" * 400, "9" * 5_000])
+def test_a_number_in_a_url_that_no_row_has_is_not_found(
+    system: FlaskClient, admin: FlaskClient, acme: str, app: Flask, digits: str
+) -> None:
+    tokens = {browser: csrf_token(browser.get("/account/password").text) for browser in (system, admin)}
+    walked = [rule for rule in app.url_map.iter_rules() if "<int:" in rule.rule]
+    assert len(walked) > 8
+    for rule in walked:
+        path = address(re.sub(r"<int:[^>]*>", digits, rule.rule), acme)
+        browser = system if path.startswith("/system") else admin
+        method = "GET" if "GET" in (rule.methods or ()) else "POST"
+        answer = browser.open(path, method=method, data={"csrf_token": tokens[browser]})
+        statuses = {303, 404} if digits == LARGEST else {404}  # some pages lead on where there is no row any more
+        assert answer.status_code in statuses, f"{method} {rule.rule}: {answer.status}"
 
 
 def test_control_characters_and_large_numbers_in_an_address_find_nothing(

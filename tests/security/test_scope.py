@@ -11,32 +11,34 @@ from flask.testing import FlaskClient
 from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
-from portal import statements as portal_statements
-from portal.accounts import registration
+from portal.accounts import service as account_service
 from portal.accounts.models import Account
-from portal.database import CONNECT_ARGS, NOBODY, ROLE, TenantOwned, enter_scope, every_tenant, owner_connection
-from portal.deliveries import jobs, tally
+from portal.database import fast_sql as portal_statements
+from portal.database.engine import CONNECT_ARGS, ROLE
+from portal.database.scope import NO_TENANT, TenantOwned, enter_scope, every_tenant, owner_connection
+from portal.deliveries import statistics, worker
+from portal.events.types import EVENT_TYPES
 from portal.extensions import Base, db
-from portal.mail_servers import reminder
-from portal.notifications import mail_templates
-from portal.notifications.kinds import KINDS
-from portal.notifications.models import MailTemplate
-from portal.notifications.wording import Format, Wording
-from portal.tenants import directory
-from tests.noted import Statements, statements
+from portal.mail_servers import service as mail_server_service
+from portal.mail_templates import versions
+from portal.mail_templates.models import MailTemplate
+from portal.mail_templates.source import TemplateFormat, TemplateSource
+from portal.tenants import service as tenant_service
 from tests.pages import PASSWORD, TENANT_PAGES
-from tests.ready import Post, key, peer, post, ready
 from tests.sql import sql
+from tests.sql_log import Statements, statements
+from tests.tenant_fixtures import Post, key, peer, post, working_tenant
 
-__all__ = ["key", "peer", "post", "ready", "statements"]
+__all__ = ["key", "peer", "post", "statements", "working_tenant"]
 
 OWNED = sorted(str(each.local_table) for each in Base.registry.mappers if issubclass(each.class_, TenantOwned))
 SEEN = [each for each in OWNED if each != "audit_entries"]  # which is looked at in test_audit.py
 MOVING = [each for each in SEEN if each != "mail_templates"]  # whose rows nobody changes: test_templates.py
 ATTEMPT = """
-    INSERT INTO delivery_attempts (delivery_id, number, tenant_id, at, replies)
+    INSERT INTO delivery_attempts (delivery_id, number, tenant_id, attempted_at, recipient_results)
     SELECT id, 1, tenant_id, now(), '[]' FROM deliveries LIMIT 1
 """
+USAGE = "INSERT INTO shared_server_usage SELECT id, now(), 1, now(), 1 FROM tenants WHERE domain = 'acme.example'"
 WELCOME = {"name": "Ann", "extension_number": "101", "extension_password": "s3cret", "sip_domain": "acme.example"}
 
 
@@ -46,23 +48,24 @@ def count(table: str) -> int:
 
 
 @pytest.fixture
-def filled(app: Flask, post: Post, ready: str, globex: str) -> tuple[int, int]:
+def filled(app: Flask, post: Post, working_tenant: str, globex: str) -> tuple[int, int]:
     """Acme, with a row in every table that belongs to tenants, and Globex, with none."""
     assert post("user.created", {**WELCOME, "email": "ann@acme.example"}).status_code == 200
     assert post().json["status"] == "sent"
     assert post("queue.call_lost", {}).status_code == 422
     with app.app_context():
         sql(ATTEMPT)
-        acme, other = directory.find(ready), directory.find(globex)
+        sql(USAGE)
+        acme, other = tenant_service.find(working_tenant), tenant_service.find(globex)
         assert acme is not None
         assert other is not None
-        account = registration.add("admin@acme.example", PASSWORD, tenant_id=acme.id)
+        account = account_service.add("admin@acme.example", PASSWORD, tenant_id=acme.id)
         assert isinstance(account, Account)
         enter_scope(acme.id)
-        reminder.dismiss(acme, account)
-        tally.count()
-        words = Wording(Format.MARKDOWN, "Lost", "A call.")
-        assert isinstance(mail_templates.save(acme, KINDS["queue.call_lost"], words, None), MailTemplate)
+        mail_server_service.dismiss_reminder(acme, account)
+        statistics.update()
+        words = TemplateSource(TemplateFormat.MARKDOWN, "Lost", "A call.")
+        assert isinstance(versions.save_version(acme, EVENT_TYPES["queue.call_lost"], words, None), MailTemplate)
         return acme.id, other.id
 
 
@@ -104,7 +107,7 @@ def test_web_statements_and_worker_run_as_that_role(context: Flask) -> None:
     who = "SELECT current_user AS who"
     assert db.session.scalar(text(who)) == ROLE
     assert portal_statements.run(who, {}) == {"who": ROLE}
-    connector = jobs.connector(context)
+    connector = worker.job_connector(context)
 
     async def of_the_worker() -> Any:
         await connector.open_async()
@@ -115,33 +118,37 @@ def test_web_statements_and_worker_run_as_that_role(context: Flask) -> None:
     assert asyncio.run(of_the_worker()) == {"who": ROLE}
 
 
-@pytest.mark.parametrize("table", SEEN)
-def test_rows_are_seen_in_their_own_scope_only(filled: tuple[int, int], context: Flask, table: str) -> None:
+def test_rows_are_seen_in_their_own_scope_only(filled: tuple[int, int], app: Flask, subtests: pytest.Subtests) -> None:
     acme, globex = filled
-    assert count(table) == 0
-    with every_tenant():
-        everything = count(table)
-    assert everything > 0
-    assert count(table) == 0
-    enter_scope(acme)
-    assert count(table) == everything
-    enter_scope(globex)
-    assert count(table) == 0
-    with pytest.raises(ZeroDivisionError), every_tenant():
-        raise ZeroDivisionError
-    assert count(table) == 0
+    for table in SEEN:
+        with subtests.test(str(table)), app.app_context():
+            assert count(table) == 0
+            with every_tenant():
+                everything = count(table)
+            assert everything > 0
+            assert count(table) == 0
+            enter_scope(acme)
+            assert count(table) == everything
+            enter_scope(globex)
+            assert count(table) == 0
+            with pytest.raises(ZeroDivisionError), every_tenant():
+                raise ZeroDivisionError
+            assert count(table) == 0
 
 
-@pytest.mark.parametrize("table", MOVING)
-def test_rows_of_others_are_neither_changed_nor_deleted(filled: tuple[int, int], context: Flask, table: str) -> None:
+def test_rows_of_others_are_neither_changed_nor_deleted(
+    filled: tuple[int, int], context: Flask, subtests: pytest.Subtests
+) -> None:
     enter_scope(filled[1])
-    for statement in (f"UPDATE {table} SET tenant_id = {filled[1]}", f"DELETE FROM {table}"):
-        assert db.session.execute(text(statement)).rowcount == 0  # type: ignore[attr-defined]
+    for table in MOVING:
+        for statement in (f"UPDATE {table} SET tenant_id = {filled[1]}", f"DELETE FROM {table}"):
+            with subtests.test(statement):
+                assert db.session.execute(text(statement)).rowcount == 0  # type: ignore[attr-defined]
 
 
 def test_a_row_is_not_written_into_another_tenant(filled: tuple[int, int], context: Flask) -> None:
     enter_scope(filled[1])
-    insert = text("INSERT INTO recipients (tenant_id, address) VALUES (:tenant, 'thief@globex.example')")
+    insert = text("INSERT INTO recipients (tenant_id, email) VALUES (:tenant, 'thief@globex.example')")
     with pytest.raises(ProgrammingError, match="row-level security"):
         db.session.execute(insert, {"tenant": filled[0]})
     db.session.rollback()
@@ -163,11 +170,11 @@ def test_the_scope_ends_with_the_transaction(filled: tuple[int, int], context: F
 def test_each_statement_is_in_the_scope_in_force_whatever_its_connection_was_used_for(
     filled: tuple[int, int], context: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(portal_statements, "ENOUGH", 1)
+    monkeypatch.setattr(portal_statements, "MAX_CONNECTIONS", 1)
     portal_statements.dispose()
     events = "SELECT count(*) AS events, pg_backend_pid() AS pid FROM events"
     pids = set()
-    for scope, expected in ((filled[0], 2), (filled[1], 0), (filled[0], 2), (NOBODY, 0), (filled[0], 2)):
+    for scope, expected in ((filled[0], 2), (filled[1], 0), (filled[0], 2), (NO_TENANT, 0), (filled[0], 2)):
         enter_scope(scope)
         for _ in range(2):
             row = portal_statements.run(events, {})
@@ -180,7 +187,7 @@ def test_each_statement_is_in_the_scope_in_force_whatever_its_connection_was_use
 def test_a_scope_that_failed_to_be_told_is_told_again(
     filled: tuple[int, int], context: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(portal_statements, "ENOUGH", 1)
+    monkeypatch.setattr(portal_statements, "MAX_CONNECTIONS", 1)
     portal_statements.dispose()
     enter_scope(filled[0])
     assert portal_statements.run("SELECT count(*) AS events FROM events", {}) == {"events": 2}
@@ -198,17 +205,17 @@ def test_no_statement_of_the_portal_finds_anything_with_the_scope_forgotten(
     system: FlaskClient,
     filled: tuple[int, int],
     post: Post,
-    ready: str,
+    working_tenant: str,
     statements: Statements,
 ) -> None:
     statements.clear()
     for browser in (admin, system):
         for page in TENANT_PAGES:
-            assert browser.get(f"/tenants/{ready}/{page}").status_code == 200
-        assert browser.get(f"/tenants/{ready}/notifications/queue.call_lost").status_code in {200, 404, 405}
+            assert browser.get(f"/tenants/{working_tenant}/{page}").status_code == 200
+        assert browser.get(f"/tenants/{working_tenant}/notifications/queue.call_lost").status_code in {200, 404, 405}
     post("user.created", {**WELCOME, "email": "ann@acme.example"})
     post()
-    jobs.run(app, concurrency=2, wait=False)
+    worker.run(app, concurrency=2, wait=False)
     of_tenants = re.compile(rf"\b({'|'.join(OWNED)})\b")
     tried = {statement: values for statement, values in statements.items() if of_tenants.search(statement)}
     assert len(tried) > 15

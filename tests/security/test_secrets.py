@@ -1,4 +1,4 @@
-"""Planted secrets: after all that the portal can do, none stands in a table, the log, a job, a page or an answer."""
+"""Planted secrets: whatever the portal does, none appears in a table, the log, a job, a page or a response."""
 
 import asyncio
 import base64
@@ -12,23 +12,23 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from portal.database import every_tenant
-from portal.deliveries import endings, jobs
+from portal.database.scope import every_tenant
+from portal.deliveries import lifecycle, worker
 from portal.extensions import db
-from portal.mail_servers.selection import of_owner
+from portal.mail_servers.service import get_server
 from portal.provisioning import linphone
 from tests.conftest import TEST_KEY, TEST_SECRET, SignIn
-from tests.mail_servers.test_account_mail import soon
+from tests.mail_servers.test_account_email import wait_for
 from tests.mail_servers.test_views import values
 from tests.pages import PASSWORD, csrf_token
 from tests.pages import post as fill_in
-from tests.ready import CALL_LOST, Post, key, peer, post, ready
-from tests.security import planted
-from tests.security.planted import ACCOUNT, CHANGED, OWN_MAIL, PIN, SIP, SYSTEM_MAIL, USER
-from tests.smtp_peer import Act, Script, SmtpPeer, unstuffed
+from tests.security import secret_canaries
+from tests.security.secret_canaries import ACCOUNT, CHANGED, OWN_MAIL, PIN, SIP, SYSTEM_MAIL, USER
+from tests.smtp_peer import Fault, Script, SmtpPeer, without_dot_stuffing
 from tests.sql import sql
+from tests.tenant_fixtures import CALL_LOST, Post, key, peer, post, working_tenant
 
-__all__ = ["key", "peer", "post", "ready"]
+__all__ = ["key", "peer", "post", "working_tenant"]
 
 ADMIN = "admin@acme.example"
 WELCOME = {
@@ -43,11 +43,11 @@ STATES = {"delivered", "deferred", "held", "expired"}
 
 
 def texts(peer: SmtpPeer) -> str:
-    """Return the text alternatives of all mails that the peer took or was offered."""
+    """Return the text alternatives of all emails that the peer accepted or was offered."""
     found = []
     for conversation in peer.conversations:
-        for mail in conversation.mails:
-            body = message_from_bytes(unstuffed(mail.content), policy=policy.default).get_body(("plain",))
+        for mail in conversation.messages:
+            body = message_from_bytes(without_dot_stuffing(mail.content), policy=policy.default).get_body(("plain",))
             found.append(body.get_content() if body else "")
     return "\n".join(found)
 
@@ -58,7 +58,7 @@ class Run:
     def __init__(self, app: Flask, post: Post, admin: FlaskClient, system: FlaskClient, domain: str) -> None:
         self.app, self.post, self.admin, self.system, self.domain = app, post, admin, system, domain
         self.said: list[str] = []
-        self.secrets: list[str] = list(planted.NAMED)
+        self.secrets: list[str] = list(secret_canaries.NAMED)
 
     def say(self, answer: Any) -> str:
         """Note an answer and return its text."""
@@ -67,7 +67,7 @@ class Run:
         return text
 
     def settings(self, own: SmtpPeer, shared: SmtpPeer) -> None:
-        """Both mail servers, in a browser and by a command, with test e-mails that succeed and fail."""
+        """Both mail servers, in a browser and by a command, with test emails that succeed and fail."""
         page = f"/tenants/{self.domain}/mail-server"
         for browser, at, server, password in (
             (self.admin, page, own, OWN_MAIL),
@@ -79,7 +79,7 @@ class Run:
             self.say(fill_in(browser, at, f"{at}/test", **values(server.port, password="wrong one")))
             self.say(fill_in(browser, at, **values(70000, password=password)))
         with self.app.app_context():
-            assert of_owner(None) is not None
+            assert get_server(None) is not None
 
     def events(self, peer: SmtpPeer) -> None:
         """A welcome event in each of its states, and repeats of it."""
@@ -98,12 +98,13 @@ class Run:
                 with self.app.app_context():
                     sql(
                         "UPDATE deliveries SET next_attempt_at = now(), expires_at = now() "
-                        "FROM events WHERE events.id = deliveries.event_id AND events.event_id = 'expired'"
+                        "FROM events WHERE events.id = deliveries.event_id AND events.external_id = 'expired'"
                     )
-                    assert endings.expire() == 2
+                    assert lifecycle.expire_deliveries() == 2
         assert said == {"delivered": "sent", "deferred": "deferred", "expired": "deferred", "held": "held"}
         self.say(self.post("user.created", WELCOME | {"voicemail_pin": PIN + "1"}, id="held"))
-        self.say(self.post("user.created", WELCOME | {"extension_number": SIP * 300, "email": "no"}, id="wrong"))
+        self.say(self.post("user.created", WELCOME | {"extension_password": SIP * 300, "email": "no"}, id="repaired"))
+        self.say(self.post("user.created", WELCOME | {"extension_number": None}, id="wrong"))
         peer.script = {}
 
     def storm(self) -> None:
@@ -121,17 +122,17 @@ class Run:
         stranger = self.app.test_client()
         for token in tokens:
             stranger.get(f"/provision/{token}")
-        spent = stranger.get(f"/provision/{tokens[0]}", headers={linphone.HEADER: "1"})
+        spent = stranger.get(f"/provision/{tokens[0]}", headers={linphone.REQUEST_HEADER: "1"})
         assert SIP not in spent.text
         self.secrets += re.findall(r'name="ha1"[^>]*>(\w{32,})<', spent.text)
-        self.say(stranger.get(f"/provision/{tokens[0]}", headers={linphone.HEADER: "1"}))
+        self.say(stranger.get(f"/provision/{tokens[0]}", headers={linphone.REQUEST_HEADER: "1"}))
 
     def passwords(self, sign_in: SignIn, shared: SmtpPeer) -> None:
         """A password is guessed, forgotten, reset and changed."""
         stranger = self.app.test_client()
         self.say(fill_in(stranger, "/sign-in", email=ADMIN, password=ACCOUNT))
         fill_in(stranger, "/forgotten-password", email=ADMIN)
-        soon(lambda: "/forgotten-password/" in texts(shared))
+        wait_for(lambda: "/forgotten-password/" in texts(shared))
         (token,) = re.findall(r"/forgotten-password/([\w.-]+)", texts(shared))
         self.secrets.append(token)
         assert (
@@ -170,9 +171,9 @@ class Run:
         """A mail server that breaks off in the middle, and a database that refuses the event."""
         said = base64.b64encode(f"\0mailer\0{OWN_MAIL}".encode()).decode()
         scripts: tuple[Script, ...] = (
-            {"dot": Act.DROP},
-            {"auth": Act.GARBAGE},
-            {"greeting": Act.RESET},
+            {"dot": Fault.DROP},
+            {"auth": Fault.GARBAGE},
+            {"greeting": Fault.RESET},
             {"auth": "454 4.7.0 not now"},
             {"auth": f"454 4.7.0 not with {OWN_MAIL} {said}"},
         )
@@ -181,7 +182,7 @@ class Run:
             self.say(self.post("user.created", WELCOME, id=f"broken {number}"))
         peer.script = {}
         with self.app.app_context():
-            sql("ALTER TABLE events ADD CONSTRAINT refuses CHECK (event_id <> 'refused')")
+            sql("ALTER TABLE events ADD CONSTRAINT refuses CHECK (external_id <> 'refused')")
         try:
             assert self.post("user.created", WELCOME, id="refused").status_code == 500
         finally:
@@ -191,18 +192,17 @@ class Run:
     def work(self) -> str:
         """Have the worker do all that is due, and return what the tables held before."""
 
-        async def defer(due: Any) -> None:
-            with jobs.queue.replace_connector(jobs.connector(self.app)):
-                async with jobs.queue.open_async():
-                    for tenant_id, delivery_id in due:
-                        await jobs.attempt.defer_async(tenant_id=tenant_id, delivery_id=str(delivery_id))
+        async def defer() -> None:
+            with worker.job_queue.replace_connector(worker.job_connector(self.app)):
+                async with worker.job_queue.open_async():
+                    await worker.send_due.defer_async(after=0)
 
         with self.app.app_context():
             sql("UPDATE deliveries SET next_attempt_at = now() WHERE next_attempt_at IS NOT NULL")
-            asyncio.run(defer(sql("SELECT tenant_id, id FROM deliveries WHERE next_attempt_at IS NOT NULL")))
-            waiting = planted.tables()
-        assert ":attempt" in waiting
-        jobs.run(self.app, concurrency=2, wait=False)
+            asyncio.run(defer())
+            waiting = secret_canaries.tables()
+        assert ":send_due" in waiting
+        worker.run(self.app, concurrency=2, wait=False)
         return waiting
 
 
@@ -220,7 +220,7 @@ def test_no_planted_secret_is_found_anywhere(
     sign_in: SignIn,
     post: Post,
     key: str,
-    ready: str,
+    working_tenant: str,
     peers: tuple[SmtpPeer, SmtpPeer],
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
@@ -230,11 +230,11 @@ def test_no_planted_secret_is_found_anywhere(
     for name in list(logging.root.manager.loggerDict):
         logging.getLogger(name).setLevel(logging.NOTSET)
     own, shared = peers
-    run = Run(app, post, admin, system, ready)
+    run = Run(app, post, admin, system, working_tenant)
     run.secrets += [key, PASSWORD, TEST_SECRET, TEST_KEY.partition(":")[2]]
     run.settings(own, shared)
     run.events(own)
-    run.say(fill_in(run.admin, f"/tenants/{ready}/mail-server", **values(own.port, password=OWN_MAIL)))
+    run.say(fill_in(run.admin, f"/tenants/{working_tenant}/mail-server", **values(own.port, password=OWN_MAIL)))
     run.storm()
     run.softphones(own)
     run.passwords(sign_in, shared)
@@ -242,8 +242,8 @@ def test_no_planted_secret_is_found_anywhere(
     jobs_held = run.work()
     run.commands(monkeypatch)
     with app.app_context():
-        tables = planted.tables()
-    pages = planted.pages(app, (app.test_client(), run.admin, run.system), ready)
+        tables = secret_canaries.tables()
+    pages = secret_canaries.pages(app, (app.test_client(), run.admin, run.system), working_tenant)
     printed = "".join(capfd.readouterr())
 
     assert len(run.secrets) >= 16
@@ -255,30 +255,30 @@ def test_no_planted_secret_is_found_anywhere(
         "pages": pages,
         "answers": "\n".join(run.said),
     }.items():
-        assert not planted.lines(where, run.secrets), name
+        assert not secret_canaries.lines(where, run.secrets), name
     assert "deferred" in tables
     assert "digest" in tables
     assert "IntegrityError" in caplog.text or "CheckViolation" in caplog.text, "the log tells what failed"
 
 
-def test_a_search_finds_what_is_there(app: Flask, post: Post, ready: str) -> None:
+def test_a_search_finds_what_is_there(app: Flask, post: Post, working_tenant: str) -> None:
     """The test above can fail."""
     post("queue.call_lost", CALL_LOST | {"caller_name": SIP})
     with app.app_context():
-        assert planted.found(planted.tables(), [SIP, USER]) == [SIP]
+        assert secret_canaries.found(secret_canaries.tables(), [SIP, USER]) == [SIP]
         sql("UPDATE events SET secrets_encrypted = :secret", secret=USER.encode())
-        assert planted.found(planted.tables(), [USER]) == [USER]
+        assert secret_canaries.found(secret_canaries.tables(), [USER]) == [USER]
 
 
 @pytest.mark.parametrize("state", sorted(STATES - {"deferred"}))
 def test_what_is_over_has_no_secrets_left_at_all(
-    app: Flask, post: Post, ready: str, peer: SmtpPeer, state: str
+    app: Flask, post: Post, working_tenant: str, peer: SmtpPeer, state: str
 ) -> None:
     """Not even encrypted ones: neither a later thief of the key nor the operator gets them."""
     peer.script = {} if state == "delivered" else {"dot": "451 later"} if state == "expired" else {"dot": "550 no"}
     post("user.created", WELCOME)
     with app.app_context(), every_tenant():
         sql("UPDATE deliveries SET next_attempt_at = now(), expires_at = now() WHERE next_attempt_at IS NOT NULL")
-        endings.expire()
+        lifecycle.expire_deliveries()
         db.session.remove()
         assert sql("SELECT count(*) FROM events WHERE secrets_encrypted IS NOT NULL") == [(0,)]

@@ -1,4 +1,4 @@
-"""Attacks on sessions: a stolen cookie, one that was planted, one that outlives its time or its password."""
+"""Attacks on sessions: stolen and planted cookies, and sessions that should have ended."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -10,16 +10,17 @@ from flask_login import encode_cookie
 from sqlalchemy import func, select, text, update
 
 from portal import create_app
-from portal.accounts import registration, sessions
+from portal.accounts import service as account_service
+from portal.accounts import sessions
 from portal.accounts.models import Account, AccountSession
 from portal.config import Settings
 from portal.extensions import db
 from tests.authenticator import give_code, give_password, is_signed_in, set_up
 from tests.conftest import SignIn
-from tests.mail_servers.test_account_mail import forget, link_in, received, through
-from tests.noted import Statements, statements
+from tests.mail_servers.test_account_email import link_in, received, request_reset, use_server
 from tests.pages import HTMX, PASSWORD, csrf_token, post
 from tests.smtp_peer import SmtpPeer
+from tests.sql_log import Statements, statements
 
 __all__ = ["statements"]
 
@@ -29,7 +30,7 @@ FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.
 
 
 def copy_of(browser: FlaskClient, app: Flask) -> FlaskClient:
-    """Return a thief's browser with the same cookie."""
+    """Return another browser with the same cookie, like a thief's."""
     thief = app.test_client()
     cookie = browser.get_cookie("session")
     assert cookie is not None
@@ -38,10 +39,10 @@ def copy_of(browser: FlaskClient, app: Flask) -> FlaskClient:
 
 
 def age(app: Flask, **by: timedelta) -> None:
-    """Let time pass for all sessions."""
+    """Move times of all sessions into the past."""
     with app.app_context():
         db.session.execute(
-            update(AccountSession).values({name: getattr(AccountSession, name) - much for name, much in by.items()})
+            update(AccountSession).values({name: getattr(AccountSession, name) - delta for name, delta in by.items()})
         )
         db.session.commit()
 
@@ -51,7 +52,7 @@ def count(app: Flask) -> int:
         return db.session.scalars(select(func.count(AccountSession.id))).one()
 
 
-def test_a_copied_cookie_is_worth_nothing_after_signing_out(app: Flask, admin: FlaskClient) -> None:
+def test_signing_out_ends_the_session_of_a_copied_cookie(app: Flask, admin: FlaskClient) -> None:
     thief = copy_of(admin, app)
     assert is_signed_in(thief)
     post(admin, "/account", "/sign-out")
@@ -59,7 +60,7 @@ def test_a_copied_cookie_is_worth_nothing_after_signing_out(app: Flask, admin: F
     assert count(app) == 0
 
 
-def test_a_password_change_ends_what_a_thief_has(app: Flask, admin: FlaskClient) -> None:
+def test_a_password_change_ends_the_session_of_a_copied_cookie(app: Flask, admin: FlaskClient) -> None:
     thief = copy_of(admin, app)
     answer = post(admin, "/account/password", password=PASSWORD, new_password=NEW, new_password_confirm=NEW)
     assert answer.location == "/account"
@@ -68,12 +69,12 @@ def test_a_password_change_ends_what_a_thief_has(app: Flask, admin: FlaskClient)
     assert count(app) == 1
 
 
-def test_a_reset_ends_every_session(app: Flask, sign_in: SignIn, acme: str) -> None:
+def test_a_password_reset_ends_all_sessions(app: Flask, sign_in: SignIn, acme: str) -> None:
     browsers = [sign_in(EMAIL, administers=acme) for _ in range(2)]
     visitor = app.test_client()
     with SmtpPeer() as peer:
-        through(app, peer.port)
-        forget(visitor)
+        use_server(app, peer.port)
+        request_reset(visitor)
         link = link_in(received(peer), "plain")
     assert post(visitor, link, password=NEW, password_confirm=NEW).status_code == 302
     assert not any(is_signed_in(each) for each in [*browsers, visitor])
@@ -81,16 +82,20 @@ def test_a_reset_ends_every_session(app: Flask, sign_in: SignIn, acme: str) -> N
     assert visitor.get(link).status_code == 302, "the link works once"
 
 
-def test_a_password_that_a_command_sets_ends_every_session(app: Flask, admin: FlaskClient) -> None:
-    run = app.test_cli_runner().invoke(args=["users", "change_password", EMAIL, "--password", NEW])
+def test_a_password_change_by_command_ends_all_sessions(
+    app: Flask, admin: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PORTAL_PASSWORD", NEW)
+    run = app.test_cli_runner().invoke(args=["accounts", "change-password", EMAIL])
     assert run.exit_code == 0, run.output
     assert not is_signed_in(admin)
     assert count(app) == 0
+    assert give_password(admin, EMAIL, NEW).status_code == 302
 
 
-def test_a_cookie_that_was_planted_before_signing_in_is_not_signed_in(app: Flask) -> None:
+def test_a_cookie_planted_before_signing_in_is_not_signed_in(app: Flask) -> None:
     with app.app_context():
-        registration.add(EMAIL, PASSWORD)
+        account_service.add(EMAIL, PASSWORD)
     victim = app.test_client()
     page = victim.get("/sign-in").get_data(as_text=True)
     thief = copy_of(victim, app)
@@ -102,9 +107,9 @@ def test_a_cookie_that_was_planted_before_signing_in_is_not_signed_in(app: Flask
         assert victim.post("/account/sessions/end-others", data={"csrf_token": token}).status_code == 400
 
 
-def test_signing_in_takes_nothing_over(app: Flask) -> None:
+def test_signing_in_discards_the_cookies_contents(app: Flask) -> None:
     with app.app_context():
-        registration.add(EMAIL, PASSWORD)
+        account_service.add(EMAIL, PASSWORD)
     browser = app.test_client()
     browser.get("/sign-in")
     with browser.session_transaction() as session:
@@ -114,41 +119,41 @@ def test_signing_in_takes_nothing_over(app: Flask) -> None:
         assert not {"planted", "workspace"} & set(session)
 
 
-def test_a_key_of_another_account_opens_nothing(sign_in: SignIn) -> None:
+def test_a_token_of_another_account_is_rejected(sign_in: SignIn) -> None:
     thief, victim = sign_in("thief@x.example"), sign_in("victim@x.example")
     with thief.session_transaction() as session:
-        key = session["key"]
+        token = session["account_session"]
     with victim.session_transaction() as session:
-        session["key"] = key
+        session["account_session"] = token
     assert not is_signed_in(victim)
 
 
-def test_the_database_does_not_hold_the_key(app: Flask, admin: FlaskClient) -> None:
+def test_the_database_does_not_contain_the_token(app: Flask, admin: FlaskClient) -> None:
     with admin.session_transaction() as session:
-        key = session["key"]
+        token = session["account_session"]
     with app.app_context():
         dump = db.session.scalar(text("SELECT string_agg(account_sessions::text, '') FROM account_sessions"))
     assert dump
-    assert key not in dump
-    assert key.encode().hex() not in dump
+    assert token not in dump
+    assert token.encode().hex() not in dump
 
 
-def test_a_disabled_account_is_out_at_once(app: Flask, admin: FlaskClient) -> None:
+def test_a_disabled_account_is_signed_out_immediately(app: Flask, admin: FlaskClient) -> None:
     with app.app_context():
         db.session.execute(update(Account).values(active=False))
         db.session.commit()
     assert not is_signed_in(admin)
 
 
-def test_sessions_end_when_nobody_uses_them(app: Flask, admin: FlaskClient) -> None:
+def test_unused_sessions_end(app: Flask, admin: FlaskClient) -> None:
     age(app, expires_at=timedelta(hours=7, minutes=59))
     assert is_signed_in(admin)
     age(app, expires_at=timedelta(minutes=2))
     assert not is_signed_in(admin)
 
 
-@pytest.mark.parametrize("path", [f"deliveries/news?newest={'0' * 32}", "connect/arrival?seen=x"])
-def test_a_page_that_looks_by_itself_keeps_no_session_alive(app: Flask, admin: FlaskClient, path: str) -> None:
+@pytest.mark.parametrize("path", [f"deliveries/updates?newest={'0' * 32}", "connect/status?seen=x"])
+def test_polling_does_not_keep_a_session_alive(app: Flask, admin: FlaskClient, path: str) -> None:
     age(app, expires_at=timedelta(hours=7), last_seen_at=timedelta(hours=1))
     with app.app_context():
         before = db.session.scalars(select(AccountSession.expires_at)).one()
@@ -157,29 +162,32 @@ def test_a_page_that_looks_by_itself_keeps_no_session_alive(app: Flask, admin: F
         assert db.session.scalars(select(AccountSession.expires_at)).one() == before
 
 
-def test_sessions_end_however_much_they_are_used(app: Flask, admin: FlaskClient) -> None:
+def test_sessions_end_even_if_they_are_used(app: Flask, admin: FlaskClient) -> None:
     for hours in range(0, 24, 6):
-        age(app, **dict.fromkeys(("began_at", "last_seen_at", "expires_at"), timedelta(hours=6)))
+        age(app, **dict.fromkeys(("created_at", "last_seen_at", "expires_at"), timedelta(hours=6)))
         assert is_signed_in(admin) == (hours < 18), hours
 
 
-def test_remembering_is_no_cookie_of_its_own_and_ends_too(app: Flask) -> None:
+def test_remembered_sessions_have_no_cookie_of_their_own_and_end_too(app: Flask) -> None:
     with app.app_context():
-        registration.add(EMAIL, PASSWORD)
+        account_service.add(EMAIL, PASSWORD)
     browser = app.test_client()
     answer = give_password(browser, EMAIL, remember="y")
-    assert [each.partition("=")[0] for each in answer.headers.getlist("Set-Cookie")] == ["session"]
+    assert [each.partition("=")[0] for each in answer.headers.getlist("Set-Cookie")] == [
+        "known-browser",
+        "session",
+    ]
     assert "Expires=" in answer.headers["Set-Cookie"]
-    age(app, **dict.fromkeys(("began_at", "last_seen_at", "expires_at"), timedelta(days=13)))
+    age(app, **dict.fromkeys(("created_at", "last_seen_at", "expires_at"), timedelta(days=13)))
     assert is_signed_in(browser)
     post(browser, "/account/password", password=PASSWORD, new_password=NEW, new_password_confirm=NEW)
     with app.app_context():
         assert db.session.scalars(select(AccountSession)).one().remembered
-    age(app, **dict.fromkeys(("began_at", "last_seen_at", "expires_at"), timedelta(days=15)))
+    age(app, **dict.fromkeys(("created_at", "last_seen_at", "expires_at"), timedelta(days=15)))
     assert not is_signed_in(browser)
 
 
-def test_a_remember_cookie_signs_nobody_in(app: Flask, admin: FlaskClient) -> None:
+def test_a_remember_cookie_does_not_sign_in(app: Flask, admin: FlaskClient) -> None:
     with app.app_context():
         account = db.session.scalars(select(Account)).one()
         cookie = encode_cookie(account.fs_uniquifier)
@@ -188,19 +196,19 @@ def test_a_remember_cookie_signs_nobody_in(app: Flask, admin: FlaskClient) -> No
     assert not is_signed_in(thief)
 
 
-def test_the_owner_sees_them_and_ends_one_or_all_others(app: Flask, sign_in: SignIn, acme: str) -> None:
+def test_an_account_sees_its_sessions_and_can_end_them(app: Flask, sign_in: SignIn, acme: str) -> None:
     here, one, two = (sign_in(EMAIL, administers=acme) for _ in range(3))
     stranger = sign_in("other@x.example")
     with app.app_context():
-        db.session.execute(update(AccountSession).values(address="192.0.2." + "7", browser="Firefox on Linux"))
+        db.session.execute(update(AccountSession).values(ip_address="192.0.2." + "7", browser="Firefox on Linux"))
         db.session.commit()
     page = here.get("/account").get_data(as_text=True)
     assert page.count("192.0.2.7 ·") == 3
-    assert page.count("This one") == 1
+    assert page.count("This browser") == 1
     ends = re.findall(r'action="(/account/sessions/\d+/end)"', page)
     assert len(ends) == 2
     post(stranger, "/account", ends[1])
-    assert is_signed_in(one), "a stranger cannot end it"
+    assert is_signed_in(one), "another account cannot end it"
     answer = post(here, "/account", ends[1], htmx=True)
     assert answer.get_data(as_text=True).lstrip().startswith('<div id="sessions">')
     assert [is_signed_in(each) for each in (here, one, two)].count(True) == 2
@@ -211,7 +219,7 @@ def test_the_owner_sees_them_and_ends_one_or_all_others(app: Flask, sign_in: Sig
     post(here, "/account", f"/account/sessions/{2**70}/end")
 
 
-def test_use_is_noted_to_the_minute(app: Flask, admin: FlaskClient, statements: Statements) -> None:
+def test_use_is_recorded_at_most_once_a_minute(app: Flask, admin: FlaskClient, statements: Statements) -> None:
     statements.clear()
     is_signed_in(admin)
     assert not any("UPDATE account_sessions" in each for each in statements)
@@ -235,17 +243,17 @@ def test_use_is_noted_to_the_minute(app: Flask, admin: FlaskClient, statements: 
     ],
 )
 def test_browsers_have_names(user_agent: str, name: str) -> None:
-    assert sessions.browser_of(user_agent) == name
+    assert sessions.browser_name(user_agent) == name
 
 
-def test_what_is_over_is_forgotten(app: Flask, admin: FlaskClient) -> None:
+def test_expired_sessions_are_deleted(app: Flask, admin: FlaskClient) -> None:
     age(app, expires_at=timedelta(days=1))
     with app.app_context():
-        sessions.purge()
+        sessions.delete_expired()
     assert count(app) == 0
 
 
-def test_pages_of_somebody_who_is_signed_in_are_not_kept(app: Flask, admin: FlaskClient, acme: str) -> None:
+def test_pages_are_not_cached(app: Flask, admin: FlaskClient, acme: str) -> None:
     for path in ("/account", "/account/password", f"/tenants/{acme}/deliveries", "/", "/sign-in"):
         assert "no-store" in admin.get(path).headers["Cache-Control"], path
     assert "no-store" in admin.get(f"/tenants/{acme}/deliveries", headers=HTMX).headers["Cache-Control"]
@@ -253,10 +261,10 @@ def test_pages_of_somebody_who_is_signed_in_are_not_kept(app: Flask, admin: Flas
         assert "no-store" not in style.headers["Cache-Control"]
 
 
-def test_the_cookie_is_kept_from_scripts_other_sites_and_other_hosts(app: Flask, settings: Settings) -> None:
+def test_the_cookie_is_unavailable_to_scripts_other_sites_and_other_hosts(app: Flask, settings: Settings) -> None:
     safe = create_app(settings.model_copy(update={"portal_url": "https://portal.test"}))
     with app.app_context():
-        registration.add(EMAIL, PASSWORD)
+        account_service.add(EMAIL, PASSWORD)
     page = safe.test_client().get("/sign-in", base_url="https://portal.test")
     (cookie,) = page.headers.getlist("Set-Cookie")
     assert cookie.startswith("__Host-session=")
@@ -264,12 +272,12 @@ def test_the_cookie_is_kept_from_scripts_other_sites_and_other_hosts(app: Flask,
     assert "Domain" not in cookie
 
 
-def test_looking_at_the_code_page_does_not_sign_out(app: Flask, admin: FlaskClient) -> None:
+def test_opening_the_code_page_does_not_sign_out(app: Flask, admin: FlaskClient) -> None:
     assert admin.get("/sign-in/code").location == "/"
     assert is_signed_in(admin)
 
 
-def test_a_second_factor_begins_the_session(app: Flask, admin: FlaskClient) -> None:
+def test_the_session_starts_after_the_second_factor(app: Flask, admin: FlaskClient) -> None:
     phone, _ = set_up(admin)
     browser = app.test_client()
     give_password(browser, EMAIL, remember="y")

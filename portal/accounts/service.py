@@ -1,0 +1,109 @@
+"""Adding and changing accounts, and the sign-in policy."""
+
+from uuid import uuid4
+
+from flask import current_app
+from flask_babel import refresh
+from flask_security import admin_change_password, hash_password
+from sqlalchemy import delete, select
+
+from portal.accounts import rate_limits
+from portal.accounts.models import SYSTEM_ADMINISTRATOR, Account, AccountSession, Membership, Role, SignInPolicy
+from portal.audit.log import record
+from portal.errors import Refusal
+from portal.extensions import db
+from portal.web.forms import normalize_email
+
+POLICY_ID = 1  # the table has one row
+
+
+def add(
+    email: str, password: str | None, *, system_administrator: bool = False, tenant_id: int | None = None
+) -> Account | Refusal:
+    """Return the new or existing account, with the role added. An existing account keeps its password.
+
+    A new account needs a password that follows the password rules.
+    """
+    try:
+        email = normalize_email(email).lower()
+    except ValueError as error:
+        return Refusal("email", str(error))
+    account = find(email)
+    if account is None:
+        errors, password = current_app.extensions["security"].password_util.validate(password or "", True, email=email)
+        if errors:
+            return Refusal("password", errors[0])
+        account = Account(email=email, password=hash_password(password), active=True, fs_uniquifier=uuid4().hex)
+        db.session.add(account)
+    if system_administrator and not account.is_system_administrator:
+        role = db.session.scalar(select(Role).where(Role.name == SYSTEM_ADMINISTRATOR))
+        account.roles = [*account.roles, role or Role(name=SYSTEM_ADMINISTRATOR)]
+        record("account.made_system_administrator", email)
+    if tenant_id is not None and not any(membership.tenant_id == tenant_id for membership in account.memberships):
+        account.memberships.append(Membership(tenant_id=tenant_id))
+    db.session.commit()
+    return account
+
+
+def find(email: str) -> Account | None:
+    """Return the account with this email address, or None."""
+    return db.session.scalar(select(Account).where(Account.email == email.strip().lower()))
+
+
+def remove_role(account: Account, *, system_administrator: bool = False, tenant_id: int | None = None) -> None:
+    """Let the account no longer administer the system, or the tenant."""
+    if system_administrator and account.is_system_administrator:
+        account.roles = [role for role in account.roles if role.name != SYSTEM_ADMINISTRATOR]
+        record("account.removed_as_system_administrator", account.email)
+    if tenant_id is not None:
+        account.memberships = [membership for membership in account.memberships if membership.tenant_id != tenant_id]
+    db.session.commit()
+
+
+def change_password(account: Account, password: str) -> Refusal | None:
+    """Set the account's password and sign it out everywhere, unless the password breaks the rules."""
+    errors, password = current_app.extensions["security"].password_util.validate(password, False, user=account)
+    if errors:
+        return Refusal("password", errors[0])
+    admin_change_password(account, password, notify=False)
+    db.session.commit()
+    return None
+
+
+def set_active(account: Account, active: bool) -> None:
+    """Unblock the account, or block it and sign it out everywhere."""
+    account.active = active
+    if not active:
+        db.session.execute(delete(AccountSession).where(AccountSession.account_id == account.id))
+    db.session.commit()
+
+
+def unlock(account: Account) -> None:
+    """Start the account's rate limits again."""
+    rate_limits.clear(account.email)
+    record("account.unlocked", account.email)
+    db.session.commit()
+
+
+def email_of(uniquifier: str | None) -> str:
+    """Return the email address of the account that Flask-Security knows by this value, or ""."""
+    return db.session.scalar(select(Account.email).where(Account.fs_uniquifier == uniquifier)) or ""
+
+
+def set_language(account: Account, language: str | None) -> None:
+    """Save the language in which the account reads the portal. None is the browser's language."""
+    account.language = language
+    db.session.commit()
+    refresh()
+
+
+def requires_two_factor() -> bool:
+    """Return whether all accounts must use two-factor authentication."""
+    policy = db.session.get(SignInPolicy, POLICY_ID)
+    return policy is not None and policy.two_factor_required
+
+
+def require_two_factor(required: bool) -> None:
+    """Require two-factor authentication of all accounts, or leave it to them."""
+    db.session.merge(SignInPolicy(id=POLICY_ID, two_factor_required=required))
+    db.session.commit()

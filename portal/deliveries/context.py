@@ -1,0 +1,94 @@
+"""Everything that decides how an event is emailed, loaded in one query."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from portal.database import clock, fast_sql
+from portal.database.scope import every_tenant
+from portal.extensions import Base
+from portal.mail_servers.models import MailServer
+from portal.notifications.settings import Audience, EventSetting
+from portal.tenants.models import Tenant
+
+Row = TypeVar("Row", bound=Base)
+
+
+def _column_aliases(model: type[Base], prefix: str) -> Mapping[str, str]:
+    """Return the model's columns, by the names that they have in the row."""
+    return {f"{prefix}_{column.name}": column.name for column in model.__table__.columns if column.computed is None}
+
+
+# NULL for a recipient that is paused, or does not get this type of event.
+RECIPIENT_EMAIL = """
+    CASE WHEN coalesce(paused_until <= now(), true) AND %(event_type)s::varchar <> ALL (excluded_event_types)
+        THEN email END
+"""
+TENANT_COLUMNS, MAIL_SERVER_COLUMNS = _column_aliases(Tenant, "tenant"), _column_aliases(MailServer, "server")
+CONTEXT_COLUMNS = f"""
+    {", ".join(f"tenant.{name} AS {alias}" for alias, name in TENANT_COLUMNS.items())},
+    {", ".join(f"server.{name} AS {alias}" for alias, name in MAIL_SERVER_COLUMNS.items())},
+    setting.enabled, setting.audience, setting.template_id,
+    ARRAY(SELECT {RECIPIENT_EMAIL} FROM recipients WHERE tenant_id = tenant.id ORDER BY id) AS emails,
+    clock_timestamp() AS database_time
+"""  # noqa: S608 (contains no input)
+# The tenant's own mail server comes first, then the system's if it is shared. These are two lookups because Postgres
+# would use no index for an OR.
+CONTEXT_JOINS = """
+    LEFT JOIN notification_settings AS setting ON setting.tenant_id = tenant.id AND setting.event_type = %(event_type)s
+    LEFT JOIN LATERAL (
+        SELECT * FROM mail_servers WHERE tenant_id = tenant.id
+        UNION ALL SELECT * FROM mail_servers WHERE tenant_id IS NULL AND shared
+        ORDER BY tenant_id NULLS LAST LIMIT 1
+    ) AS server ON true
+"""
+SELECT_CONTEXT = f"""
+    SELECT {CONTEXT_COLUMNS} FROM tenants AS tenant {CONTEXT_JOINS} WHERE tenant.id = %(tenant_id)s
+"""  # noqa: S608 (contains no input)
+
+
+@dataclass(frozen=True, slots=True)
+class EventContext:
+    """Everything that decides how an event is emailed. Its rows belong to no session.
+
+    `recipients` are the email addresses that get this type of event now. `has_recipients` tells whether the tenant has
+    any recipients.
+    """
+
+    tenant: Tenant
+    setting: EventSetting
+    recipients: tuple[str, ...]
+    has_recipients: bool
+    mail_server: MailServer | None
+
+
+def load_context(tenant_id: int, event_type: str) -> EventContext:
+    """Return the context of a type of event, for a tenant that exists."""
+    with every_tenant():  # the mail server may be the system's
+        row = fast_sql.run(SELECT_CONTEXT, {"tenant_id": tenant_id, "event_type": event_type})
+    context = context_from_row(row) if row else None
+    assert context
+    return context
+
+
+def context_from_row(row: Mapping[str, Any]) -> EventContext | None:
+    """Return the context in a row of `CONTEXT_COLUMNS`, or None if the row has no tenant."""
+    clock.note(row["database_time"])
+    if row["tenant_id"] is None:
+        return None
+    return EventContext(
+        tenant=_detached_row(Tenant, TENANT_COLUMNS, row),
+        setting=EventSetting(row["enabled"], Audience(row["audience"]), row["template_id"])
+        if row["audience"]
+        else EventSetting(),
+        recipients=tuple(filter(None, row["emails"])),
+        has_recipients=bool(row["emails"]),
+        mail_server=None if row["server_id"] is None else _detached_row(MailServer, MAIL_SERVER_COLUMNS, row),
+    )
+
+
+def _detached_row(model: type[Row], column_names: Mapping[str, str], row: Mapping[str, Any]) -> Row:
+    """Return a read-only row, made without SQLAlchemy, which would take longer than the query."""
+    instance = model.__new__(model)
+    vars(instance).update({name: row[alias] for alias, name in column_names.items()})
+    return instance

@@ -1,0 +1,127 @@
+"""The delivery log of a tenant: its events and what happened to their emails, newest first."""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import groupby
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.orm import selectinload
+
+from portal.database import clock
+from portal.deliveries.actions import REPEATABLE
+from portal.deliveries.models import Delivery, DeliveryRecipient, RecordedEvent
+from portal.deliveries.search import NO_FILTER, LogFilter, SearchPage, search_events
+from portal.deliveries.status import Status, combine
+from portal.extensions import db
+from portal.web import pagination
+
+SOON: Final = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedDelivery:
+    """An email in the log, and what a person can do with it. A copy is an email that a person had sent again."""
+
+    delivery: Delivery
+    is_copy: bool
+
+    @property
+    def is_in_progress(self) -> bool:
+        """Whether an attempt is being made."""
+        return self.delivery.lease_until is not None
+
+    @property
+    def can_discard(self) -> bool:
+        """Whether the email is held or queued."""
+        is_held_or_queued = self.delivery.reason is not None or self.delivery.next_attempt_at is not None
+        return is_held_or_queued and not self.is_in_progress
+
+    @property
+    def is_due_soon(self) -> bool:
+        """Whether a worker will send the email shortly."""
+        at = self.delivery.next_attempt_at
+        return self.can_discard and at is not None and at <= clock.now() + SOON
+
+    @property
+    def can_send_now(self) -> bool:
+        """Whether the email is held, or queued for later."""
+        return self.can_discard and not self.is_due_soon
+
+    @property
+    def can_send_again(self) -> bool:
+        """Whether the email is finished, and not discarded."""
+        return self.delivery.status in REPEATABLE and not self.is_unfinished
+
+    @property
+    def has_next_attempt(self) -> bool:
+        """Whether the email is queued and does not expire first."""
+        at = self.delivery.next_attempt_at
+        return at is not None and at < self.delivery.expires_at
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether the email is in progress, queued or held, so that its status will change."""
+        return self.can_discard or self.is_in_progress
+
+    @property
+    def recipients_by_reply(self) -> Iterator[Sequence[DeliveryRecipient]]:
+        """The recipients, with neighbours that got the same reply together."""
+        for _, recipients in groupby(self.delivery.recipients, lambda row: (row.status, row.code, row.text)):
+            yield list(recipients)
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """An event in the log."""
+
+    event: RecordedEvent
+
+    @property
+    def status(self) -> Status:
+        """The combined status of its emails."""
+        if self.event.ignored_reason:
+            return Status.IGNORED
+        return combine(Status(delivery.status) for delivery in self.event.deliveries)
+
+    @property
+    def deliveries(self) -> Sequence[LoggedDelivery]:
+        """The event's emails, oldest first."""
+        return logged_deliveries(self.event.deliveries)
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether the status of one of its emails will change."""
+        return any(logged.is_unfinished for logged in self.deliveries)
+
+
+def logged_deliveries(deliveries: Iterable[Delivery]) -> Sequence[LoggedDelivery]:
+    """Return the emails of one event, which are given oldest first, as they are in the log."""
+    logged, audiences = [], set[str]()
+    for delivery in deliveries:
+        logged.append(LoggedDelivery(delivery, is_copy=delivery.audience in audiences))
+        audiences.add(delivery.audience)
+    return logged
+
+
+def log_page(tenant_id: int, log_filter: LogFilter = NO_FILTER, before: UUID | None = None) -> SearchPage[LogEntry]:
+    """Return a page of the tenant in scope: the newest events that match, or those before one of them."""
+    found = search_events(tenant_id, log_filter, before, limit=pagination.PAGE_SIZE)
+    return SearchPage(load_entries(found.rows), found.next_key, found.searched_back_to)
+
+
+def load_entries(event_ids: Collection[UUID]) -> Sequence[LogEntry]:
+    """Return the entries of these events of the tenant in scope, newest first."""
+    if not event_ids:
+        return []
+    query = select(RecordedEvent).where(RecordedEvent.id.in_(event_ids)).order_by(RecordedEvent.id.desc())
+    query = query.options(selectinload(RecordedEvent.deliveries).selectinload(Delivery.recipients))
+    return [LogEntry(event) for event in db.session.scalars(query.execution_options(populate_existing=True))]
+
+
+def entries_of_deliveries(delivery_ids: Collection[UUID]) -> Sequence[LogEntry]:
+    """Return the entries of the events of these emails of the tenant in scope, newest first."""
+    event_ids = select(Delivery.event_id).where(Delivery.id.in_(delivery_ids)).distinct()
+    return load_entries(db.session.scalars(event_ids).all())

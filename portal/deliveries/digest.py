@@ -1,0 +1,114 @@
+"""Summary emails for storms: too many events of one type in one queue.
+
+A storm begins with its first event and lasts as long as the tenant has set. The emails beyond the tenant's limit are
+held, and one digest lists them. They stay in the delivery log, and a person may send them.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, delete, func, select, true
+from sqlalchemy.orm import aliased
+from uuid_utils.compat import uuid4, uuid7
+
+from portal.database import clock
+from portal.database.scope import enter_scope, every_tenant
+from portal.database.uuid7 import lowest_uuid7
+from portal.deliveries.intake import record_event
+from portal.deliveries.models import Delivery, PendingDelivery, RecordedEvent, Storm, queue
+from portal.deliveries.status import HoldReason
+from portal.events.parsing import Event
+from portal.events.storm_digest import DIGEST, MAX_LISTED_CALLS, StormDigest
+from portal.events.types import EVENT_TYPES
+from portal.extensions import db
+from portal.notifications import recipients
+from portal.notifications.settings import Audience
+from portal.tenants import service as tenant_service
+
+MAX_CLOCK_DIFFERENCE: Final = timedelta(hours=3)  # of the hosts that made the ids
+
+
+def ended_storms() -> Sequence[tuple[int, str, str]]:
+    """Return tenant, event type and queue of each storm whose time is over, and delete those that held nothing."""
+    is_over = Storm.ends_at <= func.now()
+    with every_tenant():
+        db.session.execute(delete(Storm).where(is_over, Storm.held_count == 0))
+        query = select(Storm.tenant_id, Storm.event_type, Storm.queue_number).where(is_over)
+        storms = [(tenant_id, event_type, queue) for tenant_id, event_type, queue in db.session.execute(query)]
+        db.session.commit()
+    return storms
+
+
+def write_digest(tenant_id: int, event_type: str, queue_number: str) -> bool:
+    """Record the digest of a storm whose time is over, and delete the storm. Return whether there was a digest."""
+    enter_scope(tenant_id)
+    is_storm = (Storm.event_type == event_type, Storm.queue_number == queue_number, Storm.ends_at <= func.now())
+    storm = db.session.scalar(select(Storm).where(*is_storm).with_for_update(skip_locked=True))
+    if storm is None:
+        db.session.rollback()
+        return False
+    is_written = _record_digest(storm)
+    db.session.delete(storm)
+    db.session.commit()
+    return is_written
+
+
+def _record_digest(storm: Storm) -> bool:
+    emails = recipients.emails_for(storm.event_type)
+    listed = _held_events(storm, Delivery.id.asc(), MAX_LISTED_CALLS)
+    # Without any recipients, the digest is held until there are some.
+    if not listed or (not emails and recipients.list_emails()):
+        return False
+    (last,) = _held_events(storm, Delivery.id.desc(), 1)
+    now, event_type = clock.now(), EVENT_TYPES[storm.event_type]
+    data = StormDigest(
+        event_type=storm.event_type,
+        what=event_type.plural or event_type.label,
+        count=storm.event_count,
+        held=storm.held_count,
+        queue_number=storm.queue_number,
+        queue_name=last.data.get("queue_name"),
+        first_at=storm.started_at,
+        last_at=last.received_at,
+        calls=[{"at": event.occurred_at, "caller": _caller(event)} for event in listed],
+        more=max(0, storm.held_count - len(listed)),
+    )
+    digest, row_id = Event(str(uuid4()), DIGEST, None, now, data, canonical=data.model_dump_json()), uuid7()
+    delivery = PendingDelivery.create(row_id, digest.expiry, Audience.RECIPIENTS, emails)
+    queue(delivery, now)
+    record_event(tenant_service.get(storm.tenant_id), digest, row_id, [delivery], [None], in_session=True)
+    return True
+
+
+def _held_events(storm: Storm, order: ColumnElement[Any], limit: int) -> Sequence[RecordedEvent]:
+    """Return some of the events whose emails the storm held. There can be very many, so they are looked at in order."""
+    held = (
+        select(Delivery.id, Delivery.event_id)
+        .where(
+            Delivery.tenant_id == storm.tenant_id,
+            Delivery.id >= lowest_uuid7(storm.started_at - MAX_CLOCK_DIFFERENCE),
+            Delivery.reason == HoldReason.THROTTLED,
+        )
+        .order_by(order)
+        .offset(0)  # without it, Postgres would join and sort all of them
+        .subquery()
+    )
+    of_storm = (
+        select(RecordedEvent)
+        .where(
+            RecordedEvent.id == held.c.event_id,
+            RecordedEvent.type == storm.event_type,
+            RecordedEvent.data["queue_number"].astext == storm.queue_number,
+            RecordedEvent.received_at >= storm.started_at,
+        )
+        .offset(0)
+        .lateral()
+    )
+    event = aliased(RecordedEvent, of_storm)
+    return db.session.scalars(select(event).select_from(held).join(of_storm, true()).limit(limit)).all()
+
+
+def _caller(event: RecordedEvent) -> str:
+    name, number = event.data.get("caller_name"), event.data["caller_number"]
+    return f"{name} ({number})" if name else number

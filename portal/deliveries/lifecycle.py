@@ -1,0 +1,57 @@
+"""Emails that end without being sent: they expire, or a person discards them."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from sqlalchemy import func, or_, select
+from sqlalchemy.orm import selectinload
+
+from portal.database.scope import every_tenant
+from portal.deliveries.attempt import erase_secrets
+from portal.deliveries.models import Delivery, RecordedEvent, is_due
+from portal.deliveries.status import UNFINISHED, Status, combine
+from portal.extensions import db
+
+BATCH_SIZE: Final = 1000
+
+
+def expire_deliveries() -> int:
+    """Expire a batch of emails whose time is over, and return how many. They keep their last replies.
+
+    No email is queued beyond its expiry, so each of these is due or held: an index finds them, however many emails are
+    queued.
+    """
+    query = (
+        select(Delivery)
+        .where(or_(is_due(), Delivery.reason.is_not(None)), Delivery.expires_at <= func.now())
+        .order_by(Delivery.expires_at)
+        .limit(BATCH_SIZE)
+        .with_for_update(skip_locked=True)
+        .options(selectinload(Delivery.recipients))
+    )
+    with every_tenant():
+        expired = db.session.scalars(query).all()
+        end_deliveries(expired, Status.EXPIRED)
+        db.session.commit()
+    return len(expired)
+
+
+def end_deliveries(deliveries: Iterable[Delivery], status: Status) -> None:
+    """Give unfinished emails their last status, within the caller's transaction.
+
+    Their events with secrets are locked one by one, always in the same order, so that no two processes wait for each
+    other.
+    """
+    event_ids = set()
+    for delivery in deliveries:
+        for recipient in delivery.recipients:
+            if recipient.status in UNFINISHED:
+                recipient.status = status
+        delivery.status = combine([Status(recipient.status) for recipient in delivery.recipients] or [status])
+        delivery.lease_until = delivery.next_attempt_at = delivery.reason = None
+        event_ids.add(delivery.event_id)
+    with_secrets = select(RecordedEvent.id).where(
+        RecordedEvent.id.in_(event_ids), RecordedEvent.secrets_encrypted.is_not(None)
+    )
+    for event_id in db.session.scalars(with_secrets.order_by(RecordedEvent.id)).all():
+        erase_secrets(event_id)

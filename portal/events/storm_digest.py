@@ -1,0 +1,103 @@
+"""The storm digest: one summary email about events whose own emails are held because there were too many.
+
+The portal creates these events itself: a PBX cannot post one, and there is no setting of their own.
+"""
+
+import html
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Annotated
+
+from babel.numbers import format_decimal
+from pydantic import BaseModel, ConfigDict
+
+from portal.events.event_type import EmailStyle, EventData, EventType
+from portal.events.fields import PhoneNumber, ShortText, Timestamp
+from portal.events.types import EVENT_TYPES
+from portal.events.values import Placeholder, RichValue, ValueContext, format_time_of_day, prevent_autolinks
+from portal.web.i18n import locale_of, translated
+
+MAX_LISTED_CALLS = 20
+
+
+class DigestEntry(BaseModel):
+    """One event of a storm: the time and the caller."""
+
+    model_config = ConfigDict(frozen=True)
+
+    at: Timestamp
+    caller: str  # name and number; their lengths were limited when they were received
+
+
+def _format_calls(calls: Sequence[DigestEntry], context: ValueContext) -> RichValue:
+    lines = [f"{format_time_of_day(call.at, context)}  {prevent_autolinks(call.caller)}" for call in calls]
+    return RichValue("<br>".join(map(html.escape, lines)), "\n".join(lines))
+
+
+def _format_number(count: int, context: ValueContext) -> str:
+    return format_decimal(count, locale=locale_of(context.language))
+
+
+def _translate(plural: str, context: ValueContext) -> str:
+    return translated(context.language, plural)
+
+
+def _format_more(count: int, context: ValueContext) -> str:
+    return translated(context.language, "… and %(count)s more", count=_format_number(count, context)) if count else ""
+
+
+class StormDigest(EventData):
+    """Data of a digest: `count` is the number of events in the storm, `held` of those without an email of their own."""
+
+    event_type: ShortText
+    what: Annotated[ShortText, Placeholder("WHAT", _translate)]
+    count: Annotated[int, Placeholder("COUNT", _format_number)]
+    held: Annotated[int, Placeholder("HELD", _format_number)]
+    queue_number: Annotated[PhoneNumber, Placeholder("QUEUE_NUMBER")]
+    queue_name: Annotated[ShortText | None, Placeholder("QUEUE_NAME", fallbacks=("QUEUE_NUMBER",))] = None
+    first_at: Annotated[Timestamp, Placeholder("FROM_TIME", format_time_of_day)]
+    last_at: Annotated[Timestamp, Placeholder("TO_TIME", format_time_of_day)]
+    calls: Annotated[tuple[DigestEntry, ...], Placeholder("CALLS", _format_calls)]
+    more: Annotated[int, Placeholder("MORE", _format_more)] = 0
+
+    @property
+    def uses_setting_of(self) -> str | None:
+        """The type of the events in the digest."""
+        return self.event_type
+
+
+DIGEST = EventType(
+    type="queue.digest",
+    label="Summary email",
+    help="Too many events at once in one queue.",
+    style=EmailStyle.ALERT,
+    fields=StormDigest,
+    subject="%%COUNT%% %%WHAT%% in queue %%QUEUE_NAME%% between %%FROM_TIME%% and %%TO_TIME%%",
+    body="""\
+# %%COUNT%% %%WHAT%% in queue %%QUEUE_NAME%%
+
+Between %%FROM_TIME%% and %%TO_TIME%% there were too many to email each one. **%%HELD%%** of them were not emailed:
+
+%%CALLS%%
+
+%%MORE%%
+
+**What to do:** check the queue. The emails that were not sent are in the delivery log, where you can still send them.
+""",
+    sample={
+        "event_type": "queue.call_lost",
+        "what": "lost calls",
+        "count": 12,
+        "held": 2,
+        "queue_number": "8000",
+        "queue_name": "Support",
+        "first_at": "2026-11-23T09:00:00Z",
+        "last_at": "2026-11-23T09:05:00Z",
+        "calls": [
+            {"at": "2026-11-23T09:04:10Z", "caller": "Ana Kovač (+442079460123)"},
+            {"at": "2026-11-23T09:04:55Z", "caller": "+442079460188"},
+        ],
+    },
+)
+
+ALL_EVENT_TYPES: Mapping[str, EventType] = MappingProxyType({**EVENT_TYPES, DIGEST.type: DIGEST})

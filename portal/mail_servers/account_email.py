@@ -1,0 +1,103 @@
+"""Email to accounts (password resets and notices), through the system's mail server."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from threading import BoundedSemaphore
+from typing import Any
+
+from flask import Flask, current_app, url_for
+from flask_security import MailUtil
+from sqlalchemy.exc import SQLAlchemyError
+
+from portal import config
+from portal.accounts import emails
+from portal.extensions import db
+from portal.mail_servers import service as mail_server_service
+from portal.mail_servers.smtp import client, mime
+from portal.mail_servers.smtp.mime import MessageContent, UnsafeHeader
+from portal.mail_servers.smtp.outcome import ReplyKind, advice_for
+
+WORKERS = 2
+# Seconds until the response is out: sending would slow it down, which reveals that there is an account.
+SEND_DELAY = 0.2
+MAX_WAITING = 50  # emails; more are not sent
+
+
+class AccountEmail(MailUtil):
+    """Sends Flask-Security's emails in the background.
+
+    The visitor's response does not wait for a mail server, and neither its time nor its text reveals whether an email
+    was sent.
+    """
+
+    def __init__(self, app: Flask) -> None:
+        super().__init__(app)
+        self._app = app
+        self._workers = ThreadPoolExecutor(WORKERS, "account-email")
+        self._free_places = BoundedSemaphore(WORKERS + MAX_WAITING)
+
+    def send_mail(
+        self,
+        template: str,
+        subject: str,  # noqa: ARG002 (Flask-Security's signature)
+        recipient: str | tuple[str, str],
+        sender: str | tuple[str, str],  # noqa: ARG002
+        body: str | None,  # noqa: ARG002
+        html: str | None,
+        **kwargs: Any,
+    ) -> None:
+        """Send an email in the background, unless the `user` is not a stored account.
+
+        Failures are logged, without addresses and content.
+        """
+        email = recipient if isinstance(recipient, str) else recipient[1]
+        title, text, html = emails.render(template, kwargs["user"], reset_link=kwargs.get("reset_link"))
+        content = MessageContent(title, _with_portal_url(text), _with_portal_url(html))
+        if not self._free_places.acquire(blocking=False):
+            current_app.logger.error("An email to an account was not sent: too many are waiting.")
+            return
+        work = self._send if kwargs["user"].id else _send_nothing
+        self._workers.submit(work, content, email).add_done_callback(lambda _: self._free_places.release())
+
+    def _send(self, content: MessageContent, email: str) -> None:
+        time.sleep(SEND_DELAY)
+        with self._app.app_context():
+            try:
+                failure = _send(content, email)
+            except (SQLAlchemyError, UnsafeHeader) as error:
+                failure = type(error).__name__
+            if failure:
+                self._app.logger.error("An email to an account was not sent: %s", failure)
+
+
+def _send_nothing(_content: MessageContent, _email: str) -> None:
+    """Do nothing, for a visitor without an account: the response is made in the same way and takes as long."""
+
+
+def _send(content: MessageContent, email: str) -> str | None:
+    """Send an email, and return why it was not sent, or None."""
+    server = mail_server_service.get_server(None)
+    if server is None:
+        return "the system has no mail server."
+    if server.rejected_at:
+        return "the system's mail server rejects its settings; check and save them again."
+    saved_at, sender = server.saved_at, mail_server_service.sender_for(None, server.sender_email)
+    message_id = mime.new_message_id(sender.email)
+    message = mime.MimeMessage(content, sender, [email], message_id=message_id, date=datetime.now(UTC))
+    result = client.send(server.smtp_settings, message, sender.email, [email], client.WORKER_TIMEOUTS)
+    reply = result.replies[email]
+    advice = advice_for(reply, server.port, host=server.host)
+    mail_server_service.pause(server.id, saved_at, result.pause, advice)
+    db.session.commit()
+    return None if reply.kind is ReplyKind.ACCEPTED else f"{reply.stage} {reply.code or ''} {advice}"
+
+
+def _with_portal_url(text: str) -> str:
+    """Return the text with its links under PORTAL_URL.
+
+    Flask-Security builds them from the request's Host header, which a stranger who requests a password reset for
+    somebody else could choose.
+    """
+    request_url = url_for("tenants.home", _external=True)
+    return text.replace(request_url, f"{config.current().portal_url}/")

@@ -1,0 +1,1 @@
+"""The SMTP client: from a mail server's name to its reply about each recipient."""

@@ -1,0 +1,241 @@
+"""A connection to a mail server, usable with Flask-Mail: sends messages and returns a reply for each recipient."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Self
+
+import flask_mail
+
+from portal import config
+from portal.mail_servers.smtp.connect import Deadline, connect, resolve, settings_failure, tls_context
+from portal.mail_servers.smtp.mime import UnsafeHeader, ascii_address, message_bytes
+from portal.mail_servers.smtp.network_policy import PUBLIC_INTERNET, NetworkPolicy, policy_for
+from portal.mail_servers.smtp.outcome import Pause, ReplyKind, SmtpFailure, SmtpReply, Stage, longest_pause
+from portal.mail_servers.smtp.sasl import MECHANISMS
+from portal.mail_servers.smtp.session import ObservedSession, Observer, SmtpSession
+from portal.web.i18n import to_translate
+
+
+class Encryption(StrEnum):
+    """How the connection is encrypted; the chosen encryption is never given up."""
+
+    NONE = "none"
+    STARTTLS = "starttls"
+    TLS = "tls"
+
+
+class AuthMode(StrEnum):
+    """How to sign in; AUTO uses the best mechanism that the mail server offers."""
+
+    NONE = "none"
+    AUTO = "auto"
+    LOGIN = "login"
+    PLAIN = "plain"
+
+
+@dataclass(frozen=True, slots=True)
+class SmtpSettings:
+    """How to connect to a mail server. `repr` leaves the password out."""
+
+    host: str
+    port: int
+    encryption: Encryption
+    auth_mode: AuthMode
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    # From the portal's configuration:
+    network_policy: NetworkPolicy = PUBLIC_INTERNET
+    helo_name: str | None = None  # for EHLO. None: our IP address
+    ca_file: Path | None = None  # of additionally trusted certificate authorities
+    owner: int | None = None  # the tenant; None: the system. Connections and lookups are limited for each owner
+
+    def for_owner(self, tenant_id: int | None) -> Self:
+        """Return the settings of a tenant's mail server, or of the system's (None), with the portal's configuration."""
+        portal, policy = config.current(), policy_for(tenant_id)
+        configured = replace(self, helo_name=portal.helo_name, ca_file=portal.mail_ca_file)
+        return replace(configured, network_policy=policy, owner=tenant_id)
+
+    @property
+    def signs_in(self) -> bool:
+        """Whether the portal signs in."""
+        return self.auth_mode is not AuthMode.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long sending may take, in seconds: see "Timeouts and retries" in `docs/reference/delivery.md`."""
+
+    connect: float = 5.0  # name lookup and connecting together
+    command: float = 10.0
+    total: float = 10.0  # up to the final dot
+    reply: float = 60.0  # to the final dot
+
+
+DEFAULT_TIMEOUTS = Timeouts()
+# Where nobody waits for the result.
+WORKER_TIMEOUTS = Timeouts(connect=30.0, command=60.0, total=100.0, reply=60.0)
+PATIENT_TIMEOUTS = Timeouts(connect=60.0, command=300.0, total=600.0, reply=600.0)  # RFC 5321, section 4.5.3.2
+
+
+@dataclass(frozen=True, slots=True)
+class SendResult:
+    """The reply about each recipient of a message, and how long to wait before the mail server is used again."""
+
+    replies: Mapping[str, SmtpReply]
+    pause: Pause
+
+
+class RecipientsNotAccepted(Exception):
+    """Raised by Flask-Mail's `send`; `replies` has the reply for each recipient."""
+
+    def __init__(self, replies: Mapping[str, SmtpReply]) -> None:
+        super().__init__(replies)
+        self.replies = replies
+
+
+class SmtpConnection(flask_mail.Connection):
+    """A connection to one mail server: `open`, `deliver` any number of times, `close`.
+
+    As a context manager it is a Flask-Mail connection: `message.send(connection)`.
+    """
+
+    host: SmtpSession | None  # Flask-Mail's name for the session
+
+    def __init__(
+        self, settings: SmtpSettings, timeouts: Timeouts = DEFAULT_TIMEOUTS, observer: Observer | None = None
+    ) -> None:
+        super().__init__(flask_mail.Mail())  # bound to no application: none of its settings are read
+        self.settings = settings
+        self.timeouts = timeouts
+        self.observer = observer
+
+    def open(self, deadline: Deadline | None = None) -> None:
+        """Connect, negotiate encryption and sign in. SmtpFailure: with the stage; the connection is closed."""
+        deadline = deadline or Deadline(self.timeouts.total)
+        deadline.start_step(self.timeouts.connect)
+        settings, observer = self.settings, self.observer
+        addresses = resolve(settings.host, settings.port, deadline, settings.owner)
+        sock = connect(addresses, settings.network_policy, deadline, observer.on_connecting if observer else None)
+        arguments = (sock, settings.helo_name, deadline, self.timeouts.command)
+        session = ObservedSession(*arguments, observer) if observer else SmtpSession(*arguments)
+        session.hide_password(settings.username, settings.password)
+        try:
+            self._begin_session(session)
+        except SmtpFailure:
+            session.quit_and_close()
+            raise
+        self.host = session
+
+    def _begin_session(self, session: SmtpSession) -> None:
+        settings = self.settings
+        in_clear = settings.signs_in and settings.encryption is Encryption.NONE
+        if in_clear and not settings.network_policy.trusts(session.peer_ip_address):
+            raise settings_failure(Stage.AUTH, to_translate("No password is sent without encryption."))
+        if settings.encryption is Encryption.TLS:
+            session.begin_tls(tls_context(settings.ca_file), settings.host)
+        # Without EHLO there is neither STARTTLS nor sign-in.
+        session.greet(helo_is_enough=settings.encryption is not Encryption.STARTTLS and not settings.signs_in)
+        if settings.encryption is Encryption.STARTTLS:
+            session.start_tls(tls_context(settings.ca_file), settings.host)
+        if settings.signs_in:
+            mechanisms = list(MECHANISMS) if settings.auth_mode is AuthMode.AUTO else [settings.auth_mode.upper()]
+            session.sign_in(mechanisms, settings.username, settings.password)
+        session.secrets.end_sign_in()
+
+    def deliver(
+        self,
+        message: flask_mail.Message,
+        sender_email: str,
+        recipients: Sequence[str],
+        deadline: Deadline | None = None,
+    ) -> dict[str, SmtpReply]:
+        """Send one message over the open connection and return the reply for each of these envelope recipients.
+
+        The message's own recipients are ignored. `deadline` is the one given to `open`, if both share it.
+
+        Raises:
+            UnsafeHeader: the message or the sender cannot be sent safely.
+        """
+        session = self._session()
+        session.deadline, session.command_timeout = deadline or Deadline(self.timeouts.total), self.timeouts.command
+        content, sender = message_bytes(message), ascii_address(sender_email)
+        ascii_recipients, rejected = {}, {}
+        for recipient in recipients:
+            try:
+                ascii_recipients[recipient] = ascii_address(recipient)
+            except UnsafeHeader as error:
+                rejected[recipient] = SmtpReply(ReplyKind.REJECTED, Stage.RCPT, None, None, str(error))
+        unique = list(dict.fromkeys(ascii_recipients.values()))
+        replies = session.transact(sender, unique, content, self.timeouts.reply) if unique else {}
+        return {recipient: rejected.get(recipient) or replies[ascii_recipients[recipient]] for recipient in recipients}
+
+    @property
+    def is_reusable(self) -> bool:
+        """Whether another message may be sent: the last one ended well, and the mail server has not closed since."""
+        return self.host is not None and self.host.is_reusable and self.host.is_quiet
+
+    def close(self, *, wait: bool = True) -> None:
+        """Quit and close, waiting briefly for the mail server's reply; errors are ignored."""
+        if self.host is not None:
+            self.host.quit_and_close(wait=wait)
+            self.host = None
+
+    def abandon(self) -> None:
+        """Close without a command to the mail server."""
+        if self.host is not None:
+            self.host.close()
+            self.host = None
+
+    def _session(self) -> SmtpSession:
+        if self.host is None:
+            raise RuntimeError("open() comes first")
+        return self.host
+
+    # Flask-Mail's own interface
+
+    def configure_host(self) -> SmtpSession:
+        """Open the connection, for Flask-Mail."""
+        self.open()
+        return self._session()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def send(self, message: flask_mail.Message, envelope_from: str | tuple[str, str] | None = None) -> None:
+        """Send a message to all recipients that it names, or raise RecipientsNotAccepted if one was not accepted."""
+        recipients = [_email(recipient) for recipient in message.send_to]
+        replies = self.deliver(message, _email(envelope_from or message.sender), recipients)
+        self.num_emails += 1
+        if any(reply.kind is not ReplyKind.ACCEPTED for reply in replies.values()):
+            raise RecipientsNotAccepted(replies)
+
+
+def send(
+    settings: SmtpSettings,
+    message: flask_mail.Message,
+    sender_email: str,
+    recipients: Sequence[str],
+    timeouts: Timeouts = DEFAULT_TIMEOUTS,
+    observer: Observer | None = None,
+) -> SendResult:
+    """Send one message to the envelope recipients over a connection of its own, which is closed within the timeouts.
+
+    Raises:
+        UnsafeHeader: the message or the sender cannot be sent safely.
+    """
+    connection = SmtpConnection(settings, timeouts, observer)
+    deadline = Deadline(timeouts.total)
+    try:
+        connection.open(deadline)
+        replies = connection.deliver(message, sender_email, recipients, deadline)
+    except SmtpFailure as failure:
+        replies = dict.fromkeys(recipients, failure.reply)
+    finally:
+        connection.close()
+    return SendResult(replies, longest_pause(replies.values()))
+
+
+def _email(mailbox: str | tuple[str, str]) -> str:
+    return mailbox if isinstance(mailbox, str) else mailbox[1]

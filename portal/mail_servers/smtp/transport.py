@@ -1,0 +1,186 @@
+"""SMTP commands and replies over a socket: smtplib with a deadline for each read and write, and one kind of failure."""
+
+import ipaddress
+import re
+import select
+import smtplib
+import socket
+import ssl
+from collections.abc import Sequence
+
+from portal.mail_servers.smtp.connect import Deadline, network_failure
+from portal.mail_servers.smtp.outcome import SmtpFailure, SmtpReply, Stage, classify
+from portal.mail_servers.smtp.secret_mask import SecretMask
+from portal.web.i18n import to_translate
+
+# A hostile server's reply must not cost time: the portal reads no more of it than any real reply has.
+MAX_REPLY_LINES = 100
+MAX_REPLY_BYTES = 8192
+
+_REPLY_LINE = re.compile(rb"[2-5]\d\d(?:[ -].*)?", re.DOTALL)
+
+
+class SmtpTransport(smtplib.SMTP):
+    """The connection to a mail server. Methods that read or write raise `SmtpFailure` where the session cannot go on.
+
+    `deadline` may be replaced between two messages; `command_timeout` limits each command, in seconds.
+    """
+
+    sock: socket.socket | None
+
+    def __init__(self, sock: socket.socket, helo_name: str | None, deadline: Deadline, command_timeout: float) -> None:
+        super().__init__(local_hostname=helo_name or _address_literal(sock))
+        self.sock = sock
+        self.deadline = deadline
+        self.command_timeout = command_timeout
+        self.stage = Stage.GREETING
+        self._unread = bytearray()  # received and not yet read
+        self._pipelined = 0  # commands that were sent and whose replies are not yet read
+        self.secrets = SecretMask()  # of the password, in replies
+
+    @property
+    def peer_ip_address(self) -> str:
+        """The mail server's IP address."""
+        try:
+            return str(self._socket().getpeername()[0])
+        except OSError as error:
+            raise self._lost(error) from None
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the connection is open and nothing arrived unasked, which would be a farewell or the end."""
+        if self.sock is None or self._unread or (isinstance(self.sock, ssl.SSLSocket) and self.sock.pending()):
+            return False
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        return not poll.poll(0)
+
+    # For `SmtpSession`
+
+    def _begin_stage(self, stage: Stage) -> None:
+        """Begin the next command, with its own timeout."""
+        self.stage = stage
+        self.deadline.start_step(self.command_timeout)
+
+    def _command(self, stage: Stage, line: str) -> tuple[int, bytes]:
+        """Send a command, unless it was pipelined, and return its reply."""
+        self._begin_stage(stage)
+        if self._pipelined:
+            self._pipelined -= 1
+        else:
+            self.putcmd(line)
+        return self.getreply()
+
+    def _pipeline(self, stage: Stage, lines: Sequence[str]) -> None:
+        """Send these commands at once (RFC 2920). Then call `_command` for each, in the same order."""
+        if any("\r" in line or "\n" in line for line in lines):
+            raise ValueError("a command is one line")
+        self._begin_stage(stage)
+        self.send("".join(f"{line}\r\n" for line in lines))
+        self._pipelined = len(lines)
+
+    def _expect(self, stage: Stage, line: str, first_digit: int = 2) -> None:
+        """Send a command; a reply code with another first digit raises `SmtpFailure`."""
+        self._require(*self._command(stage, line), first_digit)
+
+    def _require(self, code: int, text: bytes, first_digit: int = 2) -> None:
+        """Raise `SmtpFailure` for a reply code with another first digit."""
+        if code // 100 != first_digit:
+            raise self._unexpected(code, text)
+
+    def _unexpected(self, code: int, text: bytes) -> SmtpFailure:
+        """Return the failure for a reply that was not the expected one."""
+        reply = self._reply(code, text)
+        if code < 400:
+            self.close()
+            reply = classify(self.stage, None, to_translate("The mail server sent an unexpected reply."))
+        return SmtpFailure(reply)
+
+    def _reply(self, code: int, text: bytes) -> SmtpReply:
+        """Return a reply with its meaning, without the secrets that it may repeat."""
+        return classify(self.stage, code, self.secrets.apply(text))
+
+    def begin_tls(self, context: ssl.SSLContext, host: str) -> None:
+        """Negotiate TLS; the certificate has to be valid for this host."""
+        self._begin_stage(Stage.TLS)
+        try:
+            plain = self._socket()
+            plain.getpeername()  # raises where the peer is gone: wrap_socket would too, but leak its socket
+            tls = context.wrap_socket(plain, server_hostname=host.rstrip("."), do_handshake_on_connect=False)
+            self.sock = tls
+            self._socket()
+            tls.do_handshake()
+        except OSError as error:
+            raise self._lost(error) from None
+
+    # smtplib writes and reads through these two.
+
+    def send(self, s: bytes | str) -> None:  # type: ignore[override]  # typeshed: any buffer
+        """Write everything before the deadline."""
+        if self._unread:  # a reply to nothing must not be taken for the reply to this
+            failure = self._unexpected(*self.getreply())
+            self.close()
+            raise failure
+        rest = memoryview(s.encode(self.command_encoding) if isinstance(s, str) else s)
+        try:
+            while rest:
+                rest = rest[self._socket().send(rest) :]
+        except (BrokenPipeError, ConnectionResetError):
+            # What the server sent before it closed can still be read; if it sent nothing, this raises too.
+            raise self._unexpected(*self.getreply()) from None
+        except OSError as error:
+            raise self._lost(error) from None
+
+    def getreply(self) -> tuple[int, bytes]:
+        """Return the code and the text of a whole reply (RFC 5321, section 4.2)."""
+        lines: list[bytes] = []
+        size = 0
+        while size <= MAX_REPLY_BYTES and len(lines) < MAX_REPLY_LINES:
+            line = self._read_line()
+            if not _REPLY_LINE.fullmatch(line):
+                break
+            size += len(line)
+            lines.append(line[4:])
+            if line[3:4] != b"-":
+                code = int(line[:3])
+                if code == 421:  # RFC 5321, section 3.8: the server closes
+                    self.close()
+                return code, b"\n".join(lines)
+        raise self._not_smtp()
+
+    def _not_smtp(self) -> SmtpFailure:
+        """Close, and return a failure that quotes nothing: what answered may not be a mail server."""
+        self.close()
+        return SmtpFailure(classify(self.stage, None, to_translate("The reply is not SMTP.")))
+
+    def _read_line(self) -> bytes:
+        """Return the next line without its line end, or nothing for a line that is too long."""
+        while b"\n" not in self._unread:
+            if len(self._unread) > MAX_REPLY_BYTES:
+                return b""
+            try:
+                received = self._socket().recv(4096)
+                if not received:
+                    raise ConnectionResetError
+            except OSError as error:
+                raise self._lost(error) from None
+            self._unread += received
+        line, _, self._unread = self._unread.partition(b"\n")
+        return bytes(line.rstrip(b"\r"))
+
+    def _socket(self) -> socket.socket:
+        """Return the socket, with the remaining time as its timeout."""
+        if self.sock is None:
+            raise ConnectionResetError
+        self.sock.settimeout(self.deadline.remaining())
+        return self.sock
+
+    def _lost(self, error: OSError) -> SmtpFailure:
+        self.close()
+        return network_failure(self.stage, error)
+
+
+def _address_literal(sock: socket.socket) -> str:
+    """Return our own IP address as a name for EHLO (RFC 5321, section 4.1.3): it needs no lookup."""
+    ip_address = ipaddress.ip_address(sock.getsockname()[0].partition("%")[0])
+    return f"[{ip_address}]" if ip_address.version == 4 else f"[IPv6:{ip_address}]"

@@ -1,0 +1,1 @@
+"""Email templates in a tenant's own HTML."""

@@ -1,0 +1,90 @@
+"""The checklist of a new tenant: the steps until its first email is sent."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from flask_babel import gettext
+from sqlalchemy import select
+
+from portal.deliveries.models import RecordedEvent
+from portal.events.types import EVENT_TYPES
+from portal.extensions import db
+from portal.mail_servers import service as mail_server_service
+from portal.mail_servers.models import MailServer
+from portal.notifications import recipients, settings
+from portal.pbx import api_keys
+from portal.pbx.models import ApiKey
+from portal.tenants.models import Tenant
+
+DONE, WAITING, TO_DO = "done", "waiting", "to_do"
+
+
+class TenantSetup(NamedTuple):
+    """What a tenant has set up: its mail server, recipients, how many of all `events` are on, and valid keys."""
+
+    server: MailServer | None
+    addresses: Sequence[str]
+    events_on: int
+    events: int
+    keys: Sequence[ApiKey]
+
+
+class ChecklistStep(NamedTuple):
+    """A step. `state` is done, waiting (for the PBX) or to do; `endpoint` is the page where it is done."""
+
+    name: str
+    endpoint: str
+    title: str
+    text: str
+    state: str
+
+
+def open_steps(setup: TenantSetup, *, has_sent: bool) -> Sequence[ChecklistStep]:
+    """Return the four steps, or none if all are done or an event has been emailed before."""
+    steps = [
+        ChecklistStep("mail-server", "mail_servers.edit", gettext("Mail server"), *_mail_server(setup)),
+        ChecklistStep("recipients", "recipients.edit", gettext("Recipients"), *_recipients(setup)),
+        ChecklistStep("events", "notifications.edit", gettext("Events"), *_events(setup)),
+        ChecklistStep("key", "connect.show", gettext("PBX key"), *_key(setup)),
+    ]
+    return [] if has_sent or all(step.state == DONE for step in steps) else steps
+
+
+def _mail_server(setup: TenantSetup) -> tuple[str, str]:
+    if setup.server is None:
+        return gettext("The server that sends your email."), TO_DO
+    if setup.server.is_system:
+        return gettext("The system administrator's mail server is used."), DONE
+    return gettext("Your own server: %(host)s.", host=setup.server.host), DONE
+
+
+def _recipients(setup: TenantSetup) -> tuple[str, str]:
+    if not setup.addresses:
+        return gettext("The people who receive notifications."), TO_DO
+    first, others = setup.addresses[0], len(setup.addresses) - 1
+    more = gettext("%(address)s and %(count)s more.", address=first, count=others)
+    return more if others else f"{first}.", DONE
+
+
+def _events(setup: TenantSetup) -> tuple[str, str]:
+    if not setup.events_on:
+        return gettext("The events that send email."), TO_DO
+    return gettext("%(on)s of %(all)s are on.", on=setup.events_on, all=setup.events), DONE
+
+
+def _key(setup: TenantSetup) -> tuple[str, str]:
+    real_event = select(RecordedEvent.id).where(~RecordedEvent.is_sample).limit(1)
+    if any(key.last_used_at for key in setup.keys) or db.session.scalar(real_event):
+        return gettext("The first event has arrived."), DONE
+    if not setup.keys:
+        return gettext("The key your PBX uses to report events."), TO_DO
+    return gettext("Key “%(name)s” was issued. Waiting for the first event.", name=setup.keys[0].name), WAITING
+
+
+def tenant_setup(tenant: Tenant) -> TenantSetup:
+    """Return the setup of the tenant in scope."""
+    enabled = [setting for setting in settings.settings_by_type(EVENT_TYPES).values() if setting.enabled]
+    live = [key for key in api_keys.list_keys(tenant) if key.is_valid]
+    return TenantSetup(
+        mail_server_service.effective_server(tenant.id), recipients.list_emails(), len(enabled), len(EVENT_TYPES), live
+    )

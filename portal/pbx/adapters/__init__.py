@@ -1,0 +1,1 @@
+"""PBX makes, one file each: the payloads that a make posts, and its configuration snippet."""

@@ -1,0 +1,66 @@
+"""What an adapter describes: everything that the webhook and the pages need to know about a PBX make."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+from portal.events.parsing import Event, FieldWarning, Problem
+
+IGNORED = "This payload reports nothing that the portal sends email about. It was acknowledged and not recorded."
+
+Schema: TypeAlias = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class IgnoredPayload:
+    """A payload that holds no event: acknowledged, so that the PBX does not retry, and not recorded."""
+
+    detail: str = IGNORED
+
+
+ReadResult: TypeAlias = Event | Problem | IgnoredPayload  # of reading a request's body
+
+
+def add_warnings(result: ReadResult, warnings: Iterable[FieldWarning]) -> ReadResult:
+    """Return the result with these warnings too, if it is an event."""
+    return replace(result, warnings=(*warnings, *result.warnings)) if isinstance(result, Event) else result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PayloadFormat:
+    """The payloads that a make posts to `/api/v1/events/<make>`.
+
+    Attributes:
+        media_types: accepted in the Content-Type header.
+        authentication: how the make sends its key, in a sentence.
+        description: what a developer should know about the payloads, in a few sentences.
+        read: returns the events in a request's body, at least one value. The second argument is the tenant's domain
+            from the URL, if it is there.
+        schemas: returns the JSON Schema of each payload by name, with a title and a description. A property with a
+            `const` is shown as the payload's name.
+        examples: an example of each payload that becomes an event, by the same names.
+    """
+
+    media_types: Sequence[str] = ("application/json",)
+    authentication: str
+    description: str
+    read: Callable[[str, str | None], Sequence[ReadResult]]
+    schemas: Callable[[], Mapping[str, Schema]]
+    examples: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Adapter:
+    """A PBX make, or a tool that posts events like one.
+
+    Without a payload format its configuration snippet posts the portal's own events to `/api/v1/events`.
+    """
+
+    name: str
+    title: str
+    payload_format: PayloadFormat | None = None
+
+    @property
+    def snippet_template(self) -> str:
+        """The template of its configuration snippet. It uses `key` and `endpoint_url`."""
+        return f"pbx/snippets/_{self.name}.html"

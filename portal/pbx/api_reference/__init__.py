@@ -1,0 +1,1 @@
+"""The API reference: the OpenAPI description as a page."""

@@ -1,0 +1,165 @@
+"""Handles what a PBX posts: checks its key and signature, and records its event. A rejected request is counted."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from portal import config
+from portal.database.scope import enter_scope
+from portal.deliveries.intake import accept_event
+from portal.deliveries.report import DOCUMENTED, EventResult
+from portal.events.parsing import Event, FieldError, Problem, ProblemKind
+from portal.pbx import api_keys, rejections, signatures
+from portal.pbx.adapters.adapter import IgnoredPayload, ReadResult
+from portal.pbx.api_keys import ApiClient, InvalidKey
+from portal.pbx.rate_limit import rate_limit
+from portal.pbx.rejection_reasons import RejectionReason
+from portal.pbx.rejections import RejectionGroup
+from portal.pbx.signatures import SignatureHeaders
+
+BODY_NOT_READ = {ProblemKind.MEDIA_TYPE, ProblemKind.TOO_LARGE}  # so its signature cannot be checked
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookRequest:
+    """What a PBX sent. The body is empty if it could not be read."""
+
+    key: str = field(repr=False)
+    body: bytes = field(repr=False)
+    signature: SignatureHeaders
+    ip_address: str | None
+    names_tenant_in_url: bool = False  # which a signature does not cover
+    is_binary_mode: bool = False  # the event's attributes are in headers, which a signature does not cover either
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadResult:
+    """The result of a PBX make's own payload."""
+
+    __pydantic_config__ = DOCUMENTED
+
+    events: tuple[EventResult, ...]
+    """The result of each event in it."""
+    detail: str | None
+    """Why none of it was recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why a request is rejected: the detail for the client, the fields that are wrong, and when to try again."""
+
+    reason: RejectionReason
+    detail: str
+    errors: tuple[FieldError, ...] = ()
+    retry_after: int | None = None  # seconds
+
+    @classmethod
+    def of(cls, reason: RejectionReason) -> "Rejection":
+        """Return a rejection whose detail is always the same."""
+        return cls(reason, reason.detail)
+
+    @property
+    def detail_for_owner(self) -> str:
+        """What the key's owner reads beside the reason. The id that the client sent is not in it."""
+        if self.reason is RejectionReason.CONFLICT or self.reason.detail:
+            return ""
+        return " ".join([self.detail, *(f"{error.field}: {error.message}" for error in self.errors)])
+
+
+def reject_stranger(key: str, ip_address: str | None) -> Rejection | None:
+    """Count and return the rejection of a request without a key of this portal: its body is not parsed."""
+    if key and api_keys.is_issued(key):
+        return None
+    rejection = Rejection.of(RejectionReason.UNKNOWN_KEY if key else RejectionReason.NO_KEY)
+    rejections.record(RejectionGroup(None, None, rejection.reason.key, None), ip_address, rejection.detail_for_owner)
+    return rejection
+
+
+def handle(request: WebhookRequest, event: ReadResult) -> EventResult | IgnoredPayload | Rejection:
+    """Record the event, send its emails and return the result; or return why it was ignored or rejected."""
+    client = api_keys.authenticate(request.key, event)
+    if isinstance(client, ApiClient):
+        result = _handle_for_client(request, event, client)
+    else:
+        result = Rejection.of(client.reason if client else RejectionReason.UNKNOWN_KEY)
+    if isinstance(result, Rejection):
+        _count_rejection(request, event, client, result)
+    return result
+
+
+def handle_payload(request: WebhookRequest, events: Iterable[ReadResult]) -> PayloadResult | Rejection:
+    """Handle each event in a payload, and return the first rejection if there is one: then the PBX retries them all."""
+    results, ignored, rejection = [], None, None
+    for event in events:
+        result = handle(request, event)
+        if isinstance(result, Rejection):
+            rejection = rejection or result
+            if result.reason.is_about_the_client:
+                break
+        elif isinstance(result, IgnoredPayload):
+            ignored = ignored or result.detail
+        else:
+            results.append(result)
+    return rejection or PayloadResult(tuple(results), ignored)
+
+
+def _handle_for_client(
+    request: WebhookRequest, event: ReadResult, client: ApiClient
+) -> EventResult | IgnoredPayload | Rejection:
+    if isinstance(event, Problem) and event.kind in BODY_NOT_READ:
+        return Rejection(RejectionReason[event.kind.name], event.detail)
+    if rejection := _signature_rejection(request, client):
+        return rejection
+    notation = config.current().event_rate_limit
+    owners = {client.owner_id, client.context.tenant.id if client.context else client.owner_id}
+    if seconds := rate_limit(notation).seconds_to_wait(*owners):
+        detail = f"A tenant may post {notation}, and so may all system keys together."
+        return Rejection(RejectionReason.TOO_MANY, detail, retry_after=math.ceil(seconds))
+    if isinstance(event, Problem):
+        return Rejection(RejectionReason[event.kind.name], event.detail, event.errors)
+    if isinstance(event, IgnoredPayload):
+        api_keys.record_use(client, request.ip_address)
+        return event
+    return _record(request, client, event)
+
+
+def _signature_rejection(request: WebhookRequest, client: ApiClient) -> Rejection | None:
+    if not client.signing_secrets:
+        return None
+    if reason := signatures.check_signature(request.body, request.signature, client.signing_secrets):
+        return Rejection.of(reason)
+    if request.is_binary_mode:
+        uncovered = "the headers “ce-…”: send the whole event in the body."
+    elif client.owner_id is None and request.names_tenant_in_url:
+        uncovered = "the tenant in the URL: use a key of the tenant's own."
+    else:
+        return None
+    return Rejection(RejectionReason.INVALID, f"A signature does not cover {uncovered}")
+
+
+def _record(request: WebhookRequest, client: ApiClient, event: Event) -> EventResult | Rejection:
+    """Record the event and return its result. A tenant's key learns nothing about other tenants."""
+    context = client.context
+    if context is None:
+        message = "There is no tenant with this domain." if event.tenant else "A system key must name the tenant."
+        error = FieldError("tenant", message)
+        return Rejection(RejectionReason.INVALID, "The event does not belong to a tenant.", (error,))
+    if event.tenant not in (None, context.tenant.domain):
+        return Rejection.of(RejectionReason.FOREIGN_TENANT)
+    enter_scope(context.tenant.id)
+    api_keys.record_use(client, request.ip_address)
+    if client.signing_secrets and event.id is None:
+        # A signed request that someone replays is a repeat. Without a signature anyone could have set the header.
+        event = replace(event, id=request.signature.id)
+    result = accept_event(context, event)
+    detail = f"An event with the id {event.id} and other content was recorded before."
+    return result or Rejection(RejectionReason.CONFLICT, detail)
+
+
+def _count_rejection(
+    request: WebhookRequest, event: ReadResult, client: ApiClient | InvalidKey | None, rejection: Rejection
+) -> None:
+    event_type = event.event_type.type if isinstance(event, Event) else getattr(event, "event_type", None)
+    owner_id, key_id = (client.owner_id, client.key_id) if client else (None, None)
+    group = RejectionGroup(owner_id, key_id, rejection.reason.key, event_type)
+    rejections.record(group, request.ip_address, rejection.detail_for_owner)

@@ -1,0 +1,96 @@
+"""Finding, adding, editing and suspending tenants."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from flask_babel import gettext
+from sqlalchemy import func, or_, select
+from sqlalchemy.exc import IntegrityError
+
+from portal.accounts.models import Account, Membership
+from portal.database import clock
+from portal.errors import Refusal
+from portal.extensions import db
+from portal.signals import notify_settings_changed
+from portal.tenants.models import Tenant
+from portal.web import pagination
+from portal.web.forms import has_control_characters
+from portal.web.pagination import Page
+
+
+def get(tenant_id: int) -> Tenant:
+    """Return the tenant with this id, which exists."""
+    return db.session.get_one(Tenant, tenant_id)
+
+
+def find(domain: str) -> Tenant | None:
+    """Return the tenant with this SIP domain, or None."""
+    if has_control_characters(domain):
+        return None
+    return db.session.scalar(select(Tenant).where(Tenant.domain == domain.lower()))
+
+
+def domains(tenant_ids: Collection[int]) -> Mapping[int, str]:
+    """Return the SIP domains of these tenants by id, without tenants that no longer exist."""
+    tenants = db.session.scalars(select(Tenant).where(Tenant.id.in_(tenant_ids)))
+    return {tenant.id: tenant.domain for tenant in tenants}
+
+
+def search(text: str = "", after: str = "") -> Page[Tenant, str]:
+    """Return a page of the tenants whose name or domain contains the text, by domain, after the domain `after`."""
+    if has_control_characters(text + after):
+        return Page(())
+    size = pagination.PAGE_SIZE
+    query = select(Tenant).where(Tenant.domain > after).order_by(Tenant.domain).limit(size + 1)
+    if text:
+        # The index finds texts of up to three characters, and narrows the search for longer ones.
+        query = query.where(
+            Tenant.search_trigrams.contains(func.trigrams(text)),
+            or_(Tenant.name.icontains(text, autoescape=True), Tenant.domain.icontains(text, autoescape=True)),
+        )
+    return Page.of(db.session.scalars(query).all(), size, lambda tenant: tenant.domain)
+
+
+def administered_by(account: Account) -> Sequence[Tenant]:
+    """Return the tenants that the account administers, by name."""
+    query = select(Tenant).join(Membership, Membership.tenant_id == Tenant.id)
+    return db.session.scalars(query.where(Membership.account_id == account.id).order_by(Tenant.name)).all()
+
+
+def add(name: str, domain: str, time_zone: str, realm: str | None = None) -> Tenant | Refusal:
+    """Return the new tenant, or why it cannot be added."""
+    tenant = Tenant(name=name, domain=domain, realm=realm or None, time_zone=time_zone, language="en")
+    db.session.add(tenant)
+    return _save(tenant)
+
+
+def edit(tenant: Tenant, name: str, domain: str, time_zone: str, realm: str | None = None) -> Tenant | Refusal:
+    """Return the tenant with its new values, or why it cannot be saved."""
+    tenant.name, tenant.domain, tenant.time_zone, tenant.realm = name, domain, time_zone, realm or None
+    saved = _save(tenant)
+    if isinstance(saved, Refusal):
+        db.session.refresh(tenant)
+    return saved
+
+
+def suspend(tenant: Tenant) -> None:
+    """Stop the tenant's email: its events are recorded, but nothing is sent."""
+    tenant.suspended_at = tenant.suspended_at or clock.now()
+    db.session.commit()
+
+
+def resume(tenant: Tenant) -> None:
+    """Turn the tenant's email on again."""
+    tenant.suspended_at = None
+    notify_settings_changed(tenant.id)
+    db.session.commit()
+
+
+def _save(tenant: Tenant) -> Tenant | Refusal:
+    try:
+        db.session.commit()
+    except IntegrityError as error:
+        db.session.rollback()
+        if "uq_tenants_domain" in str(error.orig):
+            return Refusal("domain", gettext("Another tenant already has this domain."))
+        raise
+    return tenant

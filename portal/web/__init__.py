@@ -1,0 +1,1 @@
+"""What all pages share: responses, errors, forms, filters, security headers, static files, languages, pagination."""

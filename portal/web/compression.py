@@ -1,0 +1,33 @@
+"""Gzip compression of text responses."""
+
+import gzip
+from http import HTTPStatus
+
+from flask import Flask, Response, request
+
+# Pages can be compressed although they contain a CSRF token (BREACH attack): its signature changes every second, and
+# browsers send no cookie with requests of other sites.
+COMPRESSED = {"text/html", "text/css", "text/javascript", "image/svg+xml"}
+LEVEL = 6  # of 9: higher levels take longer and save little
+MIN_BYTES = 500
+
+
+def init_app(app: Flask) -> None:
+    """Compress responses. Call this before other extensions: `after_request` functions run in reverse order."""
+    app.after_request(_compress)
+
+
+def _compress(response: Response) -> Response:
+    if response.mimetype not in COMPRESSED:
+        return response
+    response.vary.add("Accept-Encoding")
+    is_complete = response.status_code not in {HTTPStatus.PARTIAL_CONTENT, HTTPStatus.NOT_MODIFIED}
+    if not is_complete or not request.accept_encodings["gzip"] or (response.content_length or 0) < MIN_BYTES:
+        return response
+    response.direct_passthrough = False  # read a static file here, not in the web server
+    response.set_data(gzip.compress(response.get_data(), LEVEL, mtime=0))
+    response.content_encoding = "gzip"
+    etag, _ = response.get_etag()
+    if etag:
+        response.set_etag(etag, weak=True)  # equal content, other bytes (RFC 9110, section 8.8.1)
+    return response

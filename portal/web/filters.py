@@ -1,0 +1,78 @@
+"""Template filters for dates, durations and numbers in the reader's language."""
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from babel import Locale
+from babel.dates import format_skeleton, format_time, format_timedelta
+from babel.numbers import format_decimal
+from flask import Flask
+from flask_babel import get_locale, gettext
+from markupsafe import Markup
+
+from portal.database import clock
+from portal.web.i18n import locale_of
+
+DAY, TIME = "yMMMd", "HH:mm"
+
+
+def init_app(app: Flask) -> None:
+    """Register the filters."""
+    for template_filter in (local_time, ago, time_later, day, duration, decimal):
+        app.add_template_filter(template_filter)
+
+
+def local_time(moment: datetime, zone: str) -> Markup:
+    """Return a `time` element that shows the moment in an IANA time zone."""
+    return _time_element(moment, _date_and_time(moment, zone), title="")
+
+
+def ago(moment: datetime, zone: str) -> Markup:
+    """Return a `time` element that shows how long ago the moment was ("3 minutes ago"), or how soon ("in 3 minutes").
+
+    Its title is the time in the zone.
+    """
+    text = format_timedelta(moment - clock.now(), add_direction=True, locale=current_locale())
+    return _time_element(moment, text, title=_date_and_time(moment, zone))
+
+
+def _date_and_time(moment: datetime, zone: str) -> str:
+    there, reader = moment.astimezone(ZoneInfo(zone)), current_locale()
+    return f"{format_skeleton(DAY, there, locale=reader)}, {format_time(there, TIME, locale=reader)}"
+
+
+def current_locale() -> Locale:
+    """Return the locale of the page."""
+    return locale_of(str(get_locale() or "en"))
+
+
+def time_later(time: timedelta) -> str:
+    """Return how much later something happened: "2 minutes later", or "at once" within a second."""
+    if time < timedelta(seconds=1):
+        return gettext("at once")
+    return gettext("%(time)s later", time=format_timedelta(time, threshold=1.5, locale=current_locale()))
+
+
+def day(moment: datetime, zone: str) -> str:
+    """Return the day in the zone, such as "5 December", with its year unless it is the current one."""
+    local = moment.astimezone(ZoneInfo(zone))
+    this_year = local.year == clock.now().astimezone(local.tzinfo).year
+    return format_skeleton("MMMMd" if this_year else "yMMMMd", local, locale=current_locale())
+
+
+def decimal(number: int) -> str:
+    """Return a number with separated thousands: "1,204"."""
+    return format_decimal(number, locale=current_locale())
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as "35 ms" or "1.4 s"."""
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    return f"{format_decimal(seconds, '0.0', locale=current_locale())} s"
+
+
+def _time_element(moment: datetime, text: str, title: str) -> Markup:
+    utc = moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    titled = Markup(' title="{}"').format(title) if title else ""
+    return Markup('<time datetime="{}"{}>{}</time>').format(utc, titled, text)

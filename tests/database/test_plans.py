@@ -1,0 +1,219 @@
+"""Each query behind an event, a page and a worker finds its rows by an index.
+
+On few rows Postgres rightly reads whole tables, so these tests forbid it where there is another way, and look whether
+there was one. `bench/growth.py` counts the same among ten million rows.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import psycopg
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import text
+
+from portal.config import Settings
+from portal.database.engine import CONNECT_ARGS
+from portal.database.scope import owner_connection
+from portal.deliveries import digest, lifecycle, release, retention, retry, statistics
+from portal.extensions import db
+from portal.signals import notify_settings_changed
+from portal.tenants import service as tenant_service
+from tests.conftest import TABLES
+from tests.sql import sql
+from tests.sql_log import Statements, statements
+from tests.tenant_fixtures import Post, key, peer, post, working_tenant
+
+__all__ = ["key", "peer", "post", "statements", "working_tenant"]
+
+# Other tenants, so that to find one's own rows is worth an index.
+CROWD = """
+    INSERT INTO tenants (name, domain, time_zone, language)
+        SELECT 'Crowd', n || '.crowd', 'UTC', 'en' FROM generate_series(1, 300) AS n;
+    INSERT INTO accounts (email, password, active, fs_uniquifier)
+        SELECT 'admin@' || domain, '', true, domain FROM tenants WHERE name = 'Crowd';
+    INSERT INTO memberships (account_id, tenant_id)
+        SELECT accounts.id, tenants.id FROM accounts JOIN tenants ON email = 'admin@' || domain ON CONFLICT DO NOTHING;
+    INSERT INTO recipients (tenant_id, email) SELECT id, 'ops@' || domain FROM tenants WHERE name = 'Crowd';
+    INSERT INTO notification_settings (tenant_id, event_type, enabled, audience)
+        SELECT id, 'queue.call_lost', true, 'both' FROM tenants WHERE name = 'Crowd';
+    INSERT INTO events (id, tenant_id, external_id, type, occurred_at, fingerprint, data)
+        SELECT gen_random_uuid(), id, domain, 'queue.call_lost', now(), sha256('x'), '{}' FROM tenants
+        WHERE name = 'Crowd';
+    INSERT INTO deliveries (id, tenant_id, event_id, audience, message_id, status, reason, attempts, next_attempt_at,
+            expires_at, last_attempt_at)
+        SELECT gen_random_uuid(), tenant_id, events.id, 'recipients', '', status, reason, 1, next_attempt_at,
+            now() + interval '1 day', now()
+        FROM events JOIN tenants ON tenants.id = tenant_id AND name = 'Crowd', (VALUES ('sent', NULL, NULL),
+            ('deferred', NULL, now() + interval '1 hour'), ('held', 'no_mail_server', NULL), ('failed', NULL, NULL)
+        ) AS result (status, reason, next_attempt_at);
+    INSERT INTO delivery_recipients (delivery_id, tenant_id, position, email, status)
+        SELECT id, tenant_id, 0, 'ops@' || tenant_id, status FROM deliveries ON CONFLICT DO NOTHING;
+    ANALYZE accounts, memberships, tenants, recipients, notification_settings, events, deliveries, delivery_recipients
+"""
+INDEX_SCANS = {"Index Scan", "Index Only Scan", "Bitmap Index Scan"}
+
+Check = Callable[..., None]
+
+
+@pytest.fixture(autouse=True)
+def fresh_files(app: Flask) -> None:
+    """Give the tables new files: the space that other tests' rows have left in them decides about plans."""
+    with app.app_context():
+        sql(f"TRUNCATE {', '.join(TABLES)} RESTART IDENTITY")
+
+
+@pytest.fixture
+def find_by_index(app: Flask, settings: Settings, statements: Statements) -> Check:
+    """A function that asserts that none of the statements reads a table whole: those noted, or those of each page."""
+
+    def find_by_index(pages: dict[str, Statements] | None = None) -> None:
+        asked = dict(pages or {"": dict(statements)})
+        assert all(asked.values()), asked
+        with app.app_context():
+            sql(CROWD)
+        assert settings.database_url
+        with psycopg.connect(settings.database_url.replace("+psycopg", ""), **CONNECT_ARGS) as connection:
+            cursor = psycopg.ClientCursor(connection)
+            cursor.execute("SET enable_seqscan = off")
+            for page, noted in asked.items():
+                for statement, values in noted.items():
+                    row = cursor.execute(f"EXPLAIN (FORMAT JSON) {statement}".encode(), values).fetchone()
+                    assert row
+                    assert reading_whole(row[0][0]["Plan"]) == [], (page, statement)
+
+    return find_by_index
+
+
+def asked_by(browser: FlaskClient, statements: Statements, pages: Iterable[str]) -> dict[str, Statements]:
+    """Open the pages, and return the statements of each."""
+    asked = {}
+    for page in pages:
+        statements.clear()
+        assert browser.get(page).status_code == 200, page
+        asked[page] = dict(statements)
+    return asked
+
+
+def reading_whole(plan: dict[str, Any]) -> Sequence[str]:
+    """Return the tables and indexes of which the plan reads more than an index leads to."""
+    found = [name for part in plan.get("Plans", []) for name in reading_whole(part)]
+    if plan["Node Type"] == "Seq Scan":
+        found.append(plan["Relation Name"])
+    if plan["Node Type"] in INDEX_SCANS and "Index Cond" not in plan:
+        found.append(plan["Index Name"])
+    return found
+
+
+def test_an_event(post: Post, working_tenant: str, statements: Statements, find_by_index: Check) -> None:
+    statements.clear()
+    assert post().json["status"] == "sent"
+    find_by_index()
+
+
+OTHER_PAGES = (
+    "overview",
+    "mail-server",
+    "recipients",
+    "notifications",
+    "appearance",
+    "connect",
+    "connect/status",
+    "keys",
+)
+TEMPLATES = ("templates", "templates/queue.call_lost?before={0:032x}")
+TRAIL = ("audit", "audit?person=admin%40acme.example&action=account.signed_in&since=2026-01-01T00:00", "audit.csv")
+
+
+EVERY_FILTER = (
+    "event=queue.call_lost&outcome=sent&recipient=ops&queue=8000&since=2026-01-01&until=2030-01-01&q=%2B44 20"
+)
+LOG = (
+    "deliveries",
+    "deliveries?before={0:032x}",
+    f"deliveries?{EVERY_FILTER}",
+    f"deliveries.csv?{EVERY_FILTER}",
+    "deliveries/{1}",
+    "deliveries/updates?newest=" + "0" * 32 + "&watched={1}.0&" + EVERY_FILTER,
+    "deliveries/updates?watched={1}.0&event_id={1}",
+)
+
+
+def test_a_tenants_pages(
+    app: Flask, admin: FlaskClient, post: Post, working_tenant: str, statements: Statements, find_by_index: Check
+) -> None:
+    post()
+    with app.app_context():
+        event = sql("SELECT id FROM events")[0][0]
+    pages = [page.format(2**128 - 1, event) for page in (*OTHER_PAGES, *LOG, *TEMPLATES, *TRAIL)]
+    find_by_index(asked_by(admin, statements, [f"/tenants/{working_tenant}/{page}" for page in pages]))
+
+
+def test_the_pages_of_the_system(system: FlaskClient, acme: str, statements: Statements, find_by_index: Check) -> None:
+    tenants = [f"tenants{query}" for query in ("", "?q=acme", "?after=a", "?q=acme&after=a")]
+    pages = ["overview", "keys", *tenants, *TRAIL]
+    asked = asked_by(system, statements, [f"/system/{page}" for page in pages])
+    for page in tenants:
+        assert acme in system.get(f"/system/{page}").text, page
+    find_by_index(asked)
+
+
+# Most are of one tenant, and none of the newest: to walk through all of them looks as good as to walk through its own.
+OTHERS = """
+    INSERT INTO events (id, tenant_id, external_id, type, occurred_at, fingerprint, data)
+        SELECT overlay('01900000-0000-7000-8000-000000000000' PLACING lpad(to_hex(n), 12, '0') FROM 25)::uuid,
+            1 + (n > 2700)::int, n::text, 'queue.call_lost', now(), sha256('x'), '{"queue_number": "1"}'
+        FROM generate_series(1, 3000) AS n;
+    ANALYZE events
+"""
+
+
+def test_a_tenants_events_are_walked_and_nobody_elses(
+    app: Flask, acme: str, globex: str, admin: FlaskClient, statements: Statements
+) -> None:
+    statements.clear()
+    assert admin.get(f"/tenants/{acme}/deliveries?event=user.created").status_code == 200
+    walks = {statement: values for statement, values in statements.items() if "searched" in statement}
+    with app.app_context(), owner_connection() as connection, connection.begin_nested() as taken_back:
+        connection.exec_driver_sql(OTHERS)
+        for statement, values in walks.items():
+            plan = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", values).scalar_one()
+            assert "uq_events_tenant_id_id" in str(plan)
+            assert "pk_events" not in str(plan)
+        taken_back.rollback()
+    assert walks
+
+
+def release_held() -> None:
+    tenant_service.add("Acme", "acme.example", "UTC")
+    notify_settings_changed(1, server_changed=True)
+    release.release_requested()
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        retry.tenants_with_due,
+        partial(retry.retry_next, 1),
+        release_held,
+        lifecycle.expire_deliveries,
+        retention.delete_old_data,
+        digest.ended_storms,
+        statistics.update,
+    ],
+)
+def test_what_workers_look_for(
+    context: Flask, work: Callable[[], object], statements: Statements, find_by_index: Check
+) -> None:
+    work()
+    db.session.rollback()
+    find_by_index()
+
+
+def test_a_table_that_is_read_whole_is_noticed(context: Flask, statements: Statements, find_by_index: Check) -> None:
+    db.session.execute(text("SELECT * FROM tenants WHERE name = 'Acme'"))
+    db.session.rollback()
+    with pytest.raises(AssertionError, match="tenants"):
+        find_by_index()

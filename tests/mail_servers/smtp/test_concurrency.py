@@ -1,0 +1,145 @@
+"""Concurrency slots: slow mail servers leave enough of them, however many there are."""
+
+import time
+from contextlib import ExitStack
+from threading import Thread
+
+from portal.mail_servers.smtp.concurrency import ConcurrencyLimits, ConcurrencySlots
+
+QUICK = ConcurrencyLimits(per_server=4, total=12, max_wait=0.02, slow_after=0.05)
+
+
+def acquire(slots: ConcurrencySlots, held: ExitStack, key: str, wanted: int) -> int:
+    """Try to acquire this many slots for the key, hold those that are free, and return how many."""
+    return sum(held.enter_context(slots.acquire(key)) for _ in range(wanted))
+
+
+def make_slow(slots: ConcurrencySlots, *keys: str) -> None:
+    """Hold a slot of each key for long enough that its mail server counts as slow."""
+    with ExitStack() as held:
+        for key in keys:
+            assert acquire(slots, held, key, 1)
+        time.sleep(QUICK.slow_after)
+
+
+def test_a_mail_server_gets_its_slots_and_no_more() -> None:
+    slots = ConcurrencySlots(QUICK)
+    with ExitStack() as held:
+        assert acquire(slots, held, "a", 6) == 4
+    with ExitStack() as held:
+        assert acquire(slots, held, "a", 6) == 4, "the slots were released"
+
+
+def test_each_of_many_mail_servers_leaves_slots_to_the_others() -> None:
+    with ExitStack() as held:
+        slots = ConcurrencySlots(QUICK)
+        assert [acquire(slots, held, key, 6) for key in "abcde"] == [4, 4, 2, 1, 1]
+
+
+def test_slow_mail_servers_share_half_of_the_slots() -> None:
+    slots = ConcurrencySlots(QUICK)
+    make_slow(slots, *"abcdefgh")
+    with ExitStack() as held:
+        assert [acquire(slots, held, key, 6) for key in "abcdefgh"] == [2, 2, 2, 0, 0, 0, 0, 0]
+        assert acquire(slots, held, "healthy", 6) == 3
+
+
+def test_a_silent_mail_server_is_slow_before_its_message_ends() -> None:
+    slots = ConcurrencySlots(QUICK)
+    with ExitStack() as held:
+        assert acquire(slots, held, "a", 1) == 1
+        time.sleep(QUICK.slow_after)
+        assert acquire(slots, held, "a", 3) == 1
+
+
+def test_a_mail_server_is_no_longer_slow_after_a_quick_message() -> None:
+    slots = ConcurrencySlots(QUICK)
+    make_slow(slots, "a")
+    with slots.acquire("a") as free:
+        assert free
+    with ExitStack() as held:
+        assert acquire(slots, held, "a", 6) == 4
+
+
+def test_nobody_waits_for_a_slow_message() -> None:
+    slots = ConcurrencySlots(ConcurrencyLimits(per_server=1, per_slow_server=1, max_wait=5, slow_after=0))
+    with slots.acquire("a") as first:
+        began = time.monotonic()
+        with slots.acquire("a") as second:
+            assert (first, second) == (True, False)
+        assert time.monotonic() - began < 1
+
+
+def test_a_slot_released_within_the_wait_is_taken() -> None:
+    slots = ConcurrencySlots(ConcurrencyLimits(per_server=1, max_wait=5))
+    acquired = []
+
+    def second() -> None:
+        with slots.acquire("a") as free:
+            acquired.append(free)
+
+    thread = Thread(target=second)
+    with slots.acquire("a"):
+        thread.start()
+        time.sleep(0.02)
+    thread.join(2)
+    assert acquired == [True]
+
+
+def test_threads_that_wait_long_are_served_in_order() -> None:
+    slots = ConcurrencySlots(ConcurrencyLimits(per_server=1, max_wait=5, priority_after=0.01))
+    served = []
+
+    def serve(name: str) -> None:
+        with slots.acquire("a") as free:
+            assert free
+            served.append(name)
+
+    threads = [Thread(target=serve, args=(name,)) for name in ("first", "second", "third")]
+    with slots.acquire("a"):
+        for thread in threads:
+            thread.start()
+            time.sleep(0.02)
+    serve("a newcomer")
+    assert served == ["first", "second", "third", "a newcomer"]
+    for thread in threads:
+        thread.join(2)
+
+
+def test_waiting_for_one_mail_server_does_not_delay_another() -> None:
+    slots = ConcurrencySlots(ConcurrencyLimits(per_server=1, total=2, max_wait=5))
+    with ExitStack() as later, ExitStack() as held:
+        waiter = Thread(target=lambda: acquire(slots, later, "a", 1))
+        assert acquire(slots, held, "a", 1)
+        waiter.start()
+        time.sleep(0.02)
+        began = time.monotonic()
+        assert acquire(slots, held, "b", 1)
+        assert time.monotonic() - began < 1
+        held.close()
+        waiter.join(2)
+
+
+def test_an_exclusive_slot() -> None:
+    slots = ConcurrencySlots(QUICK)
+    with (
+        slots.acquire("test", exclusive=True) as first,
+        slots.acquire("test", exclusive=True) as second,
+        slots.acquire("other", exclusive=True) as other,
+    ):
+        assert (first, second, other) == (True, False, True)
+    with slots.acquire("test", exclusive=True) as again:
+        assert again
+
+
+def test_no_exclusive_slot_without_a_free_slot() -> None:
+    slots = ConcurrencySlots(ConcurrencyLimits(total=1))
+    with slots.acquire("a"), slots.acquire("test", exclusive=True) as free:
+        assert not free
+
+
+def test_a_single_slot_serves_a_slow_server_too() -> None:
+    slots = ConcurrencySlots(ConcurrencyLimits(total=1, max_wait=0, slow_after=0))
+    for _ in range(2):
+        with slots.acquire("a") as free:
+            assert free

@@ -1,0 +1,300 @@
+"""The web server: slow clients, unread and large responses, processes that die, a port in use."""
+
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from http.client import HTTPConnection
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+import psutil
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from portal.config import Settings
+from portal.server import main as server_main
+from portal.web import front
+from tests import web_server
+from tests.processes import wait, wait_for
+from tests.sql import sql
+from tests.web_server import answers, get
+
+pytestmark = pytest.mark.slow
+
+WAITING = (
+    b"POST /api/v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer x\r\nContent-Length: 60000\r\n\r\n{"
+)
+EVENT = b"POST /api/v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+
+Connect = Callable[[bytes], socket.socket]
+
+
+@pytest.fixture(scope="module")
+def port(built_app: Flask, settings: Settings) -> Iterator[int]:
+    """The port of a server with one process and two threads."""
+    with web_server.running(settings, "--processes", "1", "--threads", "2") as port:
+        yield port
+
+
+@pytest.fixture(scope="module", autouse=True)
+def abandoned(port: int) -> Iterator[socket.socket]:
+    """A connection whose body does not arrive while the other tests run."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(WAITING)
+        yield connection
+
+
+@pytest.fixture
+def connect(port: int) -> Iterator[Connect]:
+    """A function that opens a connection and sends these bytes."""
+    with ExitStack() as connections:
+
+        def connect(request: bytes) -> socket.socket:
+            connection = connections.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+            connection.sendall(request)
+            return connection
+
+        yield connect
+
+
+def status(connection: socket.socket) -> int:
+    """Return the status of the next response."""
+    return int(connection.recv(1000).split()[1])
+
+
+def test_slow_bodies_hold_no_thread(port: int, connect: Connect) -> None:
+    for _ in range(40):
+        connect(WAITING)
+    assert get(port, "/sign-in") == 200
+
+
+def test_the_slow_bodies_of_one_client_are_limited(connect: Connect) -> None:
+    connections = [connect(WAITING) for _ in range(60)]
+    began = time.monotonic()
+    assert status(connections[-1]) == 408
+    assert time.monotonic() - began < 10  # before the time for a body is over
+
+
+@pytest.fixture(scope="module")
+def proxied_port(built_app: Flask, settings: Settings) -> Iterator[int]:
+    """The port of a server that trusts a reverse proxy."""
+    with web_server.running(settings, "--processes", "1", "--threads", "2", TRUSTED_PROXIES="1") as port:
+        yield port
+
+
+@pytest.mark.parametrize(
+    "forwarded",
+    [
+        "X-Forwarded-For: 198.51.100.7:{}",
+        "X-Forwarded-For: 203.0.113.{}, 198.51.100.8",
+        "X-Forwarded-For: 203.0.113.{}\r\nX-Forwarded-For: 198.51.100.9",  # the proxy adds a header of its own
+        "X-Forwarded-For: 2001:db8::{}",
+    ],
+)
+def test_a_client_behind_a_proxy_is_limited_whatever_it_sends(proxied_port: int, forwarded: str) -> None:
+    with ExitStack() as connections:
+        last = None
+        for number in range(60):
+            last = connections.enter_context(socket.create_connection(("127.0.0.1", proxied_port), timeout=30))
+            last.sendall(WAITING.replace(b"\r\n\r\n", f"\r\n{forwarded.format(number)}\r\n\r\n".encode()))
+        began = time.monotonic()
+        assert last
+        assert status(last) == 408
+        assert time.monotonic() - began < 10
+
+
+def test_without_a_key_the_body_is_not_read(connect: Connect) -> None:
+    assert status(connect(EVENT + b"Content-Length: 60000\r\n\r\n{")) == 401
+
+
+def test_after_a_request_with_two_lengths_the_connection_ends(connect: Connect) -> None:
+    """Nothing can be smuggled in after it (RFC 9112, section 6.1)."""
+    lengths = b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    connection = connect(EVENT + lengths + b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+    answer = b""
+    while part := connection.recv(4096):
+        answer += part
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+def test_a_body_in_chunks_is_read(connect: Connect) -> None:
+    chunks = b"Authorization: Bearer x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+    connection = connect(EVENT + chunks)
+    assert status(connection) == 401
+    connection.sendall(EVENT + chunks)  # the next request of the connection is read from its beginning
+    assert status(connection) == 401
+
+
+@pytest.mark.parametrize("length", [1_000_001, 50_000_000])
+def test_a_form_that_is_too_large_is_rejected(connect: Connect, length: int) -> None:
+    connection = connect(f"POST /sign-in HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {length}\r\n\r\n".encode())
+    with suppress(OSError):  # the server closes the connection
+        connection.sendall(b"x" * length)
+    assert status(connection) in {400, 413}
+
+
+AUDIT_ENTRIES = """
+    INSERT INTO audit_entries (id, created_at, actor, action, subject, changes)
+    SELECT overlay('01900000-0000-7000-8000-000000000000' PLACING lpad(to_hex(n), 12, '0') FROM 25)::uuid, now(), 'ann',
+        'account.added', repeat('x', 3000), '{}' FROM generate_series(1, 2000) AS n
+"""
+
+
+def test_downloads_that_nobody_reads_hold_no_thread(
+    app: Flask, system: FlaskClient, port: int, connect: Connect
+) -> None:
+    with app.app_context():
+        sql(AUDIT_ENTRIES)
+    session = system.get_cookie("session")
+    assert session
+    request = f"GET /system/audit.csv HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: session={session.value}\r\n\r\n".encode()
+    downloads = [connect(request) for _ in range(40)]
+    began = time.monotonic()
+    assert get(port, "/sign-in") == 200
+    assert time.monotonic() - began < 10
+    # One for an account. 503 to those that found no free thread in time, on a busy machine.
+    assert {200, 429} <= {status(download) for download in downloads} <= {200, 429, 503}
+
+
+def test_a_large_file_arrives_whole(app: Flask, system: FlaskClient, port: int) -> None:
+    with app.app_context():
+        sql(AUDIT_ENTRIES)
+    session = system.get_cookie("session")
+    assert session
+    connection = HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("GET", "/system/audit.csv", headers={"Cookie": f"session={session.value}"})
+    response = connection.getresponse()
+    content = response.read()
+    connection.close()
+    assert len(content) == int(response.headers["Content-Length"]) > front.MAX_BYTES_IN_MEMORY
+    assert content.count(b"x" * 3000) == 2_000
+
+
+def test_a_client_that_leaves_within_a_body_is_forgotten(port: int, connect: Connect) -> None:
+    connect(WAITING).close()
+    assert get(port, "/sign-in") == 200
+
+
+def test_header_names_with_an_underscore_are_dropped(connect: Connect) -> None:
+    head = b"GET /sign-in HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+    assert status(connect(head + b"Content_Length: 5\r\nTransfer_Encoding: chunked\r\n\r\n")) == 200
+
+
+def test_it_is_alive_without_its_database(settings: Settings) -> None:
+    gone = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}
+    with web_server.running(settings, "--processes", "1", **gone) as port:
+        assert get(port, "/livez") == 200
+        assert get(port, "/healthz") == 503
+
+
+def test_a_process_that_dies_is_replaced(settings: Settings, built_app: Flask) -> None:
+    with web_server.started(settings, "--processes", "2") as (port, server):
+        first, second = web_processes(server)
+        first.send_signal(signal.SIGKILL)
+        wait_for(lambda: len(web_processes(server)) == 2 and first not in web_processes(server))
+        assert second.is_running()
+        assert answers(port)
+        assert server.is_alive()
+
+
+def test_a_process_that_dies_again_and_again_is_replaced(settings: Settings, built_app: Flask) -> None:
+    with web_server.started(settings, "--processes", "1") as (port, server):
+        for _ in range(3):
+            (process,) = web_processes(server)
+            process.kill()
+            wait_for(lambda dead=process: dead not in web_processes(server) and answers(port))  # type: ignore[misc]
+        assert server.is_alive()
+
+
+CANNOT_START = """
+import portal, runpy, sys
+def create_app():
+    raise RuntimeError("broken")
+portal.create_app = create_app
+sys.argv = ["portal.server", *sys.argv[2:]]
+runpy.run_module("portal.server", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("processes", ["1", "3"])
+def test_a_portal_that_cannot_start_ends_with_an_error(
+    settings: Settings, built_app: Flask, tmp_path: Path, processes: str
+) -> None:
+    output = tmp_path / "output"
+    server = web_server.start(settings, 8999, "--processes", processes, program=("-c", CANNOT_START), output=output)
+    assert wait(server, 60) == 1
+    assert "The portal cannot start" in output.read_text()
+
+
+def test_invalid_settings_are_reported_once(settings: Settings, built_app: Flask, tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    server = web_server.start(settings, 8999, output=output, environment={"RETENTION_DAYS": "0"})
+    assert wait(server, 60) == 1
+    assert output.read_text().count("RETENTION_DAYS") == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--port", "99999"),
+        ("--port", "0"),
+        ("--port", "x"),
+        ("--processes", "0"),
+        ("--threads", "0"),
+        ("--threads", "-1"),
+    ],
+)
+def test_an_option_out_of_range_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], option: str, value: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["portal.server", f"{option}={value}"])
+    with pytest.raises(SystemExit) as error:
+        server_main()
+    assert error.value.code == 2
+    assert f"argument {option}: must be a number from 1 to " in capsys.readouterr().err
+
+
+def test_the_processes_end_with_the_one_that_started_them(settings: Settings, built_app: Flask) -> None:
+    with web_server.started(settings, "--processes", "2") as (_port, server):
+        started = web_processes(server)
+        server.kill()
+        server.join(10)
+        _gone, alive = psutil.wait_procs(started, timeout=20)
+        assert not alive
+
+
+PYTHON_3_14 = """
+import multiprocessing, os, runpy, sys
+multiprocessing.set_start_method("forkserver", force=True)
+for _ in range(50):
+    os.open(os.devnull, 0)  # so that files have other numbers than in a new process
+sys.argv = ["portal.server", *sys.argv[2:]]
+runpy.run_module("portal.server", run_name="__main__")
+"""
+
+
+def test_processes_start_where_python_would_not_pass_files_on(settings: Settings, built_app: Flask) -> None:
+    with web_server.started(settings, "--processes", "1", program=("-c", PYTHON_3_14)) as (_port, server):
+        processes = web_processes(server)
+        server.kill()
+        server.join(10)
+        assert not psutil.wait_procs(processes, timeout=20)[1]
+
+
+def test_a_second_server_on_the_port_does_not_start(settings: Settings, port: int, tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    assert wait(web_server.start(settings, port, output=output), 60) == 1
+    assert "Address already in use" in output.read_text()
+
+
+def test_a_body_that_does_not_arrive_ends_with_408(abandoned: socket.socket) -> None:
+    assert status(abandoned) == 408
+
+
+def web_processes(server: ForkServerProcess) -> list[psutil.Process]:
+    """Return the processes that answer requests."""
+    return list(psutil.Process(server.pid).children())
