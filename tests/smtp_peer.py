@@ -74,12 +74,17 @@ Script = Mapping[str, Action | Sequence[Action]]
 
 @dataclass
 class ReceivedMessage:
-    """A message as it was received, and whether the server accepted it."""
+    """A message, whether the server accepted it, and its content as it was transmitted, with stuffed dots."""
 
     sender: str
     recipients: list[str]
-    content: bytes = b""
+    transmitted: bytes = b""
     accepted: bool = False
+
+    @property
+    def content(self) -> bytes:
+        """The content without the dots added for transmission (RFC 5321, section 4.5.2)."""
+        return re.sub(rb"(?m)^\.", b"", self.transmitted)
 
 
 @dataclass
@@ -239,7 +244,7 @@ class _ConversationThread:
 
     def _receive_content(self, message: ReceivedMessage) -> None:
         self.buffer = b"\r\n" + self.buffer
-        message.content = (self._read_until(b"\r\n.\r\n") + b"\r\n")[2:]
+        message.transmitted = (self._read_until(b"\r\n.\r\n") + b"\r\n")[2:]
         action = self._next_action("dot")
         reply = action.reply if isinstance(action, SlowReply) else action
         message.accepted = isinstance(reply, str) and reply.startswith("2")  # before the client gets the reply
@@ -352,11 +357,6 @@ class _ConversationThread:
         line = self._read_line()
         self.conversation.commands.append(line)
         return base64.b64decode(line)
-
-
-def without_dot_stuffing(content: bytes) -> bytes:
-    """Return the content without the dots added for transmission (RFC 5321, section 4.5.2)."""
-    return re.sub(rb"(?m)^\.", b"", content)
 
 
 def _server_context(certificate: trustme.LeafCert) -> ssl.SSLContext:

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.unitofwork import UOWTransaction
 
 from portal.audit.log import Change, record
+from portal.database.scope import every_tenant
 from portal.extensions import Base
 
 
@@ -36,11 +37,16 @@ class Audited:
 
 @event.listens_for(Session, "after_flush")
 def _record_changes(session: Session, context: UOWTransaction) -> None:
+    rows = [
+        (state.mapper.local_table, row, is_removed)
+        for state, (is_removed, is_only_listed) in context.states.items()  # with orphans, unlike the session's lists
+        if isinstance(row := state.obj(), Audited) and not is_only_listed
+    ]
+    if not rows:
+        return
     rank = {table: number for number, table in enumerate(Base.metadata.sorted_tables)}  # an account before its roles
-    states = sorted(context.states.items(), key=lambda item: rank[item[0].mapper.local_table])
-    for state, (is_removed, is_only_listed) in states:  # contains orphans, which the session's lists do not
-        row = state.obj()
-        if isinstance(row, Audited) and not is_only_listed:
+    with every_tenant():
+        for _, row, is_removed in sorted(rows, key=lambda item: rank[item[0]]):
             _record_row(row, "removed" if is_removed else "added" if row in session.new else "changed")
 
 

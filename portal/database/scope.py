@@ -79,6 +79,8 @@ def current_scope(session: Session | None = None) -> str:
 
 
 def _change(session: Session, scope: int | _Scope | None) -> None:
+    if session.info.get(SESSION_KEY) == scope:
+        return
     session.info[SESSION_KEY] = scope
     if session.in_transaction() and session.is_active:
         _set_scope(session, None, session.connection())

@@ -220,6 +220,7 @@ ACTIONS = {  # "Save" is not what their buttons say
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", [end_session, lose_cookie])
 def test_forms_are_kept_as_what_save_does_and_actions_are_not(
     app: Flask, admin: FlaskClient, end: Callable[[Flask, FlaskClient], None], subtests: pytest.Subtests

@@ -26,9 +26,9 @@ from tests.tenant_fixtures import key, peer, post, working_tenant
 
 __all__ = ["key", "peer", "post", "working_tenant"]
 
-# Content that moves after the page has loaded is an error in the console, unless a click, a key, a new size of the window
-# or the answer to one of them moved it. The browser's own `hadRecentInput` counts from when the input was made, and a
-# busy machine draws its effect long after that: so half a second is counted from the second frame behind it.
+# Content that moves after the page has loaded is an error in the console, unless a click, a key, a new size of the
+# window or the answer to one of them moved it. The browser's own `hadRecentInput` counts from when the input was made,
+# and a busy machine draws its effect long after that: so half a second is counted from the second frame after it.
 SHIFTS = """
 let watchedFrom = 0;
 const act = () => {
@@ -41,8 +41,9 @@ addEventListener("htmx:afterSettle", (event) => {
 });
 new PerformanceObserver((list) => {
     const { loadEventEnd } = performance.getEntriesByType("navigation")[0];
+    const from = Math.max(loadEventEnd, watchedFrom);
     for (const shift of list.getEntries())
-        if (!shift.hadRecentInput && shift.value > 0.01 && loadEventEnd && shift.startTime > Math.max(loadEventEnd, watchedFrom))
+        if (!shift.hadRecentInput && shift.value > 0.01 && loadEventEnd && shift.startTime > from)
             console.error("layout shift", shift.value, ...shift.sources.map(({node}) => node?.outerHTML?.slice(0, 99)));
 }).observe({type: "layout-shift", buffered: true});
 """

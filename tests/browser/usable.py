@@ -21,8 +21,6 @@ RUN_AXE: Final = """async ([scheme, contrast, isFirst]) => {
         const results = await axe.run(context, {...options, preload: false, resultTypes: ["violations"]});
         found.push(...results.violations);
     };
-    if (scheme === "light")
-        await run(document, {rules: Object.fromEntries(contrast.map((rule) => [rule, {enabled: false}]))});
     window.stylesSeen ??= {};
     if (isFirst) window.stylesSeen[scheme] = new WeakMap();
     const seen = window.stylesSeen[scheme];
@@ -34,6 +32,12 @@ RUN_AXE: Final = """async ([scheme, contrast, isFirst]) => {
         seen.set(it, style);
         return isChanged;
     });
+    if (isFirst && scheme === "light") {
+        await run(document, {});
+        return found;
+    }
+    if (scheme === "light")
+        await run(document, {rules: Object.fromEntries(contrast.map((rule) => [rule, {enabled: false}]))});
     const include = isFirst ? [document] : changed;
     if (include.length) await run({include}, {runOnly: {type: "rule", values: contrast}});
     return found;

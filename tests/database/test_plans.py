@@ -28,6 +28,8 @@ from tests.tenant_fixtures import Post, key, peer, post, working_tenant
 
 __all__ = ["key", "peer", "post", "statements", "working_tenant"]
 
+pytestmark = pytest.mark.slow
+
 # Other tenants, so that to find one's own rows is worth an index.
 CROWD = """
     INSERT INTO tenants (name, domain, time_zone, language)

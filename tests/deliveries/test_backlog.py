@@ -28,6 +28,8 @@ from tests.smtp_peer import SmtpPeer
 from tests.sql import sql
 from tests.tenant_fixtures import PEOPLE, entered
 
+pytestmark = pytest.mark.slow
+
 HOLD_ALL = """
     WITH held AS (
         UPDATE deliveries SET status = 'held', reason = :reason, next_attempt_at = NULL RETURNING id

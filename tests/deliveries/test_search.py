@@ -90,6 +90,7 @@ NARROWED: list[tuple[dict[str, str], str]] = [
 ]
 
 
+@pytest.mark.slow
 def test_it_is_narrowed(admin: FlaskClient, filled: None) -> None:
     for wanted, numbers in NARROWED:
         assert found(admin, **wanted) == numbers, wanted

@@ -23,7 +23,7 @@ from portal.notifications.settings import Audience
 from portal.tenants import service as tenant_service
 from portal.tenants.models import Tenant
 from tests.pages import HTMX, csrf_token
-from tests.smtp_peer import SmtpPeer, without_dot_stuffing
+from tests.smtp_peer import SmtpPeer
 from tests.sql import sql
 from tests.tenant_fixtures import PEOPLE
 
@@ -49,7 +49,7 @@ def change(app: Flask, how: Callable[[Tenant], object]) -> None:
 
 def read(peer: SmtpPeer) -> list[tuple[list[str], EmailMessage]]:
     """Return what arrived: for whom, and the mail."""
-    mails = [(mail.recipients, without_dot_stuffing(mail.content)) for mail in peer.messages]
+    mails = [(mail.recipients, mail.content) for mail in peer.messages]
     return [(to, email.message_from_bytes(content, policy=email.policy.default)) for to, content in mails]
 
 
@@ -83,7 +83,7 @@ def test_nobody_whom_it_names_is_mailed_and_its_qr_code_is_no_token(
     assert all(named not in to for to, _ in read(peer))
     with app.app_context():
         assert sql("SELECT count(*) FROM provisioning_tokens") == [(0,)]
-    assert b"/provision/sample" in without_dot_stuffing(peer.messages[0].content)
+    assert b"/provision/sample" in peer.messages[0].content
 
 
 def test_where_only_the_user_is_mailed_the_asker_is(

@@ -118,6 +118,7 @@ def test_an_email_to_more_recipients_than_the_limit_is_sent(limited: Flask, post
     assert statuses(post(2, kind="queue.call_lost")) == ["sent", "held"]
 
 
+@pytest.mark.slow
 def test_a_worker_sends_what_is_held_in_the_next_hours_and_days(limited: Flask, post: PostMany, peer: SmtpPeer) -> None:
     with limited.app_context():
         only_the_user()

@@ -18,7 +18,7 @@ from portal.database.scope import enter_scope
 from portal.notifications import settings
 from portal.notifications.settings import Audience
 from portal.tenants import service as tenant_service
-from tests.smtp_peer import SmtpPeer, without_dot_stuffing
+from tests.smtp_peer import SmtpPeer
 from tests.sql import sql
 from tests.tenant_fixtures import PEOPLE, Post
 
@@ -38,7 +38,7 @@ NAMESPACE = {"c": "http://www.linphone.org/xsds/lpconfig.xsd"}
 
 
 def read(content: bytes) -> EmailMessage:
-    message = email.message_from_bytes(without_dot_stuffing(content), policy=email.policy.default)
+    message = email.message_from_bytes(content, policy=email.policy.default)
     assert isinstance(message, EmailMessage)
     return message
 

@@ -9,6 +9,8 @@ from portal.demo import data
 from portal.mail_servers import service as mail_server_service
 from portal.pbx import api_keys
 
+pytestmark = pytest.mark.slow
+
 
 class Killed(BaseException):
     """The demo was killed."""

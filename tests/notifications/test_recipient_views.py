@@ -92,6 +92,7 @@ def test_several_recipients_are_pasted_at_once(app: Flask, admin: FlaskClient, w
     assert "is not supported here" in submit(admin, PAGE, email="täst@acme.example").text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", ["remove", "events", "pause", "resume"])
 @pytest.mark.parametrize("number", [3, 99, 2**31])
 def test_recipients_of_other_tenants_do_not_exist(

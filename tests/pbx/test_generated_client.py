@@ -19,6 +19,8 @@ from tests.web_server import portal_url
 
 __all__ = ["portal_url"]
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = "generated_portal_client"
 
 

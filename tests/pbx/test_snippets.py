@@ -17,7 +17,7 @@ from portal.pbx.adapters.registry import ADAPTERS
 from tests.pages import csrf_token
 from tests.pbx.asterisk_simulator import Channel, run
 from tests.pbx.test_docs import portal_url
-from tests.smtp_peer import SmtpPeer, without_dot_stuffing
+from tests.smtp_peer import SmtpPeer
 from tests.sql import sql
 
 __all__ = ["portal_url"]
@@ -71,7 +71,7 @@ def test_asterisk(app: Flask, snippet: Snippet, peer: SmtpPeer) -> None:
             "reason": "hangup",
         },
     )
-    assert b"Ana" in without_dot_stuffing(peer.messages[0].content)
+    assert b"Ana" in peer.messages[0].content
 
 
 def test_asterisk_with_a_hidden_number_and_a_name_that_json_does_not_allow(app: Flask, snippet: Snippet) -> None:

@@ -75,6 +75,7 @@ REPLIES: list[tuple[Any, str, list[str]]] = [
 ]
 
 
+@pytest.mark.slow
 def test_the_pbx_gets_the_mail_servers_reply(
     app: Flask, post: Post, working_tenant: str, monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests
 ) -> None:

@@ -34,6 +34,8 @@ from tests.pages import HTMX, PASSWORD, WRONG_PASSWORD, csrf_token, forge, guess
 from tests.sql import sql
 from tests.tenant_fixtures import CALL_LOST
 
+pytestmark = pytest.mark.slow
+
 EMAIL = "admin@acme.example"
 FORGOTTEN = "/forgotten-password"
 

@@ -252,6 +252,7 @@ def run(tmp_path: Path, code: str) -> list[str]:
     return output.read_text().splitlines()
 
 
+@pytest.mark.slow
 def test_a_web_process_keeps_no_secret_in_its_environment(tmp_path: Path) -> None:
     code = f"""
 import os, wsgi
@@ -261,6 +262,7 @@ print([value for value in os.environ.values() if ':secret@' in value or 'only fo
     assert run(tmp_path, code) == [f"[] {TEST_SECRET}", "[]"]
 
 
+@pytest.mark.slow
 def test_a_process_of_the_web_server_keeps_no_secret_in_its_environment(tmp_path: Path) -> None:
     code = f"""
 import os

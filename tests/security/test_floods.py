@@ -29,6 +29,8 @@ from tests.tenant_fixtures import Post, key, peer, post, working_tenant
 
 __all__ = ["key", "peer", "post", "working_tenant"]
 
+pytestmark = pytest.mark.slow
+
 EMAIL = "admin@acme.example"
 LOG = "/tenants/acme.example/deliveries"
 IDLE_IN_TRANSACTION = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in %'"

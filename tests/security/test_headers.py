@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from io import BytesIO
 from itertools import product
 
+import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
@@ -18,6 +19,8 @@ from tests.pages import csrf_token
 from tests.tenant_fixtures import Post, key, peer, post, working_tenant
 
 __all__ = ["key", "peer", "post", "working_tenant"]
+
+pytestmark = pytest.mark.slow
 
 EVERYWHERE = {
     "Server": "portal",

@@ -29,6 +29,8 @@ from tests.tenant_fixtures import CALL_LOST, Post, entered, key, peer, post, wor
 
 __all__ = ["internet", "internet_only", "key", "peer", "post", "working_tenant"]
 
+pytestmark = pytest.mark.slow
+
 PAGE = "/tenants/acme.example/mail-server"
 NOT_FOUND = "The mail server was not found."
 REJECTIONS = re.compile("This address is not on the internet|is not a host name|Use port 25, 465, 587 or 2525")

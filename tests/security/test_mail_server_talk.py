@@ -27,6 +27,8 @@ from tests.tenant_fixtures import CALL_LOST, Answer, Post, entered, key, peer, p
 
 __all__ = ["authority", "ca_file", "internet", "internet_only", "key", "peer", "post", "working_tenant"]
 
+pytestmark = pytest.mark.slow
+
 NAME = "mail.acme.example"
 USER, PASSWORD = "mailer@acme.example", "Geheim-Straße-9"
 PAGE = "/tenants/acme.example/mail-server"

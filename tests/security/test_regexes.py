@@ -18,6 +18,8 @@ import portal
 from portal.config import ROOT
 from portal.mail_servers.smtp.outcome import ADVICE
 
+pytestmark = pytest.mark.slow
+
 LENGTH = 65_536
 SHORT = 4096  # tried first, so that a quadratic expression fails instead of taking minutes
 MAX_SECONDS, MAX_SHORT_SECONDS = 0.5, 0.02  # of processor time: a linear one takes a twentieth

@@ -10,6 +10,8 @@ from flask.testing import FlaskClient
 from portal.accounts.access import is_public
 from tests.pages import csrf_token, post
 
+pytestmark = pytest.mark.slow
+
 # Each with the reason why a stranger is answered.
 PUBLIC = {
     "health.healthz",  # a monitor has no account

@@ -199,6 +199,7 @@ def test_a_scope_that_failed_to_be_told_is_told_again(
     assert portal_statements.run("SELECT count(*) AS events FROM events", {}) == {"events": 2}
 
 
+@pytest.mark.slow
 def test_no_statement_of_the_portal_finds_anything_with_the_scope_forgotten(
     app: Flask,
     admin: FlaskClient,

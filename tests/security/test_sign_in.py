@@ -167,6 +167,7 @@ def test_counts_do_not_contain_what_was_typed(context: Flask) -> None:
     assert b"secret".hex() not in stored
 
 
+@pytest.mark.slow
 def test_password_resets_cannot_flood_a_mailbox(app: Flask, client: FlaskClient, account: str) -> None:
     with SmtpPeer() as peer:
         use_server(app, peer.port)
@@ -233,6 +234,7 @@ def test_the_time_of_signing_in_does_not_reveal_accounts(
     assert 0.6 < known / unknown < 1.6
 
 
+@pytest.mark.slow
 def test_the_time_of_a_password_reset_does_not_reveal_accounts(
     client: FlaskClient, account: str, no_rate_limits: None
 ) -> None:

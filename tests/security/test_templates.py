@@ -39,6 +39,8 @@ from tests.tenant_fixtures import peer, working_tenant
 
 __all__ = ["peer", "working_tenant"]
 
+pytestmark = pytest.mark.slow
+
 LOST = EVENT_TYPES["queue.call_lost"]
 PAGE = "/tenants/acme.example/templates/queue.call_lost"
 ATTACKS = [

@@ -21,6 +21,8 @@ from tests.tenant_fixtures import PEOPLE, Post, entered, key, peer, post, workin
 
 __all__ = ["key", "peer", "post", "working_tenant"]
 
+pytestmark = pytest.mark.slow
+
 PAGE = "/tenants/acme.example/mail-server"
 VICTIM = "victim@stranger.example"
 OTHER_RECIPIENTS: list[dict[str, Any]] = [

@@ -193,6 +193,7 @@ def test_a_long_reply_that_servers_do_send_is_read() -> None:
 # Owners
 
 
+@pytest.mark.slow
 def test_saving_other_settings_again_and_again_gets_no_more_slots(pool: Pool) -> None:
     """Each save gives other settings, and the mail server hangs: the others must not be busy."""
     with SmtpPeer({"greeting": Fault.SILENCE}) as hanging, SmtpPeer() as healthy, ThreadPoolExecutor(12) as threads:
