@@ -12,15 +12,15 @@ from pathlib import Path
 
 from portal.config import ROOT
 
-_fork_server = multiprocessing.get_context("forkserver")
-_fork_server.set_forkserver_preload(
+FORK_SERVER = multiprocessing.get_context("forkserver")
+FORK_SERVER.set_forkserver_preload(
     ["portal.demo.supervisor", "granian.server.mp", "flask.cli", "werkzeug.serving", "tests.processes"]
 )
 
 
 def start(*command: str, environment: Mapping[str, str], output: Path = Path(os.devnull)) -> ForkServerProcess:
     """Start a module with these arguments, or `-c` and a program; what it prints is in the file `output`."""
-    process = _fork_server.Process(target=_run, args=(command, dict(environment), output))
+    process = FORK_SERVER.Process(target=_run, args=(command, dict(environment), output))
     process.start()
     return process
 

@@ -16,11 +16,14 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from portal.config import Settings
+from portal.extensions import db
+from portal.pbx import api_keys
 from portal.server import main as server_main
+from portal.tenants import service as tenant_service
 from portal.web import front
 from tests import web_server
 from tests.processes import wait, wait_for
-from tests.sql import sql
+from tests.sql import owner_engine, sql
 from tests.web_server import answers, get
 
 pytestmark = pytest.mark.slow
@@ -28,6 +31,7 @@ pytestmark = pytest.mark.slow
 WAITING = (
     b"POST /api/v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer x\r\nContent-Length: 60000\r\n\r\n{"
 )
+CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'counted'"
 EVENT = b"POST /api/v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
 
 Connect = Callable[[bytes], socket.socket]
@@ -189,6 +193,29 @@ def test_it_is_alive_without_its_database(settings: Settings) -> None:
     with web_server.running(settings, "--processes", "1", **gone) as port:
         assert get(port, "/livez") == 200
         assert get(port, "/healthz") == 503
+
+
+def test_connections_to_postgres_stay_within_the_documented_number(
+    app: Flask, settings: Settings, acme: str, admin: FlaskClient
+) -> None:
+    with app.app_context():
+        key = api_keys.issue(tenant_service.find(acme)).secret
+        lock = owner_engine(db.engine.url).connect()
+    cookie = admin.get_cookie("session")
+    assert cookie
+    event = EVENT + f"Authorization: Bearer {key}\r\nContent-Length: 2\r\n\r\n{{}}".encode()
+    page = f"GET /account HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: session={cookie.value}\r\n\r\n".encode()
+    options = ("--processes", "1", "--threads", "64")
+    with web_server.running(settings, *options, PGAPPNAME="counted") as port, ExitStack() as connections:
+        connections.enter_context(lock)
+        lock.exec_driver_sql("LOCK TABLE api_keys, account_sessions")  # so that each request keeps its connection
+        for request in [event, page] * 32:
+            connection = socket.create_connection(("127.0.0.1", port), timeout=30)
+            connections.enter_context(connection).sendall(request)
+        with app.app_context():
+            wait_for(lambda: sql(CONNECTIONS)[0][0] >= 16)  # docs/guides/operators.md
+            counts = {sql(CONNECTIONS)[0][0] for _ in range(500)}
+    assert max(counts) == 16
 
 
 def test_a_process_that_dies_is_replaced(settings: Settings, built_app: Flask) -> None:

@@ -2,10 +2,13 @@
 
 import base64
 import hmac
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from copy import copy
-from threading import Lock
-from typing import Any, Final, Self
+from threading import Lock, get_native_id
+from typing import Any, Final, Self, TypeVar
 
 from flask_babel import gettext, lazy_gettext
 from flask_security import PasswordUtil
@@ -21,6 +24,9 @@ MAX_ESTIMATED_LENGTH: Final = 72  # characters; more of them can only make a pas
 MIN_SCORE: Final = 3  # of 4: more than 10^8 guesses
 # A hash takes 64 MiB and all cores for a moment.
 HASHING: Final = Slots(Bound(per_account=1, total=1), waiting=Bound(per_account=3, total=3), max_wait=2)
+NICENESS: Final = 10  # of the threads that hash: other requests get nine tenths of a busy processor
+
+Result = TypeVar("Result")
 
 
 class PasswordRules(PasswordUtil):
@@ -48,13 +54,22 @@ class PasswordContext(CryptContext):  # type: ignore[misc]
 
     def hash(self, *arguments: Any, **settings: Any) -> str:
         """Return the hash of a password."""
-        with HASHING.hold():
-            return str(super().hash(*arguments, **settings))
+        return str(_compute(super().hash, *arguments, **settings))
 
     def verify(self, *arguments: Any, **settings: Any) -> bool:
         """Return whether a hash is the password's."""
-        with HASHING.hold():
-            return bool(super().verify(*arguments, **settings))
+        return bool(_compute(super().verify, *arguments, **settings))
+
+
+def _compute(function: Callable[..., Result], *arguments: Any, **settings: Any) -> Result:
+    """Return the function's result, computed in a thread that gives way to everything else on the machine."""
+    with HASHING.hold(), ThreadPoolExecutor(1, "password", _give_way) as executor:
+        return executor.submit(function, *arguments, **settings).result()
+
+
+def _give_way() -> None:
+    if sys.platform == "linux":  # elsewhere a priority is the whole process's; argon2's own threads inherit it
+        os.setpriority(os.PRIO_PROCESS, get_native_id(), NICENESS)
 
 
 class SecretKeyHash(PrefixWrapper):  # type: ignore[misc]

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
 from urllib.parse import urlencode
@@ -26,6 +27,7 @@ from portal.pbx import api_keys
 from portal.tenants import service as tenant_service
 from tests import web_server
 from tests.conftest import SignIn
+from tests.processes import FORK_SERVER
 from tests.smtp_peer import SmtpPeer
 from tests.sql import sql
 from tests.tenant_fixtures import CALL_LOST, entered
@@ -42,7 +44,7 @@ LONG_HISTORY = """
     FROM generate_series(1, 20000) AS n JOIN tenants ON domain = 'globex.example'
 """
 ROUNDS = 60
-# At the 99th percentile, on a machine that runs other tests meanwhile. A blocked portal takes more than 10.
+# For the slowest request, on a machine that runs other tests meanwhile. A blocked portal takes more than 10.
 MAX_SECONDS = 3.0
 
 
@@ -96,16 +98,17 @@ def _session(browser: FlaskClient) -> str:
 
 
 def _measure(port: int, key: str) -> dict[str, float]:
-    """Return the 99th percentile of each kind of request, in seconds."""
+    """Return the seconds that the slowest request of each kind took, as another process sees it."""
+    with ProcessPoolExecutor(1, mp_context=FORK_SERVER) as other:
+        return other.submit(_slowest, port, key).result()
+
+
+def _slowest(port: int, key: str) -> dict[str, float]:
     return {
-        "livez": _percentile([_timed(port, "GET", "/livez") for _ in range(ROUNDS)]),
-        "sign-in": _percentile([_timed(port, "GET", "/sign-in") for _ in range(ROUNDS)]),
-        "event": _percentile([_timed(port, "POST", "/api/v1/events", _event(number), key) for number in range(ROUNDS)]),
+        "livez": max(_timed(port, "GET", "/livez") for _ in range(ROUNDS)),
+        "sign-in": max(_timed(port, "GET", "/sign-in") for _ in range(ROUNDS)),
+        "event": max(_timed(port, "POST", "/api/v1/events", _event(number), key) for number in range(ROUNDS)),
     }
-
-
-def _percentile(seconds: Sequence[float]) -> float:
-    return sorted(seconds)[int(len(seconds) * 0.99)]
 
 
 def _event(number: int) -> str:
