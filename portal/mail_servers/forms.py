@@ -9,7 +9,7 @@ from flask_bootstrap import SwitchField
 from flask_wtf import FlaskForm
 from wtforms import HiddenField, PasswordField, SelectField, ValidationError
 from wtforms.fields import SelectChoice
-from wtforms.validators import InputRequired
+from wtforms.validators import DataRequired
 
 from portal.mail_servers.models import MailServer
 from portal.mail_servers.providers import PROVIDER_GROUPS, PROVIDERS
@@ -76,11 +76,11 @@ class MailServerForm(PortalForm):
     )
     host = TextField(
         lazy_gettext("SMTP Server Address"),
-        [InputRequired(lazy_gettext("Enter the mail server's name or IP address.")), Normalize(parse_host)],
+        [DataRequired(lazy_gettext("Enter the mail server's name or IP address.")), Normalize(parse_host)],
     )
     port = TextField(
         lazy_gettext("SMTP Server Port"),
-        [InputRequired(lazy_gettext("Enter the port, usually 587.")), Normalize(parse_port)],
+        [DataRequired(lazy_gettext("Enter the port, usually 587.")), Normalize(parse_port)],
         default=587,
     )
     encryption = SelectField(
@@ -106,7 +106,7 @@ class MailServerForm(PortalForm):
     password = WriteOnlyField(lazy_gettext("Password"), [max_length(1000)])
     sender_email = TextField(
         lazy_gettext("Sender email"),
-        [InputRequired(lazy_gettext("Enter the sender email.")), Normalize(parse_email)],
+        [DataRequired(lazy_gettext("Enter the sender email.")), Normalize(parse_email)],
         description=lazy_gettext("The address that emails come from. The mail server must allow it."),
     )
 

@@ -6,7 +6,7 @@ from uuid import UUID
 from flask_babel import gettext, lazy_gettext
 from wtforms import HiddenField, RadioField, SelectField, TextAreaField, ValidationError
 from wtforms.fields import SelectChoice
-from wtforms.validators import InputRequired
+from wtforms.validators import DataRequired
 
 from portal.events.values import COMMON_PLACEHOLDERS
 from portal.mail_templates import branding
@@ -64,7 +64,7 @@ class TemplateForm(PortalForm):
     """The subject and body of a template. `based_on` is the version in use when the author started."""
 
     subject = TextField(
-        lazy_gettext("Subject"), [InputRequired(lazy_gettext("Enter a subject.")), max_length(MAX_SUBJECT_LENGTH)]
+        lazy_gettext("Subject"), [DataRequired(lazy_gettext("Enter a subject.")), max_length(MAX_SUBJECT_LENGTH)]
     )
     format = RadioField(
         lazy_gettext("Format"),
@@ -75,7 +75,7 @@ class TemplateForm(PortalForm):
         validate_choice=True,
         default=TemplateFormat.MARKDOWN,
     )
-    body = TextAreaField(lazy_gettext("Body"), [InputRequired(lazy_gettext("Enter a body."))])
+    body = TextAreaField(lazy_gettext("Body"), [DataRequired(lazy_gettext("Enter a body."))])
     based_on = HiddenField()
 
     @classmethod

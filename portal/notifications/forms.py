@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from babel.numbers import format_decimal
 from flask_babel import gettext, lazy_gettext
 from wtforms import HiddenField, SelectMultipleField, StringField, TextAreaField, ValidationError
-from wtforms.validators import InputRequired
+from wtforms.validators import DataRequired, InputRequired
 
 from portal.database import clock
 from portal.errors import Refusal
@@ -50,7 +50,7 @@ class RecipientsForm(PortalForm):
 class RecipientForm(PortalForm):
     """A recipient to add, or several."""
 
-    email = TextField(lazy_gettext("Add a recipient"), [InputRequired(lazy_gettext("Enter an email address."))])
+    email = TextField(lazy_gettext("Add a recipient"), [DataRequired(lazy_gettext("Enter an email address."))])
     parsed: list[str]
 
     def validate_email(self, field: TextField) -> None:
@@ -112,10 +112,10 @@ class StormLimitForm(PortalForm):
     """The number of emails in a number of minutes, after which further ones are held."""
 
     limit = TextField(
-        lazy_gettext("Emails"), [InputRequired(lazy_gettext("Enter a number of emails.")), Normalize(_email_count)]
+        lazy_gettext("Emails"), [DataRequired(lazy_gettext("Enter a number of emails.")), Normalize(_email_count)]
     )
     minutes = TextField(
-        lazy_gettext("Minutes"), [InputRequired(lazy_gettext("Enter a number of minutes.")), Normalize(_minute_count)]
+        lazy_gettext("Minutes"), [DataRequired(lazy_gettext("Enter a number of minutes.")), Normalize(_minute_count)]
     )
 
     @classmethod

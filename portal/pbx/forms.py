@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from flask_babel import gettext, lazy_gettext
 from wtforms import BooleanField, SelectField, ValidationError
-from wtforms.validators import InputRequired, Optional
+from wtforms.validators import DataRequired, Optional
 
 from portal.database import clock
 from portal.web.forms import DayField, PortalForm, TextField, max_length
@@ -36,7 +36,7 @@ class KeyForm(PortalForm):
 
     name = TextField(
         lazy_gettext("Name"),
-        [InputRequired(lazy_gettext("Enter a name for the key.")), max_length(60)],
+        [DataRequired(lazy_gettext("Enter a name for the key.")), max_length(60)],
         description=lazy_gettext("The PBX that uses it, for example Main PBX."),
     )
     expires_on = ExpiryDateField(

@@ -5,7 +5,7 @@ from zoneinfo import available_timezones
 
 from flask_babel import lazy_gettext
 from wtforms import SelectField
-from wtforms.validators import InputRequired
+from wtforms.validators import DataRequired
 
 from portal.web.forms import Normalize, PortalForm, TextField, max_length, normalize_domain
 
@@ -21,10 +21,10 @@ def time_zones() -> list[str]:
 class TenantForm(PortalForm):
     """A tenant's name, SIP domain, realm and time zone."""
 
-    name = TextField(lazy_gettext("Name"), [InputRequired(lazy_gettext("Enter the tenant's name.")), max_length(100)])
+    name = TextField(lazy_gettext("Name"), [DataRequired(lazy_gettext("Enter the tenant's name.")), max_length(100)])
     domain = TextField(
         lazy_gettext("SIP domain"),
-        [InputRequired(lazy_gettext("Enter the tenant's SIP domain.")), Normalize(normalize_domain)],
+        [DataRequired(lazy_gettext("Enter the tenant's SIP domain.")), Normalize(normalize_domain)],
         description=lazy_gettext("The domain that identifies the tenant on the PBX, like acme.example."),
     )
     realm = TextField(
