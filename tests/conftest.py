@@ -21,7 +21,7 @@ from portal.database import fast_sql
 from portal.database.embedded import start_embedded_postgres
 from portal.database.scope import owner_connection
 from portal.extensions import Base, db
-from portal.mail_servers import account_email
+from portal.mail_servers import account_email, dns_lookup
 from portal.pbx import rejections
 from portal.tenants import service as tenant_service
 from tests.pages import PASSWORD, csrf_token
@@ -104,6 +104,15 @@ def signed_in(app: Flask, email: str) -> FlaskClient:
     answer = browser.post("/sign-in", data={"email": email, "password": PASSWORD, "csrf_token": csrf_token(page)})
     assert answer.status_code == 302, answer.get_data(as_text=True)
     return browser
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_name_server() -> Iterator[None]:
+    """The portal asks no name server, except one of the tests: see `dns_server`."""
+    offline = dns_lookup.bounded_resolver([])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dns_lookup, "resolver", lambda: offline)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from portal.mail_servers.advice import AMAZON, MAILGUN, MICROSOFT, SENDGRID, ZOHO, Advice, at, enhanced
+from portal.mail_servers.advice import AMAZON, GOOGLE, MAILGUN, MICROSOFT, SENDGRID, ZOHO, Advice, at, enhanced
 from portal.mail_servers.advice_on_connecting import HELO_NAME, IP_ADDRESS
 from portal.web.i18n import to_translate
 
@@ -51,6 +51,13 @@ SENDING: Final = (
             "SendGrid sends only from verified senders: verify this address or its domain under Sender Authentication.",
             words=r"verified Sender Identity",
             hosts=SENDGRID,
+            means="settings",
+        ),
+        Advice(
+            "Google's SMTP relay does not recognise the portal: allow the portal's IP address under “SMTP relay "
+            "service” in the Google Admin console, and use a sender email in a domain of the organisation.",
+            words=r"invalid credentials for relay|relay (is )?denied|not registered for relay",
+            hosts=GOOGLE,
             means="settings",
         ),
         Advice(

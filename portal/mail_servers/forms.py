@@ -12,7 +12,7 @@ from wtforms.fields import SelectChoice
 from wtforms.validators import DataRequired
 
 from portal.mail_servers.models import MailServer
-from portal.mail_servers.providers import PROVIDER_GROUPS, PROVIDERS
+from portal.mail_servers.providers import PROVIDER_GROUPS, PROVIDERS, Provider, key_of
 from portal.mail_servers.service import EnteredSettings, version
 from portal.mail_servers.smtp.client import AuthMode, Encryption
 from portal.tenants.models import Tenant
@@ -78,6 +78,7 @@ class MailServerForm(PortalForm):
         lazy_gettext("SMTP Server Address"),
         [DataRequired(lazy_gettext("Enter the mail server's name or IP address.")), Normalize(parse_host)],
     )
+    provider_host = SelectField(choices=[], validate_choice=False)  # one of the chosen provider's hosts
     port = TextField(
         lazy_gettext("SMTP Server Port"),
         [DataRequired(lazy_gettext("Enter the port, usually 587.")), Normalize(parse_port)],
@@ -113,28 +114,63 @@ class MailServerForm(PortalForm):
     server_based_on = HiddenField()  # the settings when the page was opened, as `service.version` writes them
 
     presets_username = False  # whether the chosen provider decides about the username
+    is_suggested = False  # whether the provider was suggested
 
     @classmethod
-    def for_server(cls, server: MailServer | None, provider_key: str | None = None) -> Self:
+    def for_server(cls, server: MailServer | None, provider_key: str | None = None, host: str | None = None) -> Self:
         """Return the form with the saved settings, except the password, or with a provider's settings."""
         data: dict[str, Any] = {name: getattr(server, name) for name in SAVED_FIELDS} if server else {}
+        if server and server.provider not in PROVIDERS:  # an entry of an earlier version
+            data["provider"] = key_of(server.host) or "smtp"
         data |= {"server_based_on": version(server), "shared": server is not None and server.shared}
         form = cls(formdata=None, data=data)
-        if provider_key in PROVIDERS and not (server and server.provider == provider_key):
-            form.provider.data = provider_key
+        if provider_key in PROVIDERS and (host or not (server and server.provider == provider_key)):
+            form.provider.data, form.provider_host.data = provider_key, host
             form.fill_in()
         return form
 
-    def fill_in(self) -> None:
-        """Replace the settings by those of the chosen provider."""
-        provider = PROVIDERS.get(self.provider.data)
+    def fill_in(self, suggested_host: str = "") -> None:
+        """Replace the settings by those of the chosen provider, or of the one with a suggested host."""
+        if suggested := key_of(suggested_host):
+            self.provider.data, self.provider_host.data = suggested, suggested_host
+            self.is_suggested = True
+        provider = self.chosen_provider
         if provider is None:
             return
-        self.host.data, self.port.data = provider.host, str(provider.port)
-        self.encryption.data = provider.encryption
+        chosen = self.provider_host.data
+        self.host.data = chosen if chosen in provider.hosts else provider.host
+        self.provider_host.data = None
+        self.port.data, self.encryption.data = str(provider.port), provider.encryption
+        self.auth_mode.data = provider.auth_mode
         others = {other.username for other in PROVIDERS.values() if other.username}
         if provider.username or self.username.data in others:
             self.username.data, self.presets_username = provider.username, True
+        elif suggested and not self.username.data:
+            self.username.data = self.sender_email.data
+
+    @property
+    def chosen_provider(self) -> Provider | None:
+        """The chosen provider, or None if there is no such one."""
+        return PROVIDERS.get(self.provider.data)
+
+    def offer_hosts(self) -> SelectField | None:
+        """Return the field to choose one of the chosen provider's hosts, or None if all its customers use the same."""
+        provider, field = self.chosen_provider, self.provider_host
+        if provider is None or not provider.hosts:
+            return None
+        entered = self.host.data if self.host.data in provider.hosts else ""
+        field.label.text = gettext(provider.choice)
+        field.choices = [] if entered else [SelectChoice("", gettext("Other"))]
+        field.choices += [SelectChoice(host, gettext(label)) for host, label in provider.hosts.items()]
+        field.data = field.data or entered
+        return field
+
+    def validate_provider_host(self, field: SelectField) -> None:
+        """Reject a choice that was not filled in, as can happen without JavaScript."""
+        provider = self.chosen_provider
+        hosts = provider.hosts if provider else {}
+        if field.data in hosts and self.host.data in hosts and field.data != self.host.data:
+            raise ValidationError(gettext("This does not match the server address. Change one of them."))
 
     @property
     def is_untouched(self) -> bool:
@@ -150,8 +186,14 @@ class MailServerForm(PortalForm):
     @property
     def hint(self) -> str:
         """What to know about the chosen provider."""
-        provider = PROVIDERS.get(self.provider.data)
+        provider = self.chosen_provider
         return gettext(provider.hint) if provider and provider.hint else ""
+
+    @property
+    def warning(self) -> str:
+        """What the chosen provider is about to change."""
+        provider = self.chosen_provider
+        return gettext(provider.warning) if provider and provider.warning else ""
 
     def validate_username(self, field: TextField) -> None:
         """Require a username if the portal signs in."""

@@ -11,6 +11,7 @@ from portal.audit.labels import SYSTEM_MAIL_SERVER
 from portal.audit.mixin import Audited
 from portal.database.scope import TenantOrSystemOwned, TenantOwned
 from portal.extensions import Base
+from portal.mail_servers.providers import helo_name_for
 from portal.mail_servers.smtp.client import AuthMode, Encryption, SmtpSettings
 
 
@@ -76,7 +77,9 @@ class MailServer(Audited, TenantOrSystemOwned, Base):
     def smtp_settings(self) -> SmtpSettings:
         """How to connect to it."""
         modes = Encryption(self.encryption), AuthMode(self.auth_mode)
-        return SmtpSettings(self.host, self.port, *modes, self.username, self.password).for_owner(self.tenant_id)
+        helo_name = helo_name_for(self.host, self.sender_email)
+        settings = SmtpSettings(self.host, self.port, *modes, self.username, self.password, helo_name=helo_name)
+        return settings.for_owner(self.tenant_id)
 
 
 class ReminderDismissal(TenantOwned, Base):

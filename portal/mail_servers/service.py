@@ -20,6 +20,7 @@ from portal.database.scope import every_tenant
 from portal.errors import Refusal
 from portal.extensions import db
 from portal.mail_servers.models import MailServer, ReminderDismissal
+from portal.mail_servers.providers import helo_name_for
 from portal.mail_servers.smtp.client import AuthMode, Encryption, SmtpSettings
 from portal.mail_servers.smtp.connect import resolve_numeric
 from portal.mail_servers.smtp.mime import Sender
@@ -131,8 +132,9 @@ def _complete(owner: int | None, entered: EnteredSettings, saved: MailServer | N
             return Refusal("password", gettext("Enter the password again, because the server or the username changed."))
         password = saved.password
     username = entered.username if entered.signs_in else None
+    helo_name = helo_name_for(entered.host, entered.sender_email)
     settings = SmtpSettings(
-        entered.host, entered.port, entered.encryption, entered.auth_mode, username, password
+        entered.host, entered.port, entered.encryption, entered.auth_mode, username, password, helo_name=helo_name
     ).for_owner(owner)
     return _policy_violation(settings) or settings
 

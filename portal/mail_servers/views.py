@@ -15,8 +15,10 @@ from portal.errors import Refusal
 from portal.mail_servers import service as mail_server_service
 from portal.mail_servers.forms import MailServerForm, SenderForm, SystemMailServerForm
 from portal.mail_servers.models import MailServer
+from portal.mail_servers.providers import PROVIDERS
 from portal.mail_servers.smtp import test_email
 from portal.mail_servers.smtp.test_email import SendTestResult
+from portal.mail_servers.suggestion import Suggestion, suggest_provider
 from portal.notifications import recipients
 from portal.notifications.forms import RecipientsForm
 from portal.tenants.models import Tenant
@@ -32,7 +34,9 @@ BLUEPRINTS = (system, tenant_pages)
 FORM = "mail_servers/_form.html"
 TEST_STEPS = "mail_servers/_test_steps.html"
 TEST_RESULT = "mail_servers/_test_result.html"
-FILL_IN = "fill_in"  # the button that fills in a provider's settings without JavaScript
+SUGGESTION = "mail_servers/_suggestion.html"
+FILL_IN = "fill_in"  # the button that fills in the chosen provider's settings without JavaScript, or a suggested one's
+SUGGEST = "suggest"
 
 
 @system.route("", methods=["GET", "POST"], endpoint="edit")
@@ -42,11 +46,13 @@ def edit_system() -> ResponseReturnValue:
     require_system_administrator()
     server = mail_server_service.get_server(None)
     if request.method == "GET":
-        return _system_page(SystemMailServerForm.for_server(server, request.args.get("provider")))
+        return _system_page(SystemMailServerForm.for_server(server, *_chosen_provider()))
     form = SystemMailServerForm()
     if FILL_IN in request.args:
-        form.fill_in()
+        form.fill_in(request.args[FILL_IN])
         return _system_page(form)
+    if SUGGEST in request.args:
+        return _system_page(form, SUGGESTION, suggestion=_suggestion(form))
     if form.validate() and _save_server(None, form, shared=form.shared.data):
         flash(gettext("The mail server is saved."), "success")
         return redirect(url_for("system_mail_server.edit"), 303)
@@ -77,7 +83,12 @@ def try_system_now() -> ResponseReturnValue:
 
 
 def _system_page(
-    form: SystemMailServerForm, fragment: str = FORM, status: int = 200, result: SendTestResult | None = None
+    form: SystemMailServerForm,
+    fragment: str = FORM,
+    status: int = 200,
+    *,
+    result: SendTestResult | None = None,
+    suggestion: Suggestion | None = None,
 ) -> ResponseReturnValue:
     server = mail_server_service.get_server(None)
     return respond(
@@ -91,6 +102,7 @@ def _system_page(
         test_url=url_for("system_mail_server.test"),
         recipient_emails=(),
         result=result,
+        suggestion=suggestion,
     )
 
 
@@ -101,11 +113,13 @@ def edit(domain: str) -> ResponseReturnValue:
     tenant = workspace(domain)
     server = mail_server_service.get_server(tenant.id)
     if request.method == "GET":
-        return _page(tenant, form=MailServerForm.for_server(server, request.args.get("provider")))
+        return _page(tenant, form=MailServerForm.for_server(server, *_chosen_provider()))
     forms = _submitted_forms()
     if FILL_IN in request.args:
-        forms["form"].fill_in()
+        forms["form"].fill_in(request.args[FILL_IN])
         return _page(tenant, **forms)
+    if SUGGEST in request.args:
+        return _page(tenant, SUGGESTION, suggestion=_suggestion(forms["form"]), **forms)
     if _save_page(tenant, server, **forms):
         flash(gettext("The settings are saved."), "success")
         return _redirect_to_page(domain)
@@ -161,6 +175,19 @@ def close_reminder(domain: str) -> ResponseReturnValue:
     if request.htmx:
         return ""
     return redirect(url_for("deliveries.log", domain=domain), 303)
+
+
+def _chosen_provider() -> tuple[str | None, str | None]:
+    """Return the provider whose settings to show, and the chosen one of its hosts."""
+    return request.args.get("provider"), request.args.get("provider_host")
+
+
+def _suggestion(form: MailServerForm) -> Suggestion | None:
+    """Return the provider of the entered username or sender email, while no provider is chosen."""
+    if form.chosen_provider != PROVIDERS["smtp"]:
+        return None
+    found = suggest_provider(current_account(), [form.username.data, form.sender_email.data])
+    return None if found and found.host == form.host.data else found
 
 
 def _submitted_forms() -> dict[str, Any]:
@@ -221,6 +248,7 @@ def _page(tenant: Tenant, fragment: str = FORM, status: int = 200, **context: ob
         "recipients_form": RecipientsForm.showing(recipient_emails),
         "sender_form": SenderForm.showing(tenant),
         "result": None,
+        "suggestion": None,
         **context,
     }
     return respond_in_workspace(tenant, "mail_servers/tenant.html", fragment, status, **context)

@@ -272,6 +272,17 @@ def test_what_was_typed_in_the_template_editor_is_saved(app: Flask, admin: Flask
     assert "Typed for an hour" in admin.get(editor).text
 
 
+def test_what_was_typed_before_a_provider_is_suggested_is_saved(app: Flask, admin: FlaskClient) -> None:
+    """The session ends while someone types: it is the suggestion that finds out."""
+    html = admin.get(PAGE).text
+    assert html.count('hx-params="not password"') == 2  # the whole form is sent, and so kept
+    form = read_form(html, "mail-server")
+    end_session(app, admin)
+    answer = admin.post(f"{PAGE}?suggest=y", data=form | {"recipients": "typed@acme.example"}, headers=HTMX)
+    assert save_kept(admin, sign_in_again(admin, answer).location).location == PAGE
+    assert read_form(admin.get(PAGE).text, "mail-server")["recipients"] == "typed@acme.example"
+
+
 def test_filling_in_a_provider_is_not_repeated(app: Flask, admin: FlaskClient) -> None:
     form = read_form(admin.get(PAGE).text, "mail-server")
     end_session(app, admin)

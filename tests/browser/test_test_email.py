@@ -7,10 +7,11 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import OpenPage
 from tests.browser.usable import assert_usable
+from tests.dns_server import DnsServer, dns_server
 from tests.smtp_peer import Script, SlowReply, SmtpPeer
 from tests.tenant_fixtures import peer
 
-__all__ = ["peer"]
+__all__ = ["dns_server", "peer"]
 
 PAGE = "/tenants/acme.example/mail-server"
 SLOW: Script = {"mail": SlowReply("250 2.1.0 ok", 0.15), "rcpt": "550 5.1.1 no such user"}
@@ -89,3 +90,56 @@ def test_a_provider_fills_in_its_settings(sign_in: OpenPage, acme: str) -> None:
     expect(page.get_by_label("SMTP Server Port")).to_have_value("465")
     expect(page.get_by_label("Encryption")).to_have_value("tls")
     expect(page.get_by_text("Password: an app password.")).to_be_visible()
+
+
+def test_the_providers_regions_are_a_choice(sign_in: OpenPage, acme: str) -> None:
+    page = sign_in("admin@acme.example", administers=acme)
+    page.get_by_role("button", name="OK").click()
+    page.goto(PAGE)
+    page.get_by_role("combobox", name="Email Service Provider").press("a")  # unlike a script, a key may move the page
+    expect(page.get_by_role("combobox", name="Region")).to_have_value("email-smtp.us-east-1.amazonaws.com")
+    expect(page.locator(".htmx-added, .htmx-settling, .htmx-request")).to_have_count(0)
+    page.get_by_role("combobox", name="Region").press("ArrowDown")
+    expect(page.get_by_label("SMTP Server Address")).to_have_value("email-smtp.us-east-2.amazonaws.com")
+    expect(page.get_by_role("combobox", name="Region")).to_be_focused()
+    assert_usable(page)
+
+
+def test_typing_an_email_suggests_its_provider(sign_in: OpenPage, acme: str, dns_server: DnsServer) -> None:
+    dns_server.add("acme.com", "MX", "0 acme-com.mail.protection.outlook.com.")
+    page = sign_in("admin@acme.example", administers=acme)
+    page.get_by_role("button", name="OK").click()
+    page.goto(PAGE)
+    page.get_by_label("Password").fill("secret")
+    page.get_by_label("Sender email").fill("pbx@acme.com")
+    page.get_by_label("Sender email").press("Tab")
+    expect(page.get_by_text("This looks like Microsoft 365.")).to_be_visible()
+    expect(page.get_by_label("SMTP Server Address")).to_have_value("")
+    assert_usable(page)
+    page.get_by_role("button", name="Use its settings").click()
+    expect(page.get_by_label("SMTP Server Address")).to_have_value("smtp.office365.com")
+    expect(page.get_by_label("Username")).to_have_value("pbx@acme.com")
+    expect(page.get_by_label("Password")).to_have_value("secret")
+    expect(page.get_by_label("Sender email")).to_have_value("pbx@acme.com")
+    expect(page.get_by_role("combobox", name="Email Service Provider")).to_be_focused()
+    expect(page.get_by_text("This looks like Microsoft 365.")).to_have_count(0)
+    expect(page.get_by_text("end of December 2026")).to_be_visible()
+    assert_usable(page)
+
+
+def test_the_senders_domain_is_checked_below_the_steps(
+    sign_in: OpenPage, acme: str, peer: SmtpPeer, dns_server: DnsServer
+) -> None:
+    dns_server.add("acme.com", "MX", "0 acme-com.mail.protection.outlook.com.")
+    dns_server.add_text("acme.com", "v=spf1 include:spf.protection.outlook.com -all")
+    dns_server.add_text("spf.protection.outlook.com", "v=spf1 ip4:40.92.0.0/15 -all")
+    page = sign_in("admin@acme.example", administers=acme)
+    page.get_by_role("button", name="OK").click()
+    fill_in(page, peer.port)
+    page.get_by_label("Sender email").fill("pbx@acme.com")
+    page.get_by_role("button", name="Send test email").click()
+    rows = page.locator("#test-email-steps > li")
+    expect(rows.filter(has_text="SPF acme.com")).to_contain_text("does not name this mail server")
+    expect(rows.filter(has_text="DMARC _dmarc.acme.com")).to_contain_text("v=DMARC1; p=none")
+    expect(page.get_by_text("the mail server accepted the test email")).to_be_visible()
+    assert_usable(page)

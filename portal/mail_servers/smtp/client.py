@@ -47,14 +47,14 @@ class SmtpSettings:
     password: str | None = field(default=None, repr=False)
     # From the portal's configuration:
     network_policy: NetworkPolicy = PUBLIC_INTERNET
-    helo_name: str | None = None  # for EHLO. None: our IP address
+    helo_name: str | None = None  # for EHLO, unless the provider expects another. None: our IP address
     ca_file: Path | None = None  # of additionally trusted certificate authorities
     owner: int | None = None  # the tenant; None: the system. Connections and lookups are limited for each owner
 
     def for_owner(self, tenant_id: int | None) -> Self:
         """Return the settings of a tenant's mail server, or of the system's (None), with the portal's configuration."""
         portal, policy = config.current(), policy_for(tenant_id)
-        configured = replace(self, helo_name=portal.helo_name, ca_file=portal.mail_ca_file)
+        configured = replace(self, helo_name=self.helo_name or portal.helo_name, ca_file=portal.mail_ca_file)
         return replace(configured, network_policy=policy, owner=tenant_id)
 
     @property

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import NamedTuple
@@ -19,6 +19,7 @@ from portal.audit.log import record
 from portal.config import PRODUCT
 from portal.errors import Refusal
 from portal.extensions import db
+from portal.mail_servers.deliverability import DnsCheck, check_sender
 from portal.mail_servers.models import MailServer
 from portal.mail_servers.providers import provider_of
 from portal.mail_servers.service import EnteredSettings, connection_settings, sender_for
@@ -66,7 +67,7 @@ class SendTestResult:
     """The result of a test email, or its progress.
 
     `state` is `running`, `sent`, `partial` or `failed`; `headline` says what worked and what did not, `advice` what to
-    do about it, `reply` quotes the mail server. The last two may be empty.
+    do about it, `reply` quotes the mail server. The last two may be empty. `dns_checks` are about the sender's domain.
     """
 
     state: str
@@ -74,6 +75,7 @@ class SendTestResult:
     advice: str = ""
     reply: str = ""
     steps: tuple[ProgressStep, ...] = field(default=(), compare=False)
+    dns_checks: tuple[DnsCheck, ...] = field(default=(), compare=False)
 
 
 def enforce_rate_limit(account: Account) -> None:
@@ -140,16 +142,19 @@ def send_test(
 ) -> Iterator[SendTestResult]:
     """Send the test email, or the sample, with these settings. Yields the progress, and finally the result.
 
-    It takes no longer than `TIMEOUTS`. Without a server name, nothing reveals where the mail server is.
+    It takes no longer than `TIMEOUTS`. Without a server name, nothing reveals where the mail server is. Meanwhile the
+    domain of the test email's sender is checked, unless the DNS would say whose server sends for it.
     """
     steps = plan_steps(settings, sender.email, to, server_name=server_name)
     progress = Progress(settings, steps, partial(_advice, settings, server_name))
-    with ThreadPoolExecutor(1, "test-email") as executor:
+    with ThreadPoolExecutor(2, "test-email") as executor:
+        checks_dns = bool(server_name) and sample is None
+        checking = executor.submit(copy_context().run, check_sender, settings, sender.email) if checks_dns else None
         sending = executor.submit(copy_context().run, _send, settings, sender, to, server_name, sample, progress)
         sending.add_done_callback(lambda _: progress.stop())
         for current_steps in progress.follow():
             yield SendTestResult("running", gettext("Sending the test email …"), steps=current_steps)
-    yield sending.result()
+    yield replace(sending.result(), dns_checks=checking.result() if checking else ())
 
 
 def final_result(results: Iterator[SendTestResult]) -> SendTestResult:
