@@ -17,7 +17,7 @@ HTMX := static/vendor/htmx.min.js
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n auto -rsfE
 say = @printf '\033[1m%s\033[0m\n' "$(1)"
 
-.PHONY: help run test test-fast fuzz audit lint bench screenshots translations lock chromium
+.PHONY: help run test test-fast fuzz audit lint bench screenshots translations lock chromium dovecot
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -27,7 +27,7 @@ run: ## start the portal with demo data; Ctrl-C stops it
 	@$(MAKE) --silent $(if $(shell command -v npm),--jobs=2) $(RUN) $(HTMX)
 	@exec $(BIN)/python -m portal.demo
 
-test: $(DEV) $(HTMX) chromium ## run the tests; ARGS="-k word" narrows them down
+test: $(DEV) $(HTMX) chromium dovecot ## run the tests; ARGS="-k word" narrows them down
 	$(PYTEST) $(ARGS)
 
 test-fast: $(DEV) $(HTMX) ## run the tests without a browser, and without the slow ones; ARGS="-k word" selects tests
@@ -108,9 +108,20 @@ $(HTMX): package-lock.json
 	@mkdir -p $(@D)
 	@cp node_modules/htmx.org/dist/htmx.min.js $@
 
+IS_ROOT_ON_DEBIAN := [ "$$(id -u)" = 0 ] && grep -qs '^ID=debian$$' /etc/os-release
+APT_INSTALL := apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends
+
 # Without Chromium the browser tests are skipped, and say so. Its headless shell takes a third of the time.
 chromium:
-	@if ! command -v chromium-headless-shell >/dev/null && [ "$$(id -u)" = 0 ] && grep -qs '^ID=debian$$' /etc/os-release; then \
+	@if ! command -v chromium-headless-shell >/dev/null && $(IS_ROOT_ON_DEBIAN); then \
 		echo 'Installing Chromium for the browser tests …'; \
-		apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends chromium-headless-shell fonts-liberation; \
+		$(APT_INSTALL) chromium-headless-shell fonts-liberation; \
+	fi
+
+# Without Dovecot its tests are skipped, and say so. They start it; masked, it does not start with the machine too.
+dovecot:
+	@if ! command -v dovecot >/dev/null && $(IS_ROOT_ON_DEBIAN); then \
+		echo 'Installing Dovecot for the tests of OAuth 2.0 …'; \
+		systemctl mask --quiet dovecot.service dovecot.socket 2>/dev/null; \
+		$(APT_INSTALL) dovecot-core dovecot-submissiond; \
 	fi

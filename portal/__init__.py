@@ -23,6 +23,7 @@ from portal.deliveries import views as deliveries_views
 from portal.extensions import bootstrap, csrf, db, htmx, migrate
 from portal.mail_servers import views as mail_servers_views
 from portal.mail_servers.account_email import AccountEmail
+from portal.mail_servers.oauth import views as oauth_views
 from portal.mail_servers.smtp import pool
 from portal.mail_templates import views as mail_template_views
 from portal.notifications import views as notifications_views
@@ -43,6 +44,7 @@ BLUEPRINTS = (
     tenants_views.blueprint,
     overview_views.blueprint,
     *mail_servers_views.BLUEPRINTS,
+    *oauth_views.BLUEPRINTS,
     *notifications_views.BLUEPRINTS,
     *mail_template_views.BLUEPRINTS,
     deliveries_views.blueprint,

@@ -22,6 +22,7 @@ from portal.errors import Refusal
 from portal.events.types import EVENT_TYPES
 from portal.mail_servers import service as mail_server_service
 from portal.mail_servers.forms import MailServerForm
+from portal.mail_servers.smtp.client import AuthMode
 from portal.notifications import recipients as recipient_service
 from portal.notifications import settings
 from portal.pbx import api_keys
@@ -229,7 +230,7 @@ def revoke_key(key_id: int) -> None:
 @click.option("--host", required=True)
 @click.option("--port", required=True)
 @click.option("--encryption", type=click.Choice(["none", "starttls", "tls"]), required=True)
-@click.option("--auth", type=click.Choice(["none", "auto", "login", "plain"]), required=True)
+@click.option("--auth", type=click.Choice([mode.value for mode in AuthMode]), required=True)
 @click.option("--username")
 @click.option("--sender", required=True, metavar="EMAIL")
 def set_mail_server(tenant: str | None, system: bool, auth: str, sender: str, **values: str | None) -> None:

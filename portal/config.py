@@ -30,7 +30,7 @@ MAX_SHARED_LIMIT = 1_000_000_000
 
 SECRET_VARIABLES: Final = (
     *("SECRET_KEY", "SECRET_KEY_FALLBACKS", "ENCRYPTION_KEYS", "DATABASE_URL", "MIGRATION_DATABASE_URL"),
-    *("PORTAL_PASSWORD", "PORTAL_MAIL_PASSWORD"),
+    *("PORTAL_PASSWORD", "PORTAL_MAIL_PASSWORD", "MICROSOFT_CLIENT_SECRET", "GOOGLE_CLIENT_SECRET"),
 )
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -89,6 +89,31 @@ class Settings(BaseSettings):
         (),
         description="Private networks in which tenants' mail servers are allowed, on any port and without encryption, "
         "such as `10.1.2.0/24,fd00::/64`",
+    )
+    microsoft_client_id: str | None = Field(
+        None, description="Client ID of an app registered with Microsoft, with which all tenants may sign in"
+    )
+    microsoft_client_secret: SecretStr | None = Field(None, description="Its client secret")
+    microsoft_authority: str = Field(
+        "https://login.microsoftonline.com",
+        description="URL at which Microsoft 365 accounts sign in and access tokens are requested",
+    )
+    microsoft_smtp_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Further mail servers that may get Microsoft's access tokens, separated by commas"
+    )
+    google_client_id: str | None = Field(
+        None, description="Client ID of an app registered with Google, with which all tenants may sign in"
+    )
+    google_client_secret: SecretStr | None = Field(None, description="Its client secret")
+    google_authorization_url: str = Field(
+        "https://accounts.google.com/o/oauth2/v2/auth", description="URL at which Google accounts sign in"
+    )
+    google_token_url: str = Field(
+        "https://oauth2.googleapis.com/token",
+        description="URL at which access tokens of Google accounts are requested",
+    )
+    google_smtp_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Further mail servers that may get Google's access tokens, separated by commas"
     )
     concurrent_emails_per_server: int = Field(
         4, ge=1, le=100, description="Emails that one process sends through one mail server at the same time"
@@ -167,7 +192,19 @@ class Settings(BaseSettings):
         except ValueError:
             raise ValueError("must be networks such as 10.1.2.0/24, separated by commas") from None
 
-    @field_validator("trusted_hosts", mode="before")
+    @field_validator("microsoft_authority", "google_authorization_url", "google_token_url")
+    @classmethod
+    def _check_oauth_url(cls, value: str) -> str:
+        try:
+            parts = urlsplit(value)
+            is_valid = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
+        except ValueError:
+            is_valid = False
+        if not is_valid or not parts.hostname or parts.username is not None or parts.query or parts.fragment:
+            raise ValueError("must begin with https://, or with http:// on this machine")
+        return value.rstrip("/")
+
+    @field_validator("trusted_hosts", "microsoft_smtp_hosts", "google_smtp_hosts", mode="before")
     @classmethod
     def _parse_hosts(cls, value: object) -> object:
         hosts = _split(value.lower()) if isinstance(value, str) else ()

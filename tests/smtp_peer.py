@@ -10,6 +10,7 @@ that the step occurs in a conversation; the last one is repeated. A step without
 
 import base64
 import hmac
+import json
 import re
 import socket
 import ssl
@@ -42,6 +43,11 @@ DEFAULT_REPLIES = {
 EXTENSIONS = ("8BITMIME", "ENHANCEDSTATUSCODES")
 MAX_COMMAND_LENGTH = 510  # without the line end (RFC 5321, section 4.5.3.1.4)
 CHALLENGE = b"<1896.697170952@peer.test>"
+TOKEN_ERROR = {"status": "401", "schemes": "bearer", "scope": "mail"}
+TOKEN_RESPONSES = {  # the one that signs in, and the one to the error
+    "XOAUTH2": (rb"user=([^\x01]*)\x01auth=Bearer ([^\x01]*)\x01\x01", b""),
+    "OAUTHBEARER": (rb"n,a=([^\x01,]*),\x01host=127\.0\.0\.1\x01port=\d+\x01auth=Bearer ([^\x01]*)\x01\x01", b"\x01"),
+}
 
 
 class Fault(Enum):
@@ -124,7 +130,7 @@ class SmtpPeer:
         """Listen on a free port. With a certificate the server offers STARTTLS, or implicit TLS if so chosen."""
         self.script: Script = script or {}
         self.implicit_tls = implicit_tls
-        self.accounts = accounts or {}
+        self.accounts = accounts or {}  # passwords by username, or access tokens by mailbox
         self.mechanisms = mechanisms if accounts else ""
         self.extensions = self.default_extensions if extensions is None else extensions
         self.context = _server_context(certificate) if certificate else None
@@ -339,6 +345,8 @@ class _ConversationThread:
             return
         if mechanism == "LOGIN":
             user, password = self._ask(b"User Name"), self._ask(b"Password")
+        elif mechanism in TOKEN_RESPONSES:
+            user, password = self._ask_for_token(*TOKEN_RESPONSES[mechanism])
         elif mechanism == "PLAIN":
             _, user, password = (base64.b64decode(first) if first else self._ask(b"")).split(b"\0")
         else:
@@ -351,6 +359,14 @@ class _ConversationThread:
             self._send("235 2.7.0 welcome")
         else:
             self._send("535 5.7.8 wrong username or password")
+
+    def _ask_for_token(self, expression: bytes, response_to_error: bytes) -> tuple[bytes, bytes]:
+        match = re.fullmatch(expression, self._ask(b""))
+        assert match is not None
+        user, token = match.groups()
+        if self.peer.accounts.get(user.decode()) != token.decode():
+            assert self._ask(json.dumps(TOKEN_ERROR).encode()) == response_to_error
+        return user, token
 
     def _ask(self, challenge: bytes) -> bytes:
         self._send(f"334 {base64.b64encode(challenge).decode()}")

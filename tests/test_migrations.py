@@ -109,6 +109,26 @@ def test_stored_data_survives_the_migrations(empty: Flask) -> None:
     assert (tenant.storm_limit, tenant.storm_minutes) == (10, 5)
 
 
+CONNECTED = """
+    INSERT INTO tenants (name, domain, time_zone, language) VALUES ('Acme', 'acme.example', 'UTC', 'en');
+    INSERT INTO mail_servers (tenant_id, provider, host, port, encryption, auth_mode, sender_email, shared)
+        VALUES (1, 'smtp', 'smtp.gmail.com', 587, 'starttls', 'oauth', 'pbx@acme.example', false),
+            (NULL, 'smtp', 'mail.pbx.example', 25, 'none', 'none', 'pbx@pbx.example', true);
+    INSERT INTO oauth_connections (tenant_id, provider, grant_type) VALUES (1, 'google', 'authorization_code');
+"""
+
+
+def test_a_mail_server_that_an_earlier_version_cannot_sign_in_to_is_removed(empty: Flask) -> None:
+    upgrade(MIGRATIONS, "0008")
+    with owner_connection() as connection:
+        connection.exec_driver_sql(CONNECTED)
+    downgrade(MIGRATIONS, "0007")
+    with owner_connection() as connection:
+        hosts = connection.exec_driver_sql("SELECT host FROM mail_servers").scalars().all()
+    assert hosts == ["mail.pbx.example"]
+    upgrade(MIGRATIONS)
+
+
 def test_they_are_one_line_of_numbers() -> None:
     revisions = [script.revision for script in ScriptDirectory(MIGRATIONS).walk_revisions()][::-1]
     assert revisions == [f"{number:04}" for number in range(1, len(revisions) + 1)]

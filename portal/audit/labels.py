@@ -35,6 +35,11 @@ ACTIONS: Mapping[str, str] = {
     "mail_server.removed": to_translate("removed the mail server"),
     "mail_server.tested": to_translate("sent a test email through {}"),
     "mail_server.tried_now": to_translate("retried the paused mail server"),
+    "oauth_connection.added": to_translate("set up the sign-in with OAuth 2.0"),
+    "oauth_connection.changed": to_translate("changed the sign-in with OAuth 2.0"),
+    "oauth_connection.removed": to_translate("removed the sign-in with OAuth 2.0"),
+    "oauth_connection.connected": to_translate("connected the mailbox"),
+    "oauth_connection.disconnected": to_translate("disconnected the mailbox"),
     "recipients.changed": to_translate("changed the recipients"),
     "recipient.events_chosen": to_translate("chose which events {} gets"),
     "recipient.paused": to_translate("paused email to {}"),
@@ -64,6 +69,13 @@ FIELD_LABELS: Mapping[str, str] = {
     "password": to_translate("Password"),
     "sender_email": to_translate("Sender email"),
     "shared": to_translate("Apply the mail server settings to all tenants"),
+    "grant_type": to_translate("Sign-in method"),
+    "client_id": to_translate("Client ID"),
+    "client_secret": to_translate("Client secret"),
+    "private_key": to_translate("Private key"),
+    "directory": to_translate("Directory (tenant) ID"),
+    "mailbox": to_translate("Mailbox"),
+    "credential_expires_at": to_translate("Secret expires on"),
     "to": to_translate("Recipients"),
     # a tenant and its emails
     "name": to_translate("Name"),
@@ -94,5 +106,5 @@ FIELD_LABELS: Mapping[str, str] = {
     "totp_secret": to_translate("Authenticator app"),
     "two_factor_required": to_translate("Require two-factor authentication"),
 }
-TIME_FIELDS = ("expires_at", "version")  # stored as ISO 8601
+TIME_FIELDS = ("expires_at", "credential_expires_at", "version")  # stored as ISO 8601
 DAY_FIELDS = ("until",)

@@ -95,9 +95,12 @@ def init_app(app: Flask) -> None:
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # its warnings reach the callers as exceptions
 
 
-def run(statement: str, values: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Run and commit a statement with placeholders like `%(name)s`. Return its first row, or None."""
-    pool, scope = _pool(), current_scope()
+def run(statement: str, values: Mapping[str, Any], *, scope: str | None = None) -> Mapping[str, Any] | None:
+    """Run and commit a statement with placeholders like `%(name)s`. Return its first row, or None.
+
+    `scope` replaces the one in force, for what may run beside the thread of the session.
+    """
+    pool, scope = _pool(), scope or current_scope()
     connection = pool.take(scope)
     previous_scope, connection.scope = connection.scope, None  # unknown, should the statement fail
     try:

@@ -23,7 +23,7 @@ class RecipientResult:
     status: Status
     """The status of the email for this recipient."""
     stage: str | None = None
-    """The last stage of the SMTP session: name, connect, tls, … data."""
+    """The last stage of the SMTP session: token, name, connect, tls, … data."""
     code: int | None = None
     """The mail server's reply code (RFC 5321)."""
     enhanced_code: str | None = None

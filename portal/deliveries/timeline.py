@@ -29,6 +29,7 @@ ACTIONS: Final = {
     "mail.discarded": to_translate("Discarded by %(who)s"),
 }
 STAGES: Final = {
+    Stage.TOKEN: to_translate("while getting an access token"),
     Stage.NAME: to_translate("while looking up the mail server"),
     Stage.CONNECT: to_translate("while connecting"),
     Stage.TLS: to_translate("while setting up encryption"),

@@ -23,6 +23,7 @@ from procrastinate.types import JSONValue
 from portal.database.engine import ROLE
 from portal.deliveries import digest, lifecycle, release, retention, statistics
 from portal.deliveries.retry import retry_next, tenants_with_due
+from portal.mail_servers.oauth.idle_connections import refresh_idle
 
 logger = logging.getLogger(__name__)
 
@@ -177,6 +178,7 @@ PERIODIC_WORK: Final[Mapping[str, tuple[str, Callable[[], object]]]] = {
     "expire": (EVERY_MINUTE, expire_all),
     "statistics": (EVERY_5_MINUTES, statistics.update),
     "retention": (EVERY_HOUR, retention.delete_old_data),
+    "idle_connections": (EVERY_HOUR, refresh_idle),
 }
 
 

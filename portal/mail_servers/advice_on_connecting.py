@@ -15,6 +15,8 @@ IP_ADDRESS: Final = Advice(
     "and sign in.",
     means="settings",
 )
+# A sign-in with OAuth 2.0: the reply ends with the mechanism, see `SmtpSession.sign_in_with_token`.
+OAUTH_REJECTED: Final = r"53[45] .*\((XOAUTH2|OAUTHBEARER)[:)]"
 
 CONNECTING: Final = (
     *at(
@@ -45,6 +47,15 @@ CONNECTING: Final = (
             "The host responds, but no mail server listens on this port: usual ports are 587 with STARTTLS, 465 with "
             "TLS and 25 without encryption.",
             words=r"refused",
+        ),
+        Advice(
+            "Other emails of the portal are being sent through this mail server; the portal will try again "
+            "automatically.",
+            words=r"busy with other emails",
+            kind="temporary",
+            without_retry=to_translate(
+                "Other emails of the portal are being sent through this mail server; try again in a minute."
+            ),
         ),
     ),
     *at(
@@ -136,9 +147,13 @@ CONNECTING: Final = (
             words=r"offers only (\S+, )*(PLAIN|LOGIN|CRAM-MD5)[,.]",
         ),
         Advice(
-            "The mail server accepts no password, only OAuth 2.0, which the portal does not support: its administrator "
-            "has to turn on sign-in with a password (PLAIN or LOGIN).",
+            "The mail server accepts no password, only OAuth 2.0: connect a mailbox of Microsoft or Google with it; "
+            "elsewhere the administrator has to turn on sign-in with a password (PLAIN or LOGIN).",
             words=r"offers only (\S+, )*(XOAUTH2|OAUTHBEARER)[,.]",
+        ),
+        Advice(
+            "The mail server does not offer OAuth 2.0: check its address, or sign in with a password.",
+            words=r"does not offer OAuth",
         ),
         Advice(
             "The portal supports none of these sign-in methods: the mail server's administrator has to turn on PLAIN "
@@ -169,16 +184,38 @@ CONNECTING: Final = (
             hosts=GOOGLE,
         ),
         Advice(
+            "Google does not let the portal sign in to this mailbox: it must be the mailbox that signed in, or the "
+            "service account must be allowed to act for it.",
+            code=OAUTH_REJECTED,
+            hosts=GOOGLE,
+        ),
+        Advice(
             "Google rejected the username or password: Gmail needs the full email address and an app password, not "
             "the account's usual password.",
             code=r"53[45] ",
             hosts=GOOGLE,
         ),
         Advice(
+            "Microsoft 365 accepts no password for this mailbox: connect it with OAuth 2.0 instead.",
+            code=r"\d* 5\.7\.(30 |139 .*(basic authentication|security defaults))",
+            hosts=MICROSOFT,
+        ),
+        Advice(
+            "A Conditional Access policy of the Microsoft 365 organisation blocks this sign-in: its administrator has "
+            "to allow it for the mailbox, or the mailbox has to be connected with OAuth 2.0.",
+            code=r"\d* 5\.7\.139 .*(did not meet the criteria|conditional access)",
+            hosts=MICROSOFT,
+        ),
+        Advice(
             "SMTP sign-in is off for this Microsoft 365 mailbox or organisation: an administrator has to turn on "
-            "Authenticated SMTP for the mailbox in the Microsoft 365 admin centre, and security defaults must not "
-            "block it.",
-            code=r"\d* 5\.7\.(30|139(?!.*user credentials were incorrect)) ",
+            "Authenticated SMTP for the mailbox in the Microsoft 365 admin centre.",
+            code=r"\d* 5\.7\.139 (?!.*user credentials were incorrect)",
+            hosts=MICROSOFT,
+        ),
+        Advice(
+            "Microsoft 365 does not let the portal sign in to this mailbox: it must be the mailbox that signed in, or "
+            "the enterprise application must have been given access to it; a change takes up to two hours.",
+            code=OAUTH_REJECTED,
             hosts=MICROSOFT,
         ),
         Advice(
@@ -216,6 +253,10 @@ CONNECTING: Final = (
             "the usual password.",
             code=r"535 ",
             hosts=YAHOO,
+        ),
+        Advice(
+            "The mail server rejected the access token: the mailbox must be the one that signed in; sign in again.",
+            code=OAUTH_REJECTED,
         ),
         Advice(
             "The mail server requires encryption before sign-in: choose STARTTLS or TLS.",

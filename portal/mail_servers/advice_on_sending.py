@@ -12,6 +12,8 @@ SESSION_LIMIT: Final = (
     r"(messages?|(e?mail)s?|count|transactions?|recipients?) (per|in|for) (one |a |this |the |each |single )?(smtp )?"
     r"(session|connection)"
 )
+# learn.microsoft.com, "Continuous error throttling for SMTP AUTH submissions in Exchange Online"
+THROTTLED: Final = r"\d* 5\.2\.25[1-5] .*throttled"
 
 # Advice that applies to some words wherever they are, and to weaker ones only if nothing else explains the reply: see
 # `SENDING`.
@@ -76,6 +78,14 @@ SENDING: Final = (
             means="settings",
         ),
         Advice(
+            "The Microsoft 365 mailbox that sends is full: make room in it; a retention policy for its Sent Items does "
+            "so regularly.",
+            ("rcpt", "data"),
+            code=r"55[024] 5\.2\.2 .*STOREDRV\.Submission",
+            hosts=MICROSOFT,
+            means="temporary",
+        ),
+        Advice(
             "Microsoft 365 does not accept this organisation's email, which is usual for a new or trial one: its "
             "administrator has to ask Microsoft's support to lift the block.",
             code=r"\d* 5\.7\.70[58] ",
@@ -102,11 +112,18 @@ SENDING: Final = (
         Advice(
             "The mail server has too many connections from the portal; the portal will try again automatically.",
             ("auth", *TRANSACTION),
-            words=r"(concurrent|simultaneous) .{0,20}(connections|sessions)|too many (connections|sessions)",
+            words=r"(concurrent|simultaneous) .{0,20}(connections|sessions)|too many (connections|sessions)"
+            r"|sender thread limit",
             means="temporary",
             without_retry=to_translate(
                 "The mail server has too many connections from the portal; try again in a minute."
             ),
+        ),
+        Advice(
+            "The mail server has stopped accepting this account's email for a while, because the same error came again "
+            "and again: fix what its reply names, then send the email again.",
+            code=THROTTLED,
+            means="settings",
         ),
         Advice(
             "The provider's sending limit is reached: wait until it is lifted, usually within a day, or ask for a "

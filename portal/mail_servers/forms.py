@@ -100,8 +100,10 @@ class MailServerForm(PortalForm):
             SelectChoice(AuthMode.AUTO, lazy_gettext("Auto")),
             SelectChoice(AuthMode.LOGIN, "LOGIN"),
             SelectChoice(AuthMode.PLAIN, "PLAIN"),
+            SelectChoice(AuthMode.OAUTH, "OAuth 2.0"),
         ],
         default=AuthMode.AUTO,
+        description=lazy_gettext("With OAuth 2.0 no password is needed: save, then connect the mailbox."),
     )
     username = TextField(lazy_gettext("Username"), [max_length(320)])
     password = WriteOnlyField(lazy_gettext("Password"), [max_length(1000)])
@@ -196,8 +198,8 @@ class MailServerForm(PortalForm):
         return gettext(provider.warning) if provider and provider.warning else ""
 
     def validate_username(self, field: TextField) -> None:
-        """Require a username if the portal signs in."""
-        if not field.data and self.auth_mode.data != AuthMode.NONE:
+        """Require a username if the portal signs in. With OAuth 2.0 it is the mailbox, which signing in fills in."""
+        if not field.data and self.auth_mode.data not in (AuthMode.NONE, AuthMode.OAUTH):
             raise ValidationError(gettext("Enter the username, or choose None as the authentication mode."))
 
     def entered_settings(self) -> EnteredSettings:

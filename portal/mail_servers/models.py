@@ -11,6 +11,7 @@ from portal.audit.labels import SYSTEM_MAIL_SERVER
 from portal.audit.mixin import Audited
 from portal.database.scope import TenantOrSystemOwned, TenantOwned
 from portal.extensions import Base
+from portal.mail_servers.oauth.access_tokens import token_source
 from portal.mail_servers.providers import helo_name_for
 from portal.mail_servers.smtp.client import AuthMode, Encryption, SmtpSettings
 
@@ -29,8 +30,8 @@ class MailServer(Audited, TenantOrSystemOwned, Base):
         Index(None, "paused_until"),
         CheckConstraint("port BETWEEN 1 AND 65535", name="port_in_range"),
         CheckConstraint("encryption IN ('none', 'starttls', 'tls')", name="encryption_known"),
-        CheckConstraint("auth_mode IN ('none', 'auto', 'login', 'plain')", name="auth_mode_known"),
-        CheckConstraint("auth_mode = 'none' OR username IS NOT NULL", name="auth_has_username"),
+        CheckConstraint("auth_mode IN ('none', 'auto', 'login', 'plain', 'oauth')", name="auth_mode_known"),
+        CheckConstraint("auth_mode IN ('none', 'oauth') OR username IS NOT NULL", name="auth_has_username"),
         CheckConstraint("NOT shared OR tenant_id IS NULL", name="only_system_is_shared"),
     )
     audited_as = "mail_server"
@@ -76,10 +77,13 @@ class MailServer(Audited, TenantOrSystemOwned, Base):
     @property
     def smtp_settings(self) -> SmtpSettings:
         """How to connect to it."""
-        modes = Encryption(self.encryption), AuthMode(self.auth_mode)
-        helo_name = helo_name_for(self.host, self.sender_email)
-        settings = SmtpSettings(self.host, self.port, *modes, self.username, self.password, helo_name=helo_name)
-        return settings.for_owner(self.tenant_id)
+        encryption, auth_mode = Encryption(self.encryption), AuthMode(self.auth_mode)
+        tokens = token_source(self.tenant_id, self.host, self.saved_at) if auth_mode is AuthMode.OAUTH else None
+        return SmtpSettings(
+            *(self.host, self.port, encryption, auth_mode, self.username, self.password),
+            helo_name=helo_name_for(self.host, self.sender_email),
+            token_source=tokens,
+        ).for_owner(self.tenant_id)
 
 
 class ReminderDismissal(TenantOwned, Base):

@@ -79,6 +79,7 @@ MAILBOXES: Final = {
     "microsoft365": Provider(
         "Microsoft 365",
         "smtp.office365.com",
+        auth_mode=AuthMode.OAUTH,
         hint=to_translate("Username: the full email address. Authenticated SMTP must be turned on for the mailbox."),
         warning=to_translate(
             "Microsoft turns sign-in with a password off at the end of December 2026. Until the second half of 2027 at "

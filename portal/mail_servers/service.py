@@ -20,6 +20,9 @@ from portal.database.scope import every_tenant
 from portal.errors import Refusal
 from portal.extensions import db
 from portal.mail_servers.models import MailServer, ReminderDismissal
+from portal.mail_servers.oauth.access_tokens import token_source
+from portal.mail_servers.oauth.identity_providers import GrantType, provider_of_host
+from portal.mail_servers.oauth.models import OAuthConnection
 from portal.mail_servers.providers import helo_name_for
 from portal.mail_servers.smtp.client import AuthMode, Encryption, SmtpSettings
 from portal.mail_servers.smtp.connect import resolve_numeric
@@ -50,6 +53,12 @@ def get_server(owner: int | None, *, for_update: bool = False) -> MailServer | N
         return db.session.scalar(query)
 
 
+def get_connection(owner: int | None) -> OAuthConnection | None:
+    """Return the OAuth connection of the tenant, or of the system for None."""
+    with every_tenant():
+        return db.session.scalar(select(OAuthConnection).where(OAuthConnection.tenant_id == owner))
+
+
 def shared_server() -> MailServer | None:
     """Return the system's mail server if it is shared with all tenants."""
     system = get_server(None)
@@ -66,7 +75,8 @@ class MailServerStatus:
     """Whether a mail server works.
 
     `state` is `none`, `rejected` (until its settings are saved again), `paused` (until `paused_until`) or `working`;
-    `reason` says why it is rejected or paused. `label` is its name in the delivery log.
+    `reason` says why it is rejected or paused. `label` is its name in the delivery log. With `uses_oauth` a person may
+    have to sign in again.
     """
 
     state: str
@@ -75,6 +85,7 @@ class MailServerStatus:
     reason: str = ""
     paused_until: datetime | None = None
     label: str = ""
+    uses_oauth: bool = False
 
 
 def tenant_status(tenant: Tenant) -> MailServerStatus:
@@ -89,7 +100,8 @@ def server_status(server: MailServer | None) -> MailServerStatus:
     until = paused_until(server)
     state = "rejected" if server.rejected_at else "paused" if until else "working"
     reason = gettext(server.pause_reason) if server.pause_reason and state != "working" else ""
-    return MailServerStatus(state, server.host, server.is_system, reason, until, server.label)
+    uses_oauth = server.auth_mode == AuthMode.OAUTH
+    return MailServerStatus(state, server.host, server.is_system, reason, until, server.label, uses_oauth)
 
 
 # Settings
@@ -113,6 +125,11 @@ class EnteredSettings:
         """Whether the portal signs in with these settings."""
         return self.auth_mode is not AuthMode.NONE
 
+    @property
+    def needs_password(self) -> bool:
+        """Whether it signs in with a password."""
+        return self.auth_mode not in (AuthMode.NONE, AuthMode.OAUTH)
+
 
 def connection_settings(owner: int | None, entered: EnteredSettings) -> SmtpSettings | Refusal:
     """Return the settings to connect with, completed with the saved password if none was entered.
@@ -124,17 +141,24 @@ def connection_settings(owner: int | None, entered: EnteredSettings) -> SmtpSett
 
 
 def _complete(owner: int | None, entered: EnteredSettings, saved: MailServer | None) -> SmtpSettings | Refusal:
-    password = entered.password if entered.signs_in else None
-    if entered.signs_in and not password:
+    password = entered.password if entered.needs_password else None
+    if entered.needs_password and not password:
         if saved is None or saved.password_encrypted is None:
             return Refusal("password", gettext("Enter the password."))
         if _destination(saved) != _destination(entered):
             return Refusal("password", gettext("Enter the password again, because the server or the username changed."))
         password = saved.password
     username = entered.username if entered.signs_in else None
-    helo_name = helo_name_for(entered.host, entered.sender_email)
+    tokens = None
+    if entered.auth_mode is AuthMode.OAUTH:
+        tokens = token_source(owner, entered.host, saved.saved_at if saved else None)
+        if tokens is None:
+            text = gettext("OAuth 2.0 works with the mail servers of Microsoft 365 and Gmail only. Use their own host.")
+            return Refusal("host", text)
     settings = SmtpSettings(
-        entered.host, entered.port, entered.encryption, entered.auth_mode, username, password, helo_name=helo_name
+        *(entered.host, entered.port, entered.encryption, entered.auth_mode, username, password),
+        helo_name=helo_name_for(entered.host, entered.sender_email),
+        token_source=tokens,
     ).for_owner(owner)
     return _policy_violation(settings) or settings
 
@@ -195,15 +219,36 @@ def save(
         server.provider, server.host, server.port = entered.provider, settings.host, settings.port
         server.encryption, server.auth_mode = settings.encryption, settings.auth_mode
         server.username = settings.username
-        if entered.password or not entered.signs_in:  # else the saved password stays as it is
+        if entered.password or not entered.needs_password:  # else the saved password stays as it is
             server.password = settings.password
         server.sender_email, server.shared = entered.sender_email, shared
-        server.paused_until = server.pause_reason = server.rejected_at = None
-        server.saved_at = clock.now()
+        _keep_connection(server)
         db.session.add(server)
-        notify_settings_changed(owner, server_changed=True)
+        use_again(server)
         db.session.commit()
     return server
+
+
+def use_again(server: MailServer) -> None:
+    """End every pause and release held email, in the caller's transaction: the settings or the sign-in are new."""
+    server.paused_until = server.pause_reason = server.rejected_at = None
+    server.saved_at = clock.now()
+    notify_settings_changed(server.tenant_id, server_changed=True)
+
+
+def _keep_connection(server: MailServer) -> None:
+    """Keep the owner's OAuth connection if the server still uses it. One without a person is for any mailbox."""
+    connection = get_connection(server.tenant_id)
+    if connection is None:
+        return
+    provider = provider_of_host(server.host) if server.auth_mode == AuthMode.OAUTH else None
+    if provider is None or provider.key != connection.provider:
+        db.session.delete(connection)
+        return
+    server.username = server.username or connection.mailbox
+    if connection.grant_type != GrantType.AUTHORIZATION_CODE and server.username != connection.mailbox:
+        connection.mailbox = server.username
+        connection.access_token_encrypted = None
 
 
 def _conflict(saved: MailServer | None) -> Refusal:
@@ -217,6 +262,8 @@ def remove(tenant_id: int) -> None:
     with every_tenant():
         server = get_server(tenant_id, for_update=True)
         if server is not None:
+            if (connection := get_connection(tenant_id)) is not None:
+                db.session.delete(connection)
             db.session.delete(server)
             notify_settings_changed(tenant_id, server_changed=True)
         db.session.commit()

@@ -15,6 +15,7 @@ from portal.errors import Refusal
 from portal.mail_servers import service as mail_server_service
 from portal.mail_servers.forms import MailServerForm, SenderForm, SystemMailServerForm
 from portal.mail_servers.models import MailServer
+from portal.mail_servers.oauth import service as oauth_service
 from portal.mail_servers.providers import PROVIDERS
 from portal.mail_servers.smtp import test_email
 from portal.mail_servers.smtp.test_email import SendTestResult
@@ -98,6 +99,8 @@ def _system_page(
         form=form,
         server=server,
         server_status=mail_server_service.server_status(server),
+        connection=oauth_service.status(server),
+        can_sign_in=oauth_service.can_sign_in(server),
         save_url=url_for("system_mail_server.edit"),
         test_url=url_for("system_mail_server.test"),
         recipient_emails=(),
@@ -241,6 +244,8 @@ def _page(tenant: Tenant, fragment: str = FORM, status: int = 200, **context: ob
     context = {
         "server": server,
         "shared": shared,
+        "connection": oauth_service.status(server),
+        "can_sign_in": oauth_service.can_sign_in(server),
         "recipient_emails": recipient_emails,
         "save_url": url_for("mail_servers.edit", domain=tenant.domain),
         "test_url": url_for("mail_servers.test", domain=tenant.domain),

@@ -18,6 +18,8 @@ from portal.deliveries.status import HoldReason, Status
 from portal.extensions import db
 from portal.mail_servers import service as mail_server_service
 from portal.mail_servers.models import MailServer
+from portal.mail_servers.oauth import service as oauth_service
+from portal.mail_servers.oauth.service import MailboxStatus
 from portal.notifications.models import NotificationSetting
 from portal.overview.checklist import TenantSetup
 from portal.pbx import api_keys, rejections
@@ -34,6 +36,7 @@ SETTINGS: Final = "mail_servers.edit"
 RECIPIENTS: Final = "recipients.edit"
 EVENTS: Final = "notifications.edit"
 LOG: Final = "deliveries.log"
+CONNECTION: Final = "oauth.show"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +89,28 @@ def tenant_alerts(tenant: Tenant, setup: TenantSetup, *, is_new: bool) -> Sequen
     For a new tenant the checklist shows what is missing, so these alerts leave it out.
     """
     held = deliveries_counts.held_by_reason()
+    own_server = setup.server if setup.server and not setup.server.is_system else None
+    connection = oauth_service.status(own_server)
     found = [*_suspended(tenant, held)]
     if not is_new:
         found += _missing(setup, held)
-    found += [*_held(setup, held), *_undelivered()]
+    found += connection_alerts(connection, CONNECTION)
+    found += [*_held(setup, held, connection), *_undelivered()]
     if not is_new:
         found += _unused_keys(setup)
     return [*found, *_expiring_keys(setup), *_rejected_requests(tenant)]
+
+
+def connection_alerts(connection: MailboxStatus | None, endpoint: str) -> Iterator[Alert]:
+    """Yield what a mail server's OAuth connection needs: a sign-in, or a new secret soon."""
+    if connection is None:
+        return
+    if connection.problem:
+        link = gettext("Connect the mailbox") if connection.state == "missing" else gettext("Sign in again")
+        yield Alert("bad", connection.problem, link, endpoint)
+    if connection.warning:
+        tone = "bad" if connection.is_urgent else "warn"
+        yield Alert(tone, connection.warning, gettext("Renew it"), endpoint)
 
 
 def capped_number(count: int) -> str:
@@ -126,12 +144,15 @@ def _missing(setup: TenantSetup, held: Mapping[HoldReason, int]) -> Iterator[Ale
         yield Alert("bad", text, gettext("Connect a PBX"), "connect.show")
 
 
-def _held(setup: TenantSetup, held: Mapping[HoldReason, int]) -> Iterator[Alert]:
+def _held(setup: TenantSetup, held: Mapping[HoldReason, int], connection: MailboxStatus | None) -> Iterator[Alert]:
     for reason, (sentence, link, endpoint) in HELD_ALERTS.items():
         if reason not in held:
             continue
         if reason is HoldReason.NO_RECIPIENTS and not setup.addresses:
             link, endpoint = to_translate("Enter recipients"), RECIPIENTS
+        if reason is HoldReason.MAIL_SERVER_REJECTED and connection and connection.state != "connected":
+            sentence = to_translate("%(held)s: the mailbox is not connected.")
+            link, endpoint = to_translate("Sign in again"), CONNECTION
         count = held[reason]
         emails = ngettext("%(number)s email is held", "%(number)s emails are held", count, number=capped_number(count))
         url_values = {"outcome": str(Status.HELD)} if endpoint == LOG else {}

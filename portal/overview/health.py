@@ -12,8 +12,9 @@ from portal.deliveries.status import Status
 from portal.extensions import db
 from portal.mail_servers import service as mail_server_service
 from portal.mail_servers.models import MailServer
+from portal.mail_servers.oauth import service as oauth_service
 from portal.mail_servers.service import MailServerStatus
-from portal.overview.alerts import Alert, capped_number
+from portal.overview.alerts import Alert, capped_number, connection_alerts
 from portal.pbx import rejections
 from portal.tenants.models import Tenant
 
@@ -26,6 +27,7 @@ def system_alerts() -> Iterator[Alert]:
         yield Alert(
             "bad", gettext("No worker is running, so failed emails are not retried. Start “flask --app wsgi worker”.")
         )
+    yield from connection_alerts(oauth_service.status(mail_server_service.get_server(None)), "system_oauth.show")
     if count := counts.overdue():
         sentence = ngettext(
             "%(number)s email is overdue by more than 5 minutes: the workers are not keeping up.",

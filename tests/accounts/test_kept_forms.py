@@ -200,7 +200,7 @@ SAVED_BY = {
             *("mail_templates.edit", "notifications.save_storm_limits", "notifications.set_audience"),
             *("notifications.set_enabled", "recipients.add", "recipients.choose_events", "recipients.pause"),
             *("system_api_keys.issue_key", "system_mail_server.edit", "system_sign_in.require_two_factor"),
-            *("tenants.edit", "tenants.new"),
+            *("tenants.edit", "tenants.new", "oauth.show", "system_oauth.show"),
         )
     },
     **dict.fromkeys(("mail_templates.preview", "mail_templates.html", "mail_templates.sample"), "mail_templates.edit"),
@@ -215,6 +215,7 @@ ACTIONS = {  # "Save" is not what their buttons say
     *("deliveries.discard", "deliveries.send_again", "deliveries.send_now", "deliveries.send_sample"),
     *("mail_servers.close_reminder", "mail_servers.try_now", "mail_servers.use_shared"),
     *("mail_templates.restore", "mail_templates.use", "overview.try_now", "overview.try_system_now"),
+    *("oauth.disconnect", "system_oauth.disconnect"),
     *("recipients.remove", "recipients.resume", "system_api_keys.renew_secret", "system_api_keys.revoke_key"),
     *("system_api_keys.rotate_key", "system_mail_server.try_now", "tenants.resume", "tenants.suspend"),
 }

@@ -19,6 +19,7 @@ from portal.database.scope import enter_scope, every_tenant
 from portal.extensions import Base, db
 from portal.mail_servers import service as mail_server_service
 from portal.mail_servers.models import MailServer
+from portal.mail_servers.oauth.models import OAuthConnection
 from portal.mail_servers.smtp.client import AuthMode
 from portal.notifications import recipients
 from portal.notifications import settings as notifications_settings
@@ -38,6 +39,10 @@ AUDITED = sorted(
 NOT_RECORDED: dict[type, set[str]] = {
     Account: {"id", "password", "fs_uniquifier", "totp_counter", "recovery_code_hashes"},
     MailServer: {"id", "tenant_id", "paused_until", "pause_reason", "rejected_at", "saved_at"},
+    OAuthConnection: {
+        *("id", "tenant_id", "certificate", "refresh_token_encrypted", "access_token_encrypted"),
+        *("access_token_expires_at", "refreshing_until", "lapsed_at", "lapse_reason"),
+    },
     Membership: {"account_id", "tenant_id"},
     NotificationSetting: {"tenant_id", "event_type", "template_id"},
     ApiKey: {

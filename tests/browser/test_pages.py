@@ -80,6 +80,11 @@ ELSEWHERE = {
     "demo.part",
     "health.healthz",
     "mail_templates.html",
+    "oauth.show",  # in test_oauth.py
+    "oauth.sign_in",
+    "oauth_redirect.finish_sign_in",
+    "system_oauth.show",
+    "system_oauth.sign_in",
     "connect.status",
     "provisioning.provision",
     "security.mf_recovery",

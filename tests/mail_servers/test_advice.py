@@ -7,7 +7,7 @@ import pytest
 
 from portal.mail_servers.providers import provider_of
 from portal.mail_servers.smtp.connect import settings_failure
-from portal.mail_servers.smtp.outcome import ADVICE, ReplyKind, SmtpReply, Stage, advice_for, classify
+from portal.mail_servers.smtp.outcome import ADVICE, BUSY, ReplyKind, SmtpReply, Stage, advice_for, classify
 
 AUTH, MAIL, RCPT, DATA = Stage.AUTH, Stage.MAIL, Stage.RCPT, Stage.DATA
 TEMPORARY, SETTINGS, REJECTED = ReplyKind.TEMPORARY, ReplyKind.SETTINGS, ReplyKind.REJECTED
@@ -51,7 +51,7 @@ PROVIDERS: list[Row] = [
         SETTINGS,
         "Microsoft 365 rejected",
     ),
-    (AUTH, 550, "5.7.30 Basic authentication is not supported for Client Submission.", OFFICE, SETTINGS, "turn on"),
+    (AUTH, 550, "5.7.30 Basic authentication is not supported for Client Submission.", OFFICE, SETTINGS, "OAuth 2.0"),
     (AUTH, 535, "5.7.3 Authentication unsuccessful [X.prod.outlook.com]", OFFICE, SETTINGS, "Microsoft 365 rejected"),
     (MAIL, 530, "5.7.57 Client not authenticated to send mail.", OFFICE, SETTINGS, "requires sign-in"),
     (DATA, 432, "4.3.2 Concurrent connections limit exceeded.", OFFICE, TEMPORARY, "too many connections"),
@@ -254,6 +254,7 @@ def test_a_reply_to_ehlo(code: int, text: str, part: str) -> None:
         (AUTH, "The mail server offers only NTLM, LOGIN, GSSAPI.", 25, "choose Auto as the authentication mode"),
         (AUTH, "The mail server offers only XOAUTH2.", 25, "OAuth 2.0"),
         (AUTH, "The mail server offers only NTLM, OAUTHBEARER.", 25, "OAuth 2.0"),
+        (AUTH, "The mail server does not offer OAuth 2.0.", 25, "sign in with a password"),
         (AUTH, "The mail server offers only NTLM, GSSAPI.", 25, "supports none of these sign-in methods"),
         (AUTH, "The mail server offers only SCRAM-SHA-256-PLUS.", 25, "supports none of these sign-in methods"),
         (AUTH, "The mail server offers only X-PLAIN.", 25, "supports none of these sign-in methods"),
@@ -283,6 +284,7 @@ def test_what_the_portal_found_itself(stage: Stage, text: str, port: int, part: 
         ("No response in time.", 25, "port 25, which many networks block"),
         ("No response in time.", 587, "firewall"),
         ("The connection was refused.", 25, "no mail server listens"),
+        (BUSY.text, 587, "Other emails of the portal"),
     ],
 )
 def test_no_connection(text: str, port: int, part: str) -> None:

@@ -111,6 +111,12 @@ def test_a_password_at_microsoft_365_brings_a_warning(admin: FlaskClient, page: 
     assert "end of December 2026" not in admin.get(f"{page}?provider=gmail", headers=HTMX).text
 
 
+def test_oauth_is_chosen_for_microsoft_365(admin: FlaskClient, page: str) -> None:
+    for provider, mode in (("microsoft365", "oauth"), ("gmail", "auto")):
+        form = read_form(admin.get(f"{page}?provider={provider}").text, "mail-server")
+        assert form["auth_mode"] == mode
+
+
 def test_a_provider_of_an_earlier_version_is_found_by_its_host(app: Flask, admin: FlaskClient, page: str) -> None:
     with app.app_context():
         tenant = tenant_service.find("acme.example")

@@ -20,6 +20,7 @@ from portal.deliveries.models import RecordedEvent
 from portal.extensions import Base, db
 from portal.mail_servers import service as mail_server_settings
 from portal.mail_servers.models import MailServer
+from portal.mail_servers.oauth.models import OAuthConnection
 from portal.mail_servers.smtp.client import AuthMode
 from portal.pbx import api_keys
 from portal.provisioning.models import ProvisioningToken
@@ -47,6 +48,12 @@ def filled(app: Flask, post: Post, working_tenant: str, globex: str, peer: SmtpP
             tenant = tenant_service.find(domain) if domain else None
             saved = mail_server_settings.save(tenant.id if tenant else None, entered(peer.port, **signing_in))
             assert isinstance(saved, MailServer)
+            connection = OAuthConnection(
+                tenant_id=saved.tenant_id, provider="microsoft", grant_type="client_credentials"
+            )
+            for column in ("client_secret", "private_key", "refresh_token", "access_token"):
+                connection.write_secret(column, f"{column} of {domain}")
+            db.session.add(connection)
             issued = api_keys.issue(tenant, signed=True)
             api_keys.renew_secret(issued.row, timedelta(days=1))
         account = account_service.add("admin@acme.example", PASSWORD, system_administrator=True)
@@ -87,11 +94,15 @@ def test_every_secret_is_reencrypted_with_the_current_key(app: Flask, filled: Ke
     result = app.test_cli_runner().invoke(args=["secrets", "rotate"])
     assert result.exit_code == 0, result.output
     assert "mail_servers.password_encrypted: 3 re-encrypted" in result.output
-    assert "key new: 14 secrets" in result.output, "3 passwords, an event, 2 tokens, 6 for signing, a TOTP, a kept form"
+    assert "oauth_connections.refresh_token_encrypted: 3 re-encrypted" in result.output
+    what = "3 passwords, 12 for OAuth, an event, 2 tokens, 6 for signing, a TOTP, a kept form"
+    assert "key new: 26 secrets" in result.output, what
     assert key_ids_of(app) == {"new"}
     app.extensions["keyring"] = Keyring({"new": filled.keys["new"]})
     with app.app_context(), every_tenant():
         assert {each.password for each in db.session.query(MailServer)} == {"p@ss-mail"}
+        tokens = {each.read_secret("access_token") for each in db.session.query(OAuthConnection)}
+        assert tokens == {f"access_token of {domain}" for domain in ("acme.example", "globex.example", None)}
         assert [each.secrets["extension_password"] for each in db.session.query(RecordedEvent)] == ["s3cret-sip"]
 
 
@@ -119,7 +130,7 @@ def test_an_interrupted_rotation_continues_and_repeats_nothing(
             key_rotation.rotate()
     db.session.rollback()
     assert key_ids() == {"1", "new"}
-    assert key_rotation.rotate().rotated.total() == 12
+    assert key_rotation.rotate().rotated.total() == 24
     assert key_rotation.rotate().rotated.total() == 0
     assert key_ids() == {"new"}
 
@@ -145,7 +156,7 @@ def test_secrets_of_a_removed_key_are_counted_and_kept(app: Flask, filled: Keyri
     app.extensions["keyring"] = Keyring({"new": filled.keys["new"]})
     result = app.test_cli_runner().invoke(args=["secrets", "rotate"])
     assert result.exit_code == 1
-    assert "key 1: 14 secrets" in result.output
+    assert "key 1: 26 secrets" in result.output
     app.extensions["keyring"] = filled
     assert app.test_cli_runner().invoke(args=["secrets", "rotate"]).exit_code == 0
 
@@ -167,10 +178,11 @@ def test_a_repeated_event_is_recognized_as_long_as_its_key_is_kept(
     [
         "SELECT password_encrypted FROM mail_servers WHERE tenant_id = 1",
         "SELECT password_encrypted FROM mail_servers WHERE tenant_id IS NULL",
+        "SELECT refresh_token_encrypted FROM oauth_connections WHERE tenant_id = 2",
         "SELECT secrets_encrypted FROM events",
         "SELECT sip_account_encrypted FROM provisioning_tokens LIMIT 1",
     ],
-    ids=["of another tenant", "of the system", "from events", "from tokens"],
+    ids=["of another tenant", "of the system", "from a connection", "from events", "from tokens"],
 )
 def test_a_moved_secret_is_decrypted_neither_there_nor_by_rotation(
     app: Flask, filled: Keyring, globex: str, theft: str

@@ -39,6 +39,10 @@ ATTEMPT = """
     SELECT id, 1, tenant_id, now(), '[]' FROM deliveries LIMIT 1
 """
 USAGE = "INSERT INTO shared_server_usage SELECT id, now(), 1, now(), 1 FROM tenants WHERE domain = 'acme.example'"
+CONNECTION = """
+    INSERT INTO oauth_connections (tenant_id, provider, grant_type)
+    SELECT id, 'google', 'authorization_code' FROM tenants WHERE domain = 'acme.example'
+"""
 WELCOME = {"name": "Ann", "extension_number": "101", "extension_password": "s3cret", "sip_domain": "acme.example"}
 
 
@@ -56,6 +60,7 @@ def filled(app: Flask, post: Post, working_tenant: str, globex: str) -> tuple[in
     with app.app_context():
         sql(ATTEMPT)
         sql(USAGE)
+        sql(CONNECTION)
         acme, other = tenant_service.find(working_tenant), tenant_service.find(globex)
         assert acme is not None
         assert other is not None

@@ -4,16 +4,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 import flask_mail
 
 from portal import config
+from portal.database.engine import DATABASE_ERRORS
+from portal.database.process_locks import ProcessLock
+from portal.mail_servers.advice import MICROSOFT, is_host_of
 from portal.mail_servers.smtp.connect import Deadline, connect, resolve, settings_failure, tls_context
+from portal.mail_servers.smtp.mailbox_limit import take_session
 from portal.mail_servers.smtp.mime import UnsafeHeader, ascii_address, message_bytes
 from portal.mail_servers.smtp.network_policy import PUBLIC_INTERNET, NetworkPolicy, policy_for
-from portal.mail_servers.smtp.outcome import Pause, ReplyKind, SmtpFailure, SmtpReply, Stage, longest_pause
-from portal.mail_servers.smtp.sasl import MECHANISMS
+from portal.mail_servers.smtp.outcome import BUSY, Pause, ReplyKind, SmtpFailure, SmtpReply, Stage, longest_pause
+from portal.mail_servers.smtp.sasl import MECHANISMS, TokenCredentials
 from portal.mail_servers.smtp.session import ObservedSession, Observer, SmtpSession
 from portal.web.i18n import to_translate
 
@@ -33,11 +37,30 @@ class AuthMode(StrEnum):
     AUTO = "auto"
     LOGIN = "login"
     PLAIN = "plain"
+    OAUTH = "oauth"  # with an access token instead of a password
+
+
+class TokenSource(Protocol):
+    """Where the access tokens of one OAuth connection come from: two are equal if they are of the same connection.
+
+    `repr` leaves tokens out.
+    """
+
+    @property
+    def mailbox_provider(self) -> str:
+        """The provider that issues the tokens: `microsoft` or `google`."""
+
+    def access_token(self, *, rejected: str | None = None) -> str:
+        """Return an access token that is valid now. `rejected` is one that the mail server has just rejected.
+
+        Raises:
+            SmtpFailure: at the stage TOKEN. Its kind is SETTINGS if a person has to act, for example sign in again.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class SmtpSettings:
-    """How to connect to a mail server. `repr` leaves the password out."""
+    """How to connect to a mail server. `repr` leaves the password out. With OAUTH the username is the mailbox."""
 
     host: str
     port: int
@@ -50,6 +73,7 @@ class SmtpSettings:
     helo_name: str | None = None  # for EHLO, unless the provider expects another. None: our IP address
     ca_file: Path | None = None  # of additionally trusted certificate authorities
     owner: int | None = None  # the tenant; None: the system. Connections and lookups are limited for each owner
+    token_source: TokenSource | None = None  # with OAUTH
 
     def for_owner(self, tenant_id: int | None) -> Self:
         """Return the settings of a tenant's mail server, or of the system's (None), with the portal's configuration."""
@@ -62,6 +86,13 @@ class SmtpSettings:
         """Whether the portal signs in."""
         return self.auth_mode is not AuthMode.NONE
 
+    @property
+    def limited_mailbox(self) -> str | None:
+        """The mailbox that signs in, if its provider limits its sessions: see `mailbox_limit`."""
+        source = self.token_source
+        is_microsoft = source.mailbox_provider == "microsoft" if source else is_host_of(MICROSOFT, self.host)
+        return self.username.lower() if self.username and self.signs_in and is_microsoft else None
+
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
@@ -73,6 +104,9 @@ class Timeouts:
     reply: float = 60.0  # to the final dot
 
 
+MAX_WAIT_FOR_MAILBOX = 0.25  # seconds, until one of its sessions ends
+PATIENT_WAIT_FOR_MAILBOX = 3.0  # longer than other processes keep an unused session
+TOKEN_REJECTED = 535  # RFC 4954, section 6
 DEFAULT_TIMEOUTS = Timeouts()
 # Where nobody waits for the result.
 WORKER_TIMEOUTS = Timeouts(connect=30.0, command=60.0, total=100.0, reply=60.0)
@@ -110,25 +144,56 @@ class SmtpConnection(flask_mail.Connection):
         self.settings = settings
         self.timeouts = timeouts
         self.observer = observer
+        self._mailbox_session: ProcessLock | None = None
 
-    def open(self, deadline: Deadline | None = None) -> None:
-        """Connect, negotiate encryption and sign in. SmtpFailure: with the stage; the connection is closed."""
+    def open(self, deadline: Deadline | None = None, max_wait_for_mailbox: float = MAX_WAIT_FOR_MAILBOX) -> None:
+        """Connect, negotiate encryption and sign in. SmtpFailure: with the stage; the connection is closed.
+
+        An access token is fetched first: without one there is no point in connecting. If the mail server rejects one
+        that was kept, a new one is tried once.
+        """
         deadline = deadline or Deadline(self.timeouts.total)
-        deadline.start_step(self.timeouts.connect)
+        settings = self.settings
+        credentials = self._token_credentials() if settings.auth_mode is AuthMode.OAUTH else None
+        if settings.limited_mailbox:
+            self._mailbox_session = take_session(settings.owner, settings.limited_mailbox, max_wait_for_mailbox)
+        try:
+            self._open_session(deadline, credentials)
+        except SmtpFailure as failure:
+            is_rejected = failure.reply.stage is Stage.AUTH and failure.reply.code == TOKEN_REJECTED
+            if credentials is None or not is_rejected:
+                raise
+            renewed = self._token_credentials(rejected=credentials.token)
+            if renewed == credentials:
+                raise
+            # In a new session: a mail server may end one after a failed sign-in.
+            self._open_session(deadline, renewed, rejected=credentials)
+        finally:
+            if self.host is None:
+                self._end_mailbox_session()
+
+    def _open_session(
+        self, deadline: Deadline, credentials: TokenCredentials | None, rejected: TokenCredentials | None = None
+    ) -> None:
         settings, observer = self.settings, self.observer
+        deadline.start_step(self.timeouts.connect)
+        if observer:
+            observer.on_stage(Stage.NAME)
         addresses = resolve(settings.host, settings.port, deadline, settings.owner)
         sock = connect(addresses, settings.network_policy, deadline, observer.on_connecting if observer else None)
         arguments = (sock, settings.helo_name, deadline, self.timeouts.command)
         session = ObservedSession(*arguments, observer) if observer else SmtpSession(*arguments)
         session.hide_password(settings.username, settings.password)
+        for secret in filter(None, (credentials, rejected)):
+            session.hide_token(secret)
         try:
-            self._begin_session(session)
-        except SmtpFailure:
-            session.quit_and_close()
-            raise
-        self.host = session
+            self._begin_session(session, credentials)
+            self.host = session
+        finally:
+            if self.host is None:
+                session.quit_and_close()
 
-    def _begin_session(self, session: SmtpSession) -> None:
+    def _begin_session(self, session: SmtpSession, credentials: TokenCredentials | None) -> None:
         settings = self.settings
         in_clear = settings.signs_in and settings.encryption is Encryption.NONE
         if in_clear and not settings.network_policy.trusts(session.peer_ip_address):
@@ -139,10 +204,22 @@ class SmtpConnection(flask_mail.Connection):
         session.greet(helo_is_enough=settings.encryption is not Encryption.STARTTLS and not settings.signs_in)
         if settings.encryption is Encryption.STARTTLS:
             session.start_tls(tls_context(settings.ca_file), settings.host)
-        if settings.signs_in:
+        if credentials:
+            session.sign_in_with_token(credentials)
+        elif settings.signs_in:
             mechanisms = list(MECHANISMS) if settings.auth_mode is AuthMode.AUTO else [settings.auth_mode.upper()]
             session.sign_in(mechanisms, settings.username, settings.password)
         session.secrets.end_sign_in()
+
+    def _token_credentials(self, *, rejected: str | None = None) -> TokenCredentials:
+        mailbox, source = self.settings.username, self.settings.token_source
+        if not mailbox or source is None:
+            raise settings_failure(Stage.TOKEN, to_translate("No mailbox is connected."))
+        try:
+            token = source.access_token(rejected=rejected)
+        except DATABASE_ERRORS:  # the mail server was not asked
+            raise SmtpFailure(BUSY) from None
+        return TokenCredentials(mailbox, token, self.settings.host, self.settings.port)
 
     def deliver(
         self,
@@ -181,12 +258,19 @@ class SmtpConnection(flask_mail.Connection):
         if self.host is not None:
             self.host.quit_and_close(wait=wait)
             self.host = None
+        self._end_mailbox_session()
 
     def abandon(self) -> None:
         """Close without a command to the mail server."""
         if self.host is not None:
             self.host.close()
             self.host = None
+        self._end_mailbox_session()
+
+    def _end_mailbox_session(self) -> None:
+        if self._mailbox_session is not None:
+            self._mailbox_session.release()
+            self._mailbox_session = None
 
     def _session(self) -> SmtpSession:
         if self.host is None:
@@ -228,7 +312,7 @@ def send(
     connection = SmtpConnection(settings, timeouts, observer)
     deadline = Deadline(timeouts.total)
     try:
-        connection.open(deadline)
+        connection.open(deadline, PATIENT_WAIT_FOR_MAILBOX)
         replies = connection.deliver(message, sender_email, recipients, deadline)
     except SmtpFailure as failure:
         replies = dict.fromkeys(recipients, failure.reply)

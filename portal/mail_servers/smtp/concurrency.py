@@ -31,6 +31,7 @@ class _Waiter:
     """A thread that waits for a slot and is woken when one is free. With `acquired_at` the slot is already its own."""
 
     key: Hashable
+    at_most: int | None
     since: float = field(default_factory=time.monotonic)
     woken: Event = field(default_factory=Event)
     acquired_at: float | None = None
@@ -55,12 +56,12 @@ class ConcurrencySlots:
         self._slow: set[Hashable] = set()
 
     @contextmanager
-    def acquire(self, key: Hashable, *, exclusive: bool = False) -> Iterator[bool]:
+    def acquire(self, key: Hashable, *, exclusive: bool = False, at_most: int | None = None) -> Iterator[bool]:
         """Hold a slot during the block. Yields False where none is free within `max_wait`, or surely will not be.
 
-        An `exclusive` one is the only slot of its key, and is not waited for.
+        `at_most` is a lower limit on the key's slots. An `exclusive` one is its only slot, and is not waited for.
         """
-        acquired_at = self._take_only(key) if exclusive else self._wait_for_slot(key)
+        acquired_at = self._take_only(key) if exclusive else self._wait_for_slot(key, at_most)
         try:
             yield acquired_at is not None
         finally:
@@ -71,19 +72,19 @@ class ConcurrencySlots:
         with self._lock:
             return self._take(key) if key not in self._in_use and self._free() > 0 else None
 
-    def _wait_for_slot(self, key: Hashable) -> float | None:
+    def _wait_for_slot(self, key: Hashable, at_most: int | None) -> float | None:
         with self._lock:
-            if self._may_take(key):
+            if self._may_take(key, at_most):
                 return self._take(key)
             if self._is_hopeless(key):
                 return None
-            waiter = _Waiter(key)
+            waiter = _Waiter(key, at_most)
             self._waiters.append(waiter)
         ends = waiter.since + self.limits.max_wait
         while True:
             waiter.woken.wait(ends - time.monotonic())
             with self._lock:
-                if waiter.acquired_at is None and self._may_take(key):
+                if waiter.acquired_at is None and self._may_take(key, at_most):
                     waiter.acquired_at = self._take(key)
                 if waiter.acquired_at is not None or time.monotonic() >= ends:
                     self._waiters.remove(waiter)
@@ -92,7 +93,7 @@ class ConcurrencySlots:
 
     def _wake_next(self) -> None:
         for waiter in self._waiters:
-            if waiter.acquired_at is None and self._may_take(waiter.key):
+            if waiter.acquired_at is None and self._may_take(waiter.key, waiter.at_most):
                 if time.monotonic() - waiter.since > self.limits.priority_after:
                     waiter.acquired_at = self._take(waiter.key)
                 waiter.woken.set()
@@ -114,8 +115,10 @@ class ConcurrencySlots:
                 self._slow.add(key)
             self._wake_next()
 
-    def _may_take(self, key: Hashable) -> bool:
+    def _may_take(self, key: Hashable, at_most: int | None) -> bool:
         limits, own, free = self.limits, len(self._in_use.get(key, ())), self._free()
+        if at_most is not None and own >= at_most:
+            return False
         if not self._is_slow(key):
             return own < min(limits.per_server, free)
         all_slow = sum(len(slots) for other, slots in self._in_use.items() if self._is_slow(other))

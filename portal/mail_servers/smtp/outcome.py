@@ -12,10 +12,11 @@ from flask_babel import gettext
 
 from portal.mail_servers.advice import Advice, is_host_of
 from portal.mail_servers.advice_on_connecting import CONNECTING
-from portal.mail_servers.advice_on_sending import SENDING, SESSION_LIMIT
+from portal.mail_servers.advice_on_sending import SENDING, SESSION_LIMIT, THROTTLED
+from portal.mail_servers.advice_on_tokens import TOKENS
 from portal.web.i18n import to_translate
 
-ADVICE: Final = (*CONNECTING, *SENDING)
+ADVICE: Final = (*TOKENS, *CONNECTING, *SENDING)
 MAX_TEXT_LENGTH = 500  # characters
 
 # RFC 2034, section 4: an enhanced code begins the text of each line. qmail and Cisco write (#5.1.1) or #5.1.1.
@@ -24,8 +25,12 @@ _BRACKETED_CODE = re.compile(r"\(#([245]\.\d{1,3}\.\d{1,3})\)")
 
 
 class Stage(StrEnum):
-    """The stages of an SMTP session, in order. DATA includes the content and the reply to its final dot."""
+    """The stages of an SMTP session, in order. DATA includes the content and the reply to its final dot.
 
+    TOKEN comes before the session: an access token is fetched.
+    """
+
+    TOKEN = "token"  # noqa: S105 (a name)
     NAME = "name"
     CONNECT = "connect"
     TLS = "tls"
@@ -80,7 +85,9 @@ class SmtpReply:
         return reply_text(self.code, self.enhanced_code, self.text)
 
     def redacted(self) -> "SmtpReply":
-        """Return the reply without text that could reveal the mail server's host or account."""
+        """Return the reply without text that could reveal the mail server's host, provider or account."""
+        if self.stage is Stage.TOKEN:
+            return replace(self, text=to_translate("The portal got no access token to sign in with."))
         return self if self.stage.is_about_message or self.code is None else replace(self, text="")
 
 
@@ -144,8 +151,10 @@ def pause_for(reply: SmtpReply) -> Pause:
     """Return how long to wait before the mail server is used again after this reply."""
     if reply is BUSY:
         return Pause.NONE
+    if reply.code and re.match(THROTTLED, reply.line, re.IGNORECASE):
+        return Pause.BRIEF
     if reply.kind is ReplyKind.SETTINGS:
-        rejected = reply.stage is Stage.AUTH and reply.code is not None
+        rejected = reply.stage is Stage.TOKEN or (reply.stage is Stage.AUTH and reply.code is not None)
         return Pause.UNTIL_SAVED if rejected else Pause.NONE
     if reply.kind is ReplyKind.UNKNOWN or (
         reply.kind is ReplyKind.TEMPORARY and (reply.code in (None, 421) or not reply.stage.is_about_message)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 from typing import NamedTuple
 
 from flask import Flask, current_app
@@ -20,6 +20,7 @@ from portal.config import Settings
 from portal.mail_servers.smtp.client import DEFAULT_TIMEOUTS, SendResult, SmtpConnection, SmtpSettings, Timeouts
 from portal.mail_servers.smtp.concurrency import ConcurrencyLimits, ConcurrencySlots
 from portal.mail_servers.smtp.connect import Deadline
+from portal.mail_servers.smtp.mailbox_limit import MAX_SESSIONS
 from portal.mail_servers.smtp.mime import MimeMessage
 from portal.mail_servers.smtp.outcome import (
     BUSY,
@@ -38,6 +39,7 @@ class PoolLimits:
 
     idle_connections: int = 64  # for all mail servers together
     idle_timeout: float = 30.0  # shorter than what servers and firewalls allow, so that no NOOP is needed
+    idle_timeout_of_limited_mailbox: float = 2.0  # other processes may be waiting for the session
     max_age: float = 600.0
     messages_per_connection: int = 100
 
@@ -72,6 +74,7 @@ class Pool:
         self.slots = ConcurrencySlots(self.slots.limits)
         self._lock = Lock()
         self._closer: Thread | None = None
+        self._wake_closer, self._closer_wakes_at = Event(), float("inf")
         for pooled in self._idle:
             pooled.connection.abandon()
         self._idle = []
@@ -89,7 +92,8 @@ class Pool:
         Returns `BUSY` for each recipient where its owner has no free slot: that is no reason to pause the mail server.
         """
         envelope = _Envelope(message, sender_email, recipients, timeouts, Deadline(timeouts.total))
-        with self.slots.acquire(settings.owner) as acquired:
+        at_most = MAX_SESSIONS if settings.limited_mailbox else None
+        with self.slots.acquire(settings.owner, at_most=at_most) as acquired:
             if not acquired:
                 return SendResult(dict.fromkeys(recipients, BUSY), Pause.NONE)
             replies = self._send(settings, envelope)
@@ -129,16 +133,30 @@ class Pool:
             with self._lock:
                 usable = (kept for kept in reversed(self._idle) if kept.expires_at > now)
                 newest = next((kept for kept in usable if kept.connection.settings == settings), None)
-                if newest is None:
-                    return None
-                self._idle.remove(newest)
+                if newest is not None:
+                    self._idle.remove(newest)
+            if newest is None:
+                self._close_outdated(settings)
+                return None
             if newest.connection.is_reusable:
                 return newest
             newest.connection.close(wait=False)
 
+    def _close_outdated(self, settings: SmtpSettings) -> None:
+        """Close connections to a limited mailbox that were opened with other settings: they count as sessions."""
+        if settings.limited_mailbox is None:
+            return
+        with self._lock:
+            outdated = [pooled for pooled in self._idle if _is_same_mailbox(pooled.connection.settings, settings)]
+            self._idle = [pooled for pooled in self._idle if pooled not in outdated]
+        for pooled in outdated:
+            pooled.connection.close(wait=False)
+
     def _put_back(self, pooled: _PooledConnection) -> None:
+        limits, is_limited = self.limits, pooled.connection.settings.limited_mailbox is not None
+        idle_timeout = limits.idle_timeout_of_limited_mailbox if is_limited else limits.idle_timeout
         pooled.messages += 1
-        pooled.expires_at = min(time.monotonic() + self.limits.idle_timeout, pooled.created_at + self.limits.max_age)
+        pooled.expires_at = min(time.monotonic() + idle_timeout, pooled.created_at + limits.max_age)
         surplus = pooled
         if pooled.connection.is_reusable and pooled.messages < self.limits.messages_per_connection:
             with self._lock:
@@ -150,7 +168,9 @@ class Pool:
         surplus.connection.close(wait=False)
 
     def _start_closer(self) -> None:
-        """Start the thread that closes connections that have been idle too long, unless it runs."""
+        """Have a thread close the connections that have been idle too long, the last one too."""
+        if self._idle[-1].expires_at < self._closer_wakes_at:
+            self._wake_closer.set()
         if self._closer is None:
             closer = Thread(target=self._close_in_time, name="smtp-pool", daemon=True)
             with suppress(RuntimeError):  # no thread can be started: the next message tries again
@@ -159,7 +179,7 @@ class Pool:
 
     def _close_in_time(self) -> None:
         while (seconds := self._close_expired()) is not None:
-            time.sleep(seconds)
+            self._wake_closer.wait(seconds)
 
     def _close_expired(self) -> float | None:
         """Close expired connections. Returns the seconds until the next one expires, None without connections."""
@@ -169,10 +189,16 @@ class Pool:
             self._idle = [pooled for pooled in self._idle if pooled.expires_at > now]
             if not self._idle:
                 self._closer = None
-            seconds = min((pooled.expires_at - now for pooled in self._idle), default=None)
+            self._closer_wakes_at = min((pooled.expires_at for pooled in self._idle), default=float("inf"))
+            seconds = self._closer_wakes_at - now if self._idle else None
+            self._wake_closer.clear()
         for pooled in expired:
             pooled.connection.close(wait=False)
         return seconds
+
+
+def _is_same_mailbox(one: SmtpSettings, other: SmtpSettings) -> bool:
+    return (one.owner, one.limited_mailbox) == (other.owner, other.limited_mailbox)
 
 
 def _may_try_again(replies: Mapping[str, SmtpReply]) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from babel.dates import format_date
 from flask_babel import gettext
 
-from portal.mail_servers.smtp.client import Encryption, SmtpSettings
+from portal.mail_servers.smtp.client import AuthMode, Encryption, SmtpSettings
 from portal.mail_servers.smtp.connect import SocketAddress
 from portal.mail_servers.smtp.network_policy import is_public
 from portal.mail_servers.smtp.outcome import ReplyKind, SmtpReply, Stage
@@ -35,7 +35,7 @@ class ProgressStep:
 
     stage: Stage
     label: str
-    detail: str = ""  # the mail server, the sign-in mechanism or the recipient
+    detail: str = ""  # the token's provider, the mail server, the sign-in mechanism or the recipient
     state: StepState = StepState.WAITING
     seconds: float | None = field(default=None, compare=False)
     facts: tuple[str, ...] = ()
@@ -54,7 +54,14 @@ def plan_steps(
         Encryption.STARTTLS: [greeting, tls],
         Encryption.TLS: [tls, greeting],
     }
+    source = settings.token_source
+    provider = source.mailbox_provider.capitalize() if source and server_name else ""
     return [
+        *(
+            [ProgressStep(Stage.TOKEN, gettext("Access token"), provider)]
+            if settings.auth_mode is AuthMode.OAUTH
+            else []
+        ),
         ProgressStep(Stage.NAME, gettext("Find the server"), server_name),
         ProgressStep(Stage.CONNECT, gettext("Connect")),
         *greeting_and_tls[settings.encryption],
@@ -68,7 +75,7 @@ def plan_steps(
 class Progress:
     """The steps of one session: an `Observer`. One thread updates them while others read them.
 
-    Without a server name in the first step, nothing reveals where the mail server is and which account signs in: it
+    Without a server name in its step, nothing reveals where the mail server is and which account signs in: it
     belongs to somebody else.
     """
 
@@ -77,7 +84,7 @@ class Progress:
     ) -> None:
         self.settings = settings
         self.steps = tuple(steps)
-        self.hides_server = not steps[0].detail
+        self.hides_server = not next(step for step in steps if step.stage is Stage.NAME).detail
         self._advice_for = advice_for
         self._current = 0  # the index of the step that is running or ran last
         self._changed, self._is_over = Event(), False
@@ -105,7 +112,7 @@ class Progress:
             detail = gettext("%(address)s, port %(port)s", address=address.ip_address, port=address.port)
         else:
             detail = gettext("port %(port)s", port=address.port)
-        self._show(self._current, detail=detail)
+        self._show(self._step_of(Stage.CONNECT), detail=detail)
 
     def on_stage(self, stage: Stage) -> None:
         """Go on to the next step of this stage that was not reached yet, if there is one."""
@@ -118,14 +125,14 @@ class Progress:
     def on_reply(self, reply: SmtpReply) -> None:
         """Show the mail server's reply, with advice if it is a rejection."""
         if reply.code and reply.code >= 400:
-            self._fail(self._current, reply.redacted() if self.hides_server else reply)
+            self._fail(self._step_of(reply.stage), reply.redacted() if self.hides_server else reply)
         else:
-            self._show(self._current, reply=reply.line)
+            self._show(self._step_of(reply.stage), reply=reply.line)
 
     def on_tls(self, version: str, certificate: Mapping[str, Any], host: str) -> None:
         """Show the TLS version and the certificate."""
         self._show(
-            self._current,
+            self._step_of(Stage.TLS),
             detail=version.replace("TLSv", "TLS "),
             facts=_certificate_facts(certificate, host),
             warning=_certificate_warning(certificate),
@@ -157,6 +164,10 @@ class Progress:
         if self.steps[own].state in reached:
             return own
         return next((index for index, step in steps if step.state in reached), own)
+
+    def _step_of(self, stage: Stage) -> int:
+        """Return the index of the step that runs if it is of this stage, else of the first one: in a second session."""
+        return self._current if self.steps[self._current].stage is stage else self._index_of(stage)
 
     def _index_of(self, stage: Stage) -> int:
         return next(index for index, step in enumerate(self.steps) if step.stage is stage)

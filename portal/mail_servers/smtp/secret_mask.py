@@ -1,4 +1,4 @@
-"""Masks the password in what a mail server says, in the forms in which a server may repeat it."""
+"""Masks the password or access token in what a mail server says, in the forms in which a server may repeat it."""
 
 import base64
 import html
@@ -21,18 +21,23 @@ class SecretMask:
 
     def __init__(self) -> None:
         self._forms: set[bytes] = set()  # in lower case
-        self._encoded: list[bytes] = []
+        self._encoded: set[bytes] = set()  # in lower case
         self._only_whole = False
 
     def add_password(self, password: str) -> None:
         """Mask a password in all forms of it."""
         self._forms |= {form.lower() for form in _forms(password) if form}
 
+    def add_token(self, token: str) -> None:
+        """Mask an access token in all forms of it, and in parts until sign-in is done: servers cut what is so long."""
+        self.add_password(token)
+        self._encoded |= {token.lower().encode(), base64.b64encode(token.encode()).lower()}
+
     def add_response(self, response: bytes) -> str:
         """Mask a response of a sign-in mechanism, and return it as it is sent."""
         encoded = base64.b64encode(response)
         if encoded:
-            self._encoded.append(encoded.lower())
+            self._encoded.add(encoded.lower())
         return encoded.decode()
 
     def end_sign_in(self) -> None:

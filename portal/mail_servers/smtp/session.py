@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from portal.mail_servers.smtp.connect import Deadline, SocketAddress, settings_failure
 from portal.mail_servers.smtp.outcome import ReplyKind, SmtpFailure, SmtpReply, Stage, classify, is_session_limit
-from portal.mail_servers.smtp.sasl import MECHANISMS
+from portal.mail_servers.smtp.sasl import MECHANISMS, TOKEN_MECHANISMS, TokenCredentials, describe_error
 from portal.mail_servers.smtp.transport import SmtpTransport
 from portal.web.i18n import to_translate
 
@@ -82,6 +82,22 @@ class SmtpSession(SmtpTransport):
             code, text = self._command(Stage.AUTH, self.secrets.add_response(respond(_decode_challenge(text))))
         self._require(code, text)
 
+    def sign_in_with_token(self, credentials: TokenCredentials) -> None:
+        """Sign in with an access token. A reply that rejects it ends with the mechanism and what the server says of it.
+
+        The token never is on the line of the command, which it would make too long (RFC 4954, section 4).
+        """
+        mechanism = self._choose_mechanism(list(TOKEN_MECHANISMS))
+        response, response_to_error = TOKEN_MECHANISMS[mechanism](credentials)
+        code, text = self._command(Stage.AUTH, f"AUTH {mechanism}")
+        if code == 334:
+            code, text = self._command(Stage.AUTH, self.secrets.add_response(response))
+        error = ""
+        if code == 334:
+            error = describe_error(_decode_challenge(text))
+            code, text = self._command(Stage.AUTH, self.secrets.add_response(response_to_error))
+        self._require(code, text + f" ({mechanism}{': ' if error else ''}{error})".encode())
+
     def _choose_mechanism(self, mechanisms: Sequence[str]) -> str:
         offered = self.esmtp_features.get("auth", "").upper().split()
         for mechanism in mechanisms:
@@ -89,6 +105,8 @@ class SmtpSession(SmtpTransport):
                 return mechanism
         names = ", ".join(name for name in offered if re.fullmatch(r"[A-Z0-9_-]{1,20}", name))  # RFC 4422, section 3.1
         names = self.secrets.apply(names.encode())
+        if names and set(mechanisms) <= TOKEN_MECHANISMS.keys():
+            raise settings_failure(Stage.AUTH, to_translate("The mail server does not offer OAuth 2.0."))
         text = f"The mail server offers only {names}." if names else to_translate("The mail server offers no sign-in.")
         raise settings_failure(Stage.AUTH, text)
 
@@ -99,6 +117,12 @@ class SmtpSession(SmtpTransport):
             for responses_of in MECHANISMS.values():
                 for respond in responses_of((username or "").encode(), password.encode()):
                     self.secrets.add_response(respond(b""))
+
+    def hide_token(self, credentials: TokenCredentials) -> None:
+        """Mask the token in replies, as a password."""
+        self.secrets.add_token(credentials.token)
+        for responses_of in TOKEN_MECHANISMS.values():
+            self.secrets.add_response(responses_of(credentials)[0])
 
     def transact(
         self, sender: str, recipients: Sequence[str], content: bytes, reply_timeout: float

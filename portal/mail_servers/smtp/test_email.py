@@ -24,7 +24,7 @@ from portal.mail_servers.models import MailServer
 from portal.mail_servers.providers import provider_of
 from portal.mail_servers.service import EnteredSettings, connection_settings, sender_for
 from portal.mail_servers.smtp import client, mime, pool
-from portal.mail_servers.smtp.client import Encryption, SmtpSettings, Timeouts
+from portal.mail_servers.smtp.client import AuthMode, Encryption, SmtpSettings, Timeouts
 from portal.mail_servers.smtp.mime import InlineImage, MessageContent, Sender
 from portal.mail_servers.smtp.outcome import ReplyKind, SmtpReply, Stage, advice_for, is_about_certificate
 from portal.mail_servers.smtp.progress import Progress, ProgressStep, plan_steps
@@ -44,6 +44,7 @@ class SampleMessage(NamedTuple):
 
 _NO_SESSION = to_translate("%(reached)s, but no SMTP session was started.")
 _FAILED = {
+    Stage.TOKEN: to_translate("The portal got no access token to sign in with."),
     Stage.NAME: to_translate("The mail server was not found."),
     Stage.CONNECT: to_translate("Could not connect to the mail server."),
     Stage.TLS: to_translate("%(reached)s, but encryption could not be negotiated."),
@@ -237,7 +238,8 @@ def _advice(settings: SmtpSettings, server_name: str, reply: SmtpReply) -> str:
     text: str = gettext(advice_for(reply, port, host=server_name, will_retry=False))
     provider = provider_of(server_name)
     sign_in_rejected = reply.stage is Stage.AUTH and reply.kind is ReplyKind.SETTINGS and reply.code
-    if not (sign_in_rejected and provider and provider.hint):
+    uses_password = settings.auth_mode is not AuthMode.OAUTH
+    if not (sign_in_rejected and uses_password and provider and provider.hint):
         return text
     hint = gettext(provider.hint)
     return str(gettext("%(advice)s %(provider)s: %(hint)s", advice=text, provider=provider.label, hint=hint))

@@ -30,6 +30,20 @@ def test_a_mail_server_gets_its_slots_and_no_more() -> None:
         assert acquire(slots, held, "a", 6) == 4, "the slots were released"
 
 
+def test_a_mail_server_with_a_lower_limit_is_waited_for_too() -> None:
+    slots = ConcurrencySlots(ConcurrencyLimits(per_server=4, max_wait=5))
+    with ExitStack() as held, ExitStack() as later:
+        for _ in range(2):
+            assert held.enter_context(slots.acquire("a", at_most=2))
+        waiter = Thread(target=lambda: later.enter_context(slots.acquire("a", at_most=2)))
+        waiter.start()
+        time.sleep(0.02)
+        assert waiter.is_alive()
+        held.close()
+        waiter.join(2)
+        assert len(slots._in_use["a"]) == 1
+
+
 def test_each_of_many_mail_servers_leaves_slots_to_the_others() -> None:
     with ExitStack() as held:
         slots = ConcurrencySlots(QUICK)

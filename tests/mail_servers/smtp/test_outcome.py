@@ -87,8 +87,12 @@ def test_the_text_is_one_bounded_line_of_visible_characters() -> None:
         (classify(Stage.DATA, None, ""), Pause.BRIEF),
         (SmtpReply(ReplyKind.UNKNOWN, Stage.DATA, None, None, ""), Pause.BRIEF),
         (classify(Stage.AUTH, 535, ""), Pause.UNTIL_SAVED),
+        (SmtpReply(ReplyKind.SETTINGS, Stage.TOKEN, None, None, ""), Pause.UNTIL_SAVED),
+        (classify(Stage.TOKEN, None, ""), Pause.BRIEF),
         (SmtpReply(ReplyKind.SETTINGS, Stage.AUTH, None, None, ""), Pause.NONE),
         (SmtpReply(ReplyKind.SETTINGS, Stage.TLS, None, None, ""), Pause.NONE),
+        (classify(Stage.DATA, 550, "5.2.251 Sender throttled due to continuous mailbox full errors."), Pause.BRIEF),
+        (classify(Stage.DATA, 554, "5.2.252 SendAsDenied"), Pause.NONE),
         (classify(Stage.MAIL, 550, ""), Pause.NONE),
         (classify(Stage.RCPT, 451, ""), Pause.NONE),
         (classify(Stage.RCPT, 550, ""), Pause.NONE),
@@ -124,3 +128,9 @@ def test_advice_is_one_sentence_for_every_reply(kind: ReplyKind, stage: Stage, c
 def test_a_failure_has_its_reply() -> None:
     reply = classify(Stage.CONNECT, None, "No response in time.")
     assert SmtpFailure(reply).reply is reply
+
+
+def test_what_is_redacted_reveals_no_provider() -> None:
+    reply = SmtpReply(ReplyKind.SETTINGS, Stage.TOKEN, None, None, "Microsoft rejected access: invalid_grant.")
+    assert "Microsoft" not in reply.redacted().text
+    assert reply.redacted().text

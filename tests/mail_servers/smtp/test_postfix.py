@@ -54,7 +54,15 @@ def send_through(
     helo_name: str | None = None,
 ) -> SendResult:
     settings = SmtpSettings(
-        "127.0.0.1", postfix.port, Encryption.STARTTLS, auth_mode, USERNAME, password, LOCAL, helo_name, ca_file
+        "127.0.0.1",
+        postfix.port,
+        Encryption.STARTTLS,
+        auth_mode,
+        USERNAME,
+        password,
+        network_policy=LOCAL,
+        helo_name=helo_name,
+        ca_file=ca_file,
     )
     return send(settings, message(message_id), SENDER, recipients)
 

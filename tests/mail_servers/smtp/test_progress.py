@@ -14,8 +14,10 @@ from flask.testing import FlaskClient
 from portal.mail_servers.smtp import test_email
 from portal.mail_servers.smtp.client import AuthMode, Encryption, SmtpSettings, Timeouts
 from portal.mail_servers.smtp.mime import Sender
-from portal.mail_servers.smtp.progress import ProgressStep, StepState
+from portal.mail_servers.smtp.outcome import ReplyKind, SmtpReply, Stage
+from portal.mail_servers.smtp.progress import Progress, ProgressStep, StepState, plan_steps
 from tests.fake_network import PUBLIC, FakeInternet, internet, internet_only
+from tests.mail_servers.smtp.test_token_sign_in import Tokens
 from tests.pages import HTMX, csrf_token
 from tests.smtp_peer import LOCAL, Fault, Script, SmtpPeer, closed_port, silent_port
 
@@ -112,6 +114,53 @@ def test_failed_encryption_comes_after_the_greeting(script: Script, expected: st
         signs_in = {"auth_mode": AuthMode.AUTO, "username": USER, "password": PASSWORD}
         steps = run_test(settings(peer.port, encryption=Encryption.STARTTLS, **signs_in))[-1].steps
     assert states(steps) == expected
+
+
+@pytest.mark.usefixtures("context")
+def test_an_access_token_is_the_first_step() -> None:
+    signs_in = settings(587, auth_mode=AuthMode.OAUTH, username=USER)
+    steps = plan_steps(signs_in, SENDER.email, TO, server_name="mail.acme.example")
+    progress = Progress(signs_in, steps, lambda reply: f"advice about {reply.stage}")
+    assert [step.label for step in progress.steps][:3] == ["Access token", "Find the server", "Connect"]
+    assert not progress.hides_server
+    assert states(progress.steps) == "rwwwwwwww"[: len(steps)]
+    progress.on_stage(Stage.NAME)
+    assert states(progress.steps).startswith("dr")
+    rejected = SmtpReply(ReplyKind.SETTINGS, Stage.TOKEN, None, None, "The secret has expired (AADSTS7000222).")
+    progress = Progress(signs_in, steps, lambda reply: f"advice about {reply.stage}")
+    progress.finish(dict.fromkeys(TO, rejected))
+    assert states(progress.steps).startswith("fw")
+    assert progress.steps[0].facts == ("The secret has expired (AADSTS7000222).",)
+    assert progress.steps[0].advice == "advice about token"
+
+
+@pytest.mark.usefixtures("context")
+@pytest.mark.parametrize("microsoft", [False, True])
+def test_a_renewed_access_token_shows_one_session(
+    certificate: trustme.LeafCert, ca_file: Path, microsoft: bool
+) -> None:
+    source = Tokens(["stale", "valid"], "microsoft" if microsoft else "google")
+    with SmtpPeer(certificate=certificate, accounts={USER: "valid"}, mechanisms="XOAUTH2") as peer:
+        signs_in = {"auth_mode": AuthMode.OAUTH, "username": USER, "token_source": source, "ca_file": ca_file}
+        last = run_test(settings(peer.port, encryption=Encryption.STARTTLS, **signs_in))[-1]
+    assert (last.state, states(last.steps), len(peer.conversations)) == ("sent", "d" * 10, 2)
+    token, _, connect, greeting, tls, sign_in, *_ = last.steps
+    assert (token.detail, token.reply) == ("Microsoft" if microsoft else "Google", "")
+    assert connect.detail == f"127.0.0.1, port {peer.port}"
+    assert greeting.reply == "220 peer.test ESMTP"
+    assert tls.detail.startswith("TLS 1.")
+    assert (sign_in.detail, sign_in.reply) == (f"XOAUTH2 as {USER}", "235 2.7.0 welcome")
+
+
+@pytest.mark.usefixtures("context")
+def test_a_rejected_access_token_has_the_reply_and_advice() -> None:
+    with SmtpPeer(accounts={USER: "valid"}, mechanisms="XOAUTH2") as peer:
+        source = Tokens(["stale", "another"])
+        last = run_test(settings(peer.port, auth_mode=AuthMode.OAUTH, username=USER, token_source=source))[-1]
+    assert (last.state, states(last.steps)) == ("failed", "ddddfwwww")
+    sign_in = step_named(last.steps, "Sign in")
+    assert sign_in.reply == "535 5.7.8 wrong username or password (XOAUTH2: status 401, schemes bearer, scope mail)"
+    assert sign_in.advice.startswith("The mail server rejected the access token")
 
 
 @pytest.mark.usefixtures("context")

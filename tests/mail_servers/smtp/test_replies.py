@@ -14,7 +14,7 @@ import pytest
 
 from portal.mail_servers.advice import Advice
 from portal.mail_servers.smtp.outcome import ADVICE, ReplyKind, Stage, advice_for, classify
-from tests.mail_servers.test_advice import GMAIL, OWN, SENDGRID, SES, Row
+from tests.mail_servers.test_advice import GMAIL, OFFICE, OWN, PASSWORD, SENDGRID, SES, Row
 from tests.security.test_regexes import sample
 
 EHLO, AUTH, MAIL, RCPT, DATA = Stage.EHLO, Stage.AUTH, Stage.MAIL, Stage.RCPT, Stage.DATA
@@ -42,6 +42,41 @@ GREYLISTED, EXPLAINED = "greylisting", "temporary error"
 NO_MAILBOX, SPAM, SIGN_IN = "mailbox does not exist", "as spam", "requires sign-in"
 HELO, IP_ADDRESS, DOMAIN, SEND_AS = "SMTP_HELO_NAME", "portal's IP address", "SPF or DKIM", "may not send as"
 LIMIT, BLOCKED = "sending limit", "blocked this account"
+TURN_ON, OAUTH, CONDITIONAL = "turn on Authenticated SMTP", "connect it with OAuth 2.0", "Conditional Access policy"
+TOKEN, CONNECTIONS, THROTTLED = "rejected the access token", "too many connections", "again and again"
+WRONG_PASSWORD = "Microsoft 365 rejected the username"
+MICROSOFTS_MAILBOX, GOOGLES_MAILBOX = "enterprise application must", "service account must"
+EXCHANGE = "[FR0P281CA0001.DEUP281.PROD.OUTLOOK.COM 2026-11-28T10:00:00.000Z 08DE2D0000000000]"
+GOOGLE_STATUS = "status 401, schemes bearer, scope https://mail.google.com/"
+RELAY = (
+    "5.7.1 Invalid credentials for relay [192.0.2.1]. The IP address you've registered in your Workspace SMTP Relay "
+    "service doesn't match the domain of the account this email is being sent from. If you are trying to relay mail "
+    "from a domain that isn't registered under your Workspace account or has empty envelope-from:, you must configure "
+    "your mail server either to use SMTP AUTH to identify the sending domain or to present one of your domain names in "
+    "the HELO or EHLO command."
+)
+FAILED = "5.7.139 Authentication unsuccessful,"
+OFF_FOR_MAILBOX = f"{FAILED} SmtpClientAuthentication is disabled for the Mailbox. {EXCHANGE}"
+OFF_FOR_TENANT = (
+    f"{FAILED} SmtpClientAuthentication is disabled for the Tenant. Visit https://aka.ms/smtp_auth_disabled for more "
+    f"information. {EXCHANGE} (XOAUTH2)"
+)
+NO_PASSWORDS = f"{FAILED} basic authentication is disabled. {EXCHANGE}"
+LOCKED = (
+    f"{FAILED} user is locked by your organization's security defaults policy. Contact your administrator. {EXCHANGE}"
+)
+CRITERIA = (
+    f"{FAILED} the request did not meet the criteria to be authenticated successfully. Contact your administrator. "
+    f"{EXCHANGE}"
+)
+INCORRECT = f"{FAILED} the user credentials were incorrect. {EXCHANGE}"
+NOT_ACCEPTED = "5.7.8 Username and Password not accepted. - gsmtp"
+CANNOT_AUTHENTICATE = "4.7.0 Cannot authenticate due to temporary system problem. - gsmtp (XOAUTH2)"
+QUOTA_EXCEPTION = (
+    "5.2.0 STOREDRV.Submission.Exception:SubmissionQuotaExceededException; Failed to process message due to a "
+    "permanent exception with message Cannot submit message."
+)
+FULL = "5.2.2 mailbox full; STOREDRV.Submission.Exception:QuotaExceededException.MapiExceptionShutoffQuotaExceeded"
 
 NOT_FINAL: list[Row] = [
     # support.google.com/a/answer/3726730 lists 5.2.1 twice: too many emails, and a disabled account.
@@ -149,9 +184,66 @@ VERDICTS: list[Row] = [
     (EHLO, 554, "5.7.1 You are blocked", OWN, SETTINGS, IP_ADDRESS),  # look-alike
     (RCPT, 504, "5.5.2 <ann>: Recipient address rejected: need fully-qualified address", OWN, REJECTED, "correct the"),
 ]
+MICROSOFT_AND_GOOGLE: list[Row] = [
+    # learn.microsoft.com, "Authenticate an IMAP, POP or SMTP connection using OAuth", and issues of users' programs
+    (AUTH, 535, f"5.7.3 Authentication unsuccessful {EXCHANGE} (XOAUTH2)", OFFICE, SETTINGS, MICROSOFTS_MAILBOX),
+    (AUTH, 535, f"5.7.3 Authentication unsuccessful {EXCHANGE}", OFFICE, SETTINGS, WRONG_PASSWORD),  # look-alike
+    (AUTH, 535, "5.7.3 Authentication unsuccessful (XOAUTH2)", OWN, SETTINGS, TOKEN),  # look-alike
+    (AUTH, 535, "5.7.3 Authentication unsuccessful for (XOAUTH2X)", OWN, SETTINGS, PASSWORD),  # look-alike
+    (AUTH, 535, OFF_FOR_MAILBOX, OFFICE, SETTINGS, TURN_ON),
+    (AUTH, 535, OFF_FOR_TENANT, OFFICE, SETTINGS, TURN_ON),
+    (AUTH, 535, OFF_FOR_MAILBOX, OWN, SETTINGS, PASSWORD),  # look-alike
+    (AUTH, 535, NO_PASSWORDS, OFFICE, SETTINGS, OAUTH),
+    (AUTH, 535, LOCKED, OFFICE, SETTINGS, OAUTH),
+    (AUTH, 535, CRITERIA, OFFICE, SETTINGS, CONDITIONAL),
+    (AUTH, 535, INCORRECT, OFFICE, SETTINGS, WRONG_PASSWORD),  # look-alike
+    (AUTH, 550, "5.7.30 Basic authentication is not supported for Client Submission.", OFFICE, SETTINGS, OAUTH),
+    (AUTH, 535, "5.7.300 Basic authentication is not supported.", OFFICE, SETTINGS, WRONG_PASSWORD),  # look-alike
+    (MAIL, 530, f"5.7.57 Client not authenticated to send mail. {EXCHANGE}", OFFICE, SETTINGS, SIGN_IN),
+    (RCPT, 550, "5.7.570 no authentication results", OWN, REJECTED, "A rule of"),  # look-alike
+    # learn.microsoft.com, "Message storage and concurrent connection throttling for SMTP Authenticated Submission"
+    (
+        AUTH,
+        432,
+        "4.3.2 Concurrent connections limit exceeded. Visit https://aka.ms/concurrent_sending for more information.",
+        OFFICE,
+        TEMPORARY,
+        CONNECTIONS,
+    ),
+    (DATA, 432, "4.3.2 STOREDRV.ClientSubmit; sender thread limit exceeded.", OFFICE, TEMPORARY, CONNECTIONS),
+    (DATA, 432, "4.3.2 System not accepting network messages", OFFICE, TEMPORARY, EXPLAINED),  # look-alike
+    (DATA, 554, QUOTA_EXCEPTION, OFFICE, TEMPORARY, LIMIT),
+    (DATA, 554, FULL, OFFICE, TEMPORARY, "mailbox that sends is full"),
+    (DATA, 554, FULL, OWN, TEMPORARY, "mailbox is full"),  # look-alike
+    (RCPT, 554, "5.2.2 mailbox full", OFFICE, TEMPORARY, "says that the mailbox is full"),  # look-alike
+    # learn.microsoft.com, "Continuous error throttling for SMTP AUTH submissions in Exchange Online"
+    (DATA, 550, "5.2.251 Sender throttled due to continuous mailbox full errors.", OFFICE, SETTINGS, THROTTLED),
+    (MAIL, 550, "5.2.252 Sender throttled due to continuous send as denied errors.", OFFICE, SETTINGS, THROTTLED),
+    (DATA, 550, "5.2.253 Sender throttled due to continuous invalid license errors.", OFFICE, SETTINGS, THROTTLED),
+    (DATA, 550, "5.2.254 Sender throttled due to continuous too many recipients errors.", OFFICE, SETTINGS, THROTTLED),
+    (RCPT, 550, "5.2.255 Sender throttled due to continuous invalid recipients errors.", OFFICE, SETTINGS, THROTTLED),
+    (DATA, 554, "5.2.252 SendAsDenied; a@x.example not allowed to send as b@x.example", OFFICE, SETTINGS, SEND_AS),
+    (DATA, 554, "5.7.60 SMTP; SendAsDenied", OFFICE, SETTINGS, SEND_AS),
+    (DATA, 550, "5.2.256 Mailbox full, throttled", OWN, TEMPORARY, "mailbox is full"),  # look-alike
+    # support.google.com/a/answer/3726730
+    (AUTH, 535, f"{NOT_ACCEPTED} (XOAUTH2: {GOOGLE_STATUS})", GMAIL, SETTINGS, GOOGLES_MAILBOX),
+    (AUTH, 535, NOT_ACCEPTED, GMAIL, SETTINGS, "Google rejected"),  # look-alike
+    (AUTH, 535, "5.7.8 Authentication failed. (OAUTHBEARER: status invalid_token)", OWN, SETTINGS, TOKEN),  # Dovecot
+    (AUTH, 535, "5.7.8 Authentication failed.", OWN, SETTINGS, PASSWORD),  # look-alike
+    (AUTH, 534, "5.7.9 Application-specific password required.  - gsmtp", GMAIL, SETTINGS, "create an app password"),
+    (AUTH, 534, "5.7.9 Application-specific password required.", OWN, SETTINGS, "stronger"),  # look-alike
+    (DATA, 550, "5.4.5 Daily user sending limit exceeded. - gsmtp", GMAIL, TEMPORARY, LIMIT),
+    (DATA, 550, "5.4.50 no", OWN, REJECTED, "see its reply"),  # look-alike
+    (AUTH, 454, "4.7.0 Too many login attempts, please try again later. - gsmtp", GMAIL, TEMPORARY, "some minutes"),
+    (AUTH, 454, CANNOT_AUTHENTICATE, GMAIL, TEMPORARY, "at the moment"),
+    (MAIL, 550, RELAY, GMAIL, SETTINGS, IP_ADDRESS),
+    (RCPT, 550, "5.7.1 Your credentials for the relay are fine", OWN, SETTINGS, "only after sign-in"),  # look-alike
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(("stage", "code", "text", "host", "kind", "part"), [*NOT_FINAL, *VERDICTS])
+@pytest.mark.parametrize(
+    ("stage", "code", "text", "host", "kind", "part"), [*NOT_FINAL, *VERDICTS, *MICROSOFT_AND_GOOGLE]
+)
 def test_whose_fault_a_reply_is(stage: Stage, code: int, text: str, host: str, kind: ReplyKind, part: str) -> None:
     reply = classify(stage, code, text)
     advice = advice_for(reply, 587, host=host)
