@@ -50,6 +50,8 @@ def end_deliveries(deliveries: Iterable[Delivery], status: Status) -> None:
         delivery.status = combine([Status(recipient.status) for recipient in delivery.recipients] or [status])
         delivery.lease_until = delivery.next_attempt_at = delivery.reason = None
         event_ids.add(delivery.event_id)
+    if not event_ids:
+        return
     with_secrets = select(RecordedEvent.id).where(
         RecordedEvent.id.in_(event_ids), RecordedEvent.secrets_encrypted.is_not(None)
     )

@@ -2,11 +2,12 @@
 
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from threading import Thread
 
 from portal.mail_servers.smtp.concurrency import ConcurrencyLimits, ConcurrencySlots
 
-QUICK = ConcurrencyLimits(per_server=4, total=12, max_wait=0.02, slow_after=0.05)
+QUICK = ConcurrencyLimits(per_server=4, total=12, max_wait=0.02, slow_after=0.2)
 
 
 def acquire(slots: ConcurrencySlots, held: ExitStack, key: str, wanted: int) -> int:
@@ -23,7 +24,7 @@ def make_slow(slots: ConcurrencySlots, *keys: str) -> None:
 
 
 def test_a_mail_server_gets_its_slots_and_no_more() -> None:
-    slots = ConcurrencySlots(QUICK)
+    slots = ConcurrencySlots(replace(QUICK, slow_after=60))
     with ExitStack() as held:
         assert acquire(slots, held, "a", 6) == 4
     with ExitStack() as held:
