@@ -193,9 +193,10 @@ class MailServerForm(PortalForm):
 
     @property
     def warning(self) -> str:
-        """What the chosen provider is about to change."""
+        """What the chosen provider is about to change for those who sign in without OAuth 2.0."""
         provider = self.chosen_provider
-        return gettext(provider.warning) if provider and provider.warning else ""
+        is_shown = provider and provider.warning and self.auth_mode.data != AuthMode.OAUTH
+        return gettext(provider.warning) if provider and is_shown else ""
 
     def validate_username(self, field: TextField) -> None:
         """Require a username if the portal signs in. With OAuth 2.0 it is the mailbox, which signing in fills in."""

@@ -68,11 +68,13 @@ class EmailHealth(NamedTuple):
 
 def tenant_email_health(tenant: Tenant) -> EmailHealth:
     """Return the email health of the tenant in scope."""
-    used = mail_server_service.tenant_status(tenant)
+    server = mail_server_service.effective_server(tenant.id)
+    used = mail_server_service.server_status(server)
     success, failure = recent.last_success(), recent.last_failure()
     results = [result for result in (success, failure) if result and result.mail_server_label == used.label]
     last = max(results, key=lambda result: result.at, default=None)
-    shown = _headline(used.state, last, is_unused=not (success or failure))
+    state = _state(used, server)
+    shown = _headline(state, last, is_unused=not (success or failure))
     if tenant.is_suspended and used.state != "none":
         shown = "warn", "held", gettext("Email is off: tenant suspended")
     return EmailHealth(*shown, used, success, failure)
@@ -85,10 +87,17 @@ def system_email_health() -> tuple[EmailHealth, MailServer | None]:
     if server is None:
         shown = "warn", "warning", gettext("No system mail server")
     else:
-        shown = _headline(used.state, None, is_unused=False)
-        if used.state == "working":
+        state = _state(used, server)
+        shown = _headline(state, None, is_unused=False)
+        if state == "working":
             shown = "good", "sent", shown[2]
     return EmailHealth(*shown, used), server
+
+
+def _state(used: MailServerStatus, server: MailServer | None) -> str:
+    """Return the mail server's state, which is "rejected" too while no mailbox is connected to it."""
+    connection = oauth_service.status(server)
+    return "rejected" if connection and connection.problem else used.state
 
 
 def _headline(state: str, last: LastResult | None, *, is_unused: bool) -> tuple[str, str, str]:

@@ -24,13 +24,19 @@ LAPSE = "UPDATE oauth_connections SET lapsed_at = now(), lapse_reason = 'Microso
 def test_a_tenant_is_told_to_connect_and_to_sign_in_again(
     app: Flask, admin: FlaskClient, oauth_tenant: int, token_server: TokenServer
 ) -> None:
-    assert "No mailbox is connected yet, so no email is sent. Connect the mailbox" in page_text(admin, PAGE)
+    page = page_text(admin, PAGE)
+    assert "No mailbox is connected yet, so no email is sent. Connect the mailbox" in page
+    assert "Email is not being sent" in page
     fill_in(admin, WAYS, **APP)
     sign_in_at(admin, token_server)
-    assert "mailbox" not in page_text(admin, PAGE)
+    page = page_text(admin, PAGE)
+    assert "Email is not being sent" not in page
+    assert "mailbox" not in page
     with app.app_context():
         sql(LAPSE)
-    assert "The connection to pbx@acme.example has ended, so no email is sent. Sign in again" in page_text(admin, PAGE)
+    page = page_text(admin, PAGE)
+    assert "The connection to pbx@acme.example has ended, so no email is sent. Sign in again" in page
+    assert "Email is not being sent" in page
 
 
 @pytest.mark.parametrize(
@@ -59,7 +65,9 @@ def test_the_system_administrator_sees_the_systems_own_connection(
 ) -> None:
     with app.app_context():
         mail_server_service.save(None, entered(2525, auth_mode=AuthMode.OAUTH))
-    assert "No mailbox is connected yet" in page_text(system, SYSTEM_PAGE)
+    page = page_text(system, SYSTEM_PAGE)
+    assert "No mailbox is connected yet" in page
+    assert "Email is not being sent" in page
     at = "/system/mail-server/oauth"
     fill_in(system, at, **APP)
     sign_in_at(system, token_server, at)
