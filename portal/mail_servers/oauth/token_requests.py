@@ -159,7 +159,8 @@ def _tokens(request: TokenRequest, session: Any, ask: Callable[[Any], dict[str, 
         if isinstance(error, exceptions.ConnectionError | exceptions.Timeout):
             _silent_until[server] = time.monotonic() + RETRY_INTERVAL
         raise unreachable(request.provider) from None
-    except (ValueError, RecursionError):  # neither JSON, nor what RFC 6749 says; or a key that signs nothing
+    # Neither JSON, nor what RFC 6749 says, such as an infinite lifetime; or a key that signs nothing.
+    except (ValueError, TypeError, ArithmeticError, RecursionError):
         raise invalid_response(request.provider) from None
     access_token, refresh_token = granted.get("access_token"), granted.get("refresh_token")
     if not _is_token(access_token) or str(granted.get("token_type", "")).lower() != "bearer":
@@ -179,7 +180,7 @@ def _is_token(value: object) -> bool:
 
 def _lifetime(expires_in: object) -> float:
     try:
-        return min(max(float(str(expires_in)), 0.0), MAX_LIFETIME)
+        return min(max(0.0, float(str(expires_in))), MAX_LIFETIME)  # in this order, not-a-number becomes 0
     except ValueError:
         return DEFAULT_LIFETIME
 

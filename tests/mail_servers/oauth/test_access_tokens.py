@@ -125,11 +125,13 @@ def test_the_lease_of_a_dead_process_expires(tokens: ConnectionTokens, token_ser
     [
         *((503, b"{}"), (429, b"slow down"), (302, b""), (200, b"<html>"), (200, b"[]")),
         *(
+            (200, b'{"access_token": "a", "token_type": "Bearer", "expires_in": Infinity}'),
+            (200, b'{"access_token": "a", "token_type": "Bearer", "expires_at": [1]}'),
             (200, b'{"access_token": "a b"}'),
             (200, b'{"access_token": "' + b"x" * 200_000 + b'", "token_type": "Bearer"}'),
         ),
     ],
-    ids=lambda answer: f"{answer[0]} {answer[1][:20]!r}",
+    ids=lambda answer: f"{answer[0]} {answer[1][-20:]!r}",
 )
 def test_a_token_server_that_fails_is_tried_again_later(
     tokens: ConnectionTokens, token_server: TokenServer, answer: tuple[int, bytes]
@@ -143,6 +145,17 @@ def test_a_token_server_that_fails_is_tried_again_later(
     assert not any(path == "/elsewhere/token" for path, _ in token_server.requests)
     token_server.answer = None
     assert tokens.access_token() in token_server.access_tokens
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "stored"), [(-1, 0), (1e20, 86_400), ("x", 3600), (float("nan"), 0), ([], 3600), (None, 3600)]
+)
+def test_a_lifetime_is_bounded(
+    tokens: ConnectionTokens, token_server: TokenServer, lifetime: object, stored: float
+) -> None:
+    answer = {"access_token": "token", "token_type": "Bearer", "expires_in": lifetime, "expires_at": 1}
+    token_server.answer = (200, json.dumps(answer).encode())
+    assert token_requests.fetch(connection().token_request()).lifetime == stored
 
 
 def test_while_the_token_server_fails_a_token_is_used_to_its_end(
