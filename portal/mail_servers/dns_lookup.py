@@ -87,17 +87,21 @@ class DnsLookups:
             absolute_name = dns.name.from_text(name)
         except (dns.exception.DNSException, UnicodeError):  # such a name cannot exist
             return Records(name_exists=False)
+        if not is_on_the_internet(absolute_name.to_text()):  # a tenant's own SPF record, or CNAME, can name any
+            return Records(name_exists=False)
         try:
             lifetime = min(remaining, LOOKUP_TIMEOUT)
-            answer = resolver().resolve(absolute_name, record_type, lifetime=lifetime, search=False)
+            answer = resolver().resolve(
+                absolute_name, record_type, lifetime=lifetime, search=False, raise_on_no_answer=False
+            )
         except dns.resolver.NXDOMAIN:
             return Records(name_exists=False)
-        except dns.resolver.NoAnswer:
-            return Records()
         except (dns.exception.DNSException, OSError):
             raise LookupFailed from None
         self._records_left -= sum(map(len, answer.response.answer))
-        return answer
+        if not is_on_the_internet(answer.canonical_name.to_text()):
+            return Records(name_exists=False)
+        return answer if answer.rrset is not None else Records()
 
 
 class BoundedNameserver(dns.nameserver.Do53Nameserver):

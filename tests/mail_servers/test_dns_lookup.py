@@ -44,6 +44,21 @@ def test_an_impossible_name_is_not_asked_for(dns_server: DnsServer, name: str) -
     assert dns_server.queries == []
 
 
+@pytest.mark.parametrize(
+    "name", ["db.internal", "DB.\\105nternal.", "intranet", "printer.local", "1.0.10.in-addr.arpa"]
+)
+def test_a_name_on_a_private_network_is_not_asked_for(dns_server: DnsServer, name: str) -> None:
+    dns_server.add_text("db.internal", "v=spf1 -all")
+    assert lookups().texts(name) == Records((), name_exists=False)
+    assert dns_server.queries == []
+
+
+def test_a_cname_does_not_lead_to_a_private_network(dns_server: DnsServer) -> None:
+    dns_server.add(NAME, "CNAME", "db.internal.")
+    dns_server.add("db.internal", "A", "192.0.2.1")
+    assert lookups().ip_addresses(NAME) == lookups().texts(NAME) == Records((), name_exists=False)
+
+
 def test_an_answer_too_long_for_udp_comes_over_tcp(dns_server: DnsServer) -> None:
     dns_server.add_text(NAME, "x" * 3000)
     assert lookups().texts(NAME).values == ("x" * 3000,)
