@@ -37,7 +37,11 @@ def ago(moment: datetime, zone: str) -> Markup:
 
 
 def _date_and_time(moment: datetime, zone: str) -> str:
-    there, reader = moment.astimezone(ZoneInfo(zone)), current_locale()
+    reader = current_locale()
+    try:
+        there = moment.astimezone(ZoneInfo(zone))
+    except OverflowError:  # the last second of 9999: a certificate without an end (RFC 5280, section 4.1.2.5)
+        there = moment
     return f"{format_skeleton(DAY, there, locale=reader)}, {format_time(there, TIME, locale=reader)}"
 
 

@@ -162,14 +162,13 @@ def test_an_app_that_is_not_complete_is_rejected(
     assert CLIENT_SECRET not in answer.text
 
 
-def certificate() -> tuple[x509.Certificate, str]:
-    """Return a certificate that is valid for 20 days, and the text that is pasted."""
+def certificate(end: datetime.datetime | None = None) -> tuple[x509.Certificate, str]:
+    """Return a certificate that is valid for 20 days, or until then, and the text that is pasted."""
     key = rsa.generate_private_key(65537, 2048)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "portal")])
     now = datetime.datetime.now(datetime.UTC)
-    made = (x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + datetime.timedelta(days=20.5))).sign(
-        key, hashes.SHA256()
-    )
+    end = end or now + datetime.timedelta(days=20.5)
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now, end).sign(key, hashes.SHA256())
     key_pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     return made, made.public_bytes(Encoding.PEM).decode() + key_pem
 
@@ -191,6 +190,20 @@ def test_an_app_with_a_certificate_needs_no_person(
     assert "expires in 20 days" in page
     assert "PRIVATE KEY" not in admin.get(way).text
     assert "PRIVATE KEY" not in str(sql_rows(app))
+
+
+def test_the_audit_trail_shows_a_certificate_without_an_end(
+    admin: FlaskClient, oauth_tenant: int, token_server: TokenServer
+) -> None:
+    token_server.certificate, pasted = certificate(datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC))
+    values: dict[str, Any] = {
+        "client_id": CLIENT_ID,
+        "directory": DIRECTORY,
+        "mailbox": MAILBOX,
+        "secret_certificate": pasted,
+    }
+    assert fill_in(admin, f"{WAYS}?way=client_credentials", **values).status_code == 303
+    assert "31 Dec 9999" in admin.get("/tenants/acme.example/audit").text
 
 
 def sql_rows(app: Flask) -> Any:
