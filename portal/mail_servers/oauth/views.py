@@ -116,6 +116,7 @@ def finish_sign_in() -> ResponseReturnValue:
     if pending is None or not consent.is_answer_to(pending, request.args.get("state", ""), now=clock.now().timestamp()):
         flash(gettext("This sign-in was not started here, or took too long. Start it again."), "error")
         return redirect(url_for("tenants.home"), 303)
+    rate_limits.enforce(RATE_LIMIT, account=current_account().email)  # a cookie that was kept makes it pending again
     del session[PENDING]
     tenant = _owner(pending["domain"])
     owner = tenant.id if tenant else None

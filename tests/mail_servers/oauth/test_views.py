@@ -131,6 +131,21 @@ def test_a_sign_in_that_fails_says_why(
     assert "No mailbox is connected yet" in page
 
 
+def test_codes_cannot_be_guessed_with_a_kept_cookie(
+    admin: FlaskClient, oauth_tenant: int, token_server: TokenServer
+) -> None:
+    fill_in(admin, WAYS, **APP)
+    state, cookie = go_to_provider(admin)["state"], admin.get_cookie("session")
+    assert cookie is not None
+    statuses = []
+    for number in range(14):
+        admin.set_cookie("session", cookie.value)
+        statuses.append(admin.get(f"/oauth/callback?state={state}&code={number}").status_code)
+    assert statuses[0] == 303
+    assert statuses[-1] == 429
+    assert len(token_server.token_requests) <= 10
+
+
 def test_a_sign_in_without_lasting_access_is_not_stored(
     app: Flask, admin: FlaskClient, oauth_tenant: int, token_server: TokenServer
 ) -> None:
