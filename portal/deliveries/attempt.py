@@ -18,7 +18,7 @@ from portal.extensions import db
 from portal.mail_servers import service as mail_server_service
 from portal.mail_servers.smtp import pool
 from portal.mail_servers.smtp.client import DEFAULT_TIMEOUTS, SendResult, Timeouts
-from portal.mail_servers.smtp.outcome import BUSY, Pause, ReplyKind, SmtpReply, advice_for, pause_for
+from portal.mail_servers.smtp.outcome import BUSY, Pause, ReplyKind, SmtpReply, pause_for
 
 logger = logging.getLogger(__name__)
 
@@ -171,7 +171,7 @@ def _write(message: OutgoingMessage, result: DeliveryResult, sent: SendResult) -
     if sent.pause is not Pause.NONE:
         route = message.route
         reply = next(reply for reply in sent.replies.values() if pause_for(reply) is sent.pause)
-        advice = advice_for(reply, route.settings.port, host=route.settings.host)
+        advice = mail_server_service.advice_on_pause(route.server, reply)
         mail_server_service.pause(route.server.id, route.server.saved_at, sent.pause, advice)
     if message.has_secrets:
         erase_secrets(message.event_id)

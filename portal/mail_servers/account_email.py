@@ -87,8 +87,9 @@ def _send(content: MessageContent, email: str) -> str | None:
     message = mime.MimeMessage(content, sender, [email], message_id=message_id, date=datetime.now(UTC))
     result = client.send(server.smtp_settings, message, sender.email, [email], client.WORKER_TIMEOUTS)
     reply = result.replies[email]
+    shown = mail_server_service.advice_on_pause(server, reply)
+    mail_server_service.pause(server.id, saved_at, result.pause, shown)
     advice = advice_for(reply, server.port, host=server.host)
-    mail_server_service.pause(server.id, saved_at, result.pause, advice)
     db.session.commit()
     return None if reply.kind is ReplyKind.ACCEPTED else f"{reply.stage} {reply.code or ''} {advice}"
 

@@ -28,7 +28,7 @@ from portal.mail_servers.smtp.client import AuthMode, Encryption, SmtpSettings
 from portal.mail_servers.smtp.connect import resolve_numeric
 from portal.mail_servers.smtp.mime import Sender
 from portal.mail_servers.smtp.network_policy import SMTP_PORTS
-from portal.mail_servers.smtp.outcome import Pause
+from portal.mail_servers.smtp.outcome import Pause, SmtpReply, advice_for
 from portal.signals import notify_settings_changed
 from portal.tenants.models import Tenant
 from portal.web.forms import Edit, compare_edit
@@ -294,6 +294,14 @@ def pause(server_id: int, seen_saved_at: datetime, pause: Pause, reason: str) ->
     statement = update(MailServer).where(*is_unchanged).values(**values, pause_reason=reason)
     with every_tenant():
         db.session.execute(statement.execution_options(synchronize_session=False))
+
+
+def advice_on_pause(server: MailServer, reply: SmtpReply) -> str:
+    """Return what to do about the reply that pauses a mail server.
+
+    Every tenant without a mail server of its own reads it about the system's: it does not reveal whose server that is.
+    """
+    return advice_for(reply.redacted()) if server.is_system else advice_for(reply, server.port, host=server.host)
 
 
 def end_pause(owner: int | None) -> Refusal | None:

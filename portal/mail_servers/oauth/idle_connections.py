@@ -14,7 +14,7 @@ from portal.extensions import db
 from portal.mail_servers import service as mail_server_service
 from portal.mail_servers.oauth.access_tokens import ConnectionTokens
 from portal.mail_servers.oauth.models import OAuthConnection
-from portal.mail_servers.smtp.outcome import ReplyKind, SmtpFailure, advice_for, pause_for
+from portal.mail_servers.smtp.outcome import ReplyKind, SmtpFailure, pause_for
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def refresh_idle() -> int:
             if failure.reply.kind is not ReplyKind.SETTINGS:
                 failing.add(provider)
             elif server is not None and seen is not None:
-                advice = advice_for(failure.reply, server.port, host=server.host)
+                advice = mail_server_service.advice_on_pause(server, failure.reply)
                 mail_server_service.pause(server.id, seen, pause_for(failure.reply), advice)
                 db.session.commit()
     if failing:
