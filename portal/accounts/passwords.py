@@ -23,8 +23,8 @@ PASSWORD_HELP: Final = lazy_gettext("At least %(least)s characters. Use several 
 MAX_ESTIMATED_LENGTH: Final = 72  # characters; more of them can only make a password stronger
 MIN_SCORE: Final = 3  # of 4: more than 10^8 guesses
 # A hash takes 64 MiB and all cores for a moment.
-HASHING: Final = Slots(Bound(per_account=1, total=1), waiting=Bound(per_account=3, total=3), max_wait=2)
-NICENESS: Final = 10  # of the threads that hash: other requests get nine tenths of a busy processor
+HASHING: Final = Slots(Bound(per_account=1, total=1), waiting=Bound(per_account=3, total=3), max_wait=6)
+NICENESS: Final = 5  # of the threads that hash: on a busy processor other requests get three quarters
 
 Result = TypeVar("Result")
 
