@@ -26,6 +26,7 @@ def page(browser: FlaskClient, path: str = PATH) -> str:
     return browser.get(path).get_data(as_text=True)
 
 
+@pytest.mark.usefixtures("context")
 @pytest.mark.parametrize(
     ("values", "state"),
     [

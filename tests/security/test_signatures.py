@@ -286,6 +286,7 @@ def test_a_signature_costs_no_statement(
     assert cost(lambda: post_signed(client, signed_key, message_id="second")) == unsigned == 3
 
 
+@pytest.mark.usefixtures("context")
 def test_signatures_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[bytes] = []
 
