@@ -28,24 +28,27 @@ __all__ = ["key", "peer", "post", "working_tenant"]
 
 # Content that moves after the page has loaded is an error in the console, unless a click, a key, a new size of the
 # window or the answer to one of them moved it. The browser's own `hadRecentInput` counts from when the input was made,
-# and a busy machine draws its effect long after that: so half a second is counted from the second frame after it.
+# and a busy machine draws its effect long after that: so half a second is counted from the second frame after it. What
+# was there at the load event is drawn by then too.
 SHIFTS = """
-let watchedFrom = 0;
-const act = () => {
+let watchedFrom = Infinity, changes = 0;
+const watchAfter = (milliseconds) => {
+    const change = ++changes;
     watchedFrom = Infinity;
-    requestAnimationFrame(() => requestAnimationFrame(() => { watchedFrom = performance.now() + 500; }));
+    requestAnimationFrame(() => requestAnimationFrame(() => {
+        if (change === changes) watchedFrom = performance.now() + milliseconds;
+    }));
 };
-for (const type of ["pointerdown", "click", "keydown", "keyup", "resize"]) addEventListener(type, act, {capture: true});
-addEventListener("htmx:afterSettle", (event) => {
-    if (event.detail.requestConfig?.triggeringEvent?.isTrusted) act();
-});
+addEventListener("load", () => watchAfter(0));
+for (const type of ["pointerdown", "click", "keydown", "keyup", "resize"])
+    addEventListener(type, () => watchAfter(500), {capture: true});
+for (const type of ["htmx:beforeSwap", "htmx:afterSettle"])
+    addEventListener(type, ({detail}) => { if (detail.requestConfig?.triggeringEvent?.isTrusted) watchAfter(500); });
 new PerformanceObserver((list) => {
-    const { loadEventEnd } = performance.getEntriesByType("navigation")[0];
-    const from = Math.max(loadEventEnd, watchedFrom);
     for (const shift of list.getEntries())
-        if (!shift.hadRecentInput && shift.value > 0.01 && loadEventEnd && shift.startTime > from)
+        if (!shift.hadRecentInput && shift.value > 0.01 && shift.startTime > watchedFrom)
             console.error("layout shift", shift.value, ...shift.sources.map(({node}) => node?.outerHTML?.slice(0, 99)));
-}).observe({type: "layout-shift", buffered: true});
+}).observe({type: "layout-shift"});
 """
 NO_FAULTS = (
     "Failed to load resource",  # an answer with 422 and the like: `on_response` decides about answers
