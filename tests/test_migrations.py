@@ -23,6 +23,8 @@ from portal.provisioning.models import ProvisioningToken
 from portal.tenants import service as tenant_service
 from tests.conftest import MIGRATIONS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def empty(settings: Settings) -> Iterator[Flask]:

@@ -38,6 +38,7 @@ def ask(browser: FlaskClient, page: str, **changes: str) -> str:
     return post(browser, page, f"{page}?suggest=y", htmx=True, **values(**changes)).text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("exchanger", "label", "host"),
     [
@@ -80,6 +81,7 @@ def test_a_mailbox_providers_own_domain_needs_no_lookup(dns_server: DnsServer, a
     assert dns_server.queries == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "typed",
     ["", "pbx", "pbx@", "@acme.com", "pbx@acme", "pbx@acme.internal", "pbx@[192.0.2.1]", "pbx@..", "x@" + "a" * 9999],

@@ -106,6 +106,7 @@ def test_emails_use_the_branding(
     assert "Acme & Co, acme.example\n\nhttps://acme.example/hilfe\n\nSie erhalten diese E-Mail" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("event_type", ALL_EVENT_TYPES)
 def test_the_preview_shows_each_event_type_in_each_language(

@@ -95,6 +95,7 @@ def test_an_event_beyond_bounds_is_refused_whole(
             assert not peer.conversations
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", REPAIRED)
 def test_an_event_with_a_detail_beyond_bounds_is_recorded_within_them(
     app: Flask, client: FlaskClient, key: str, working_tenant: str, peer: SmtpPeer, what: str

@@ -274,6 +274,7 @@ print([name for name in {SECRET_VARIABLES!r} if name in os.environ])
     assert run(tmp_path, code) == ["[]"]
 
 
+@pytest.mark.slow
 def test_a_command_keeps_its_environment(tmp_path: Path) -> None:
     code = """
 import click, os, sys

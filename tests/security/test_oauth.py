@@ -29,6 +29,8 @@ from tests.sql import sql
 from tests.tenant_fixtures import Post, entered, key, post
 from tests.token_server import CLIENT_SECRET, Denied, TokenServer
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["connected", "key", "oauth_tenant", "post", "token_server"]
 
 NOT_STARTED = "This sign-in was not started here"
@@ -165,7 +167,6 @@ def test_other_settings_forget_the_connection(app: Flask, admin: FlaskClient, oa
     assert stored(app, oauth_tenant) is None
 
 
-@pytest.mark.slow
 def test_planted_tokens_are_found_nowhere(
     app: Flask,
     admin: FlaskClient,

@@ -30,6 +30,8 @@ from tests.smtp_peer import SmtpPeer
 from tests.sql import sql
 from tests.tenant_fixtures import Post, entered, key, peer, post, working_tenant
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["key", "peer", "post", "working_tenant"]
 
 WELCOME = {"extension_number": "101", "extension_password": "s3cret-sip", "email": "ann@acme.example"}

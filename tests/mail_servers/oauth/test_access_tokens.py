@@ -120,6 +120,7 @@ def test_the_lease_of_a_dead_process_expires(tokens: ConnectionTokens, token_ser
     assert tokens.access_token() in token_server.access_tokens
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "answer",
     [
@@ -187,6 +188,7 @@ def test_a_revoked_connection_lapses_until_somebody_signs_in(
     assert tokens != source(tokens.owner)  # so that no open session of the old one is used
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "description", "advice"),
     [

@@ -24,6 +24,8 @@ from tests.mail_servers.example_message import (
 )
 from tests.smtp_peer import Action, Fault, Script, SmtpPeer
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["pipelining"]
 
 

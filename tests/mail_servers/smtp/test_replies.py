@@ -17,6 +17,8 @@ from portal.mail_servers.smtp.outcome import ADVICE, ReplyKind, Stage, advice_fo
 from tests.mail_servers.test_advice import GMAIL, OFFICE, OWN, PASSWORD, SENDGRID, SES, Row
 from tests.security.test_regexes import sample
 
+pytestmark = pytest.mark.slow
+
 EHLO, AUTH, MAIL, RCPT, DATA = Stage.EHLO, Stage.AUTH, Stage.MAIL, Stage.RCPT, Stage.DATA
 TEMPORARY, SETTINGS, REJECTED = ReplyKind.TEMPORARY, ReplyKind.SETTINGS, ReplyKind.REJECTED
 QQ, ICLOUD = "smtp.exmail.qq.com", "smtp.mail.me.com"
