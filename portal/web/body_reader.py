@@ -1,14 +1,15 @@
-"""Reading a request's body in the event loop, before a thread is taken for the request.
+"""Reading a request's body before a thread is taken for the request.
 
-A client may send it as slowly as the limits here allow without being in anybody's way.
+A client may send it as slowly as the limits here allow without being in anybody's way. Everything but `check_times`
+runs in Granian's own thread, which must never wait.
 """
 
-import asyncio
+import time
+from asyncio import CancelledError, Future
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import Final
+from typing import Final, cast
 
 from granian._granian import RSGIHTTPProtocol as HTTPProtocol
 from granian._granian import RSGIProtocolClosed as ProtocolClosed
@@ -30,69 +31,103 @@ class Unreadable(Exception):
         self.status, self.detail = status, detail
 
 
+TIMED_OUT: Final = Unreadable(HTTPStatus.REQUEST_TIMEOUT, "The request took too long to arrive.")
+OnBody = Callable[[bytes | Unreadable], None]
+
+
 class BodyReader:
     """Reads bodies up to the size that the app accepts, from clients behind a number of trusted proxies."""
 
     def __init__(self, max_form_bytes: int, max_event_bytes: int, proxies: int) -> None:
         self._max_form_bytes, self._max_event_bytes, self._proxies = max_form_bytes, max_event_bytes, proxies
-        self._slow_by_source: Counter[str] = Counter()
+        self._incomplete: dict[IncompleteBody, None] = {}  # the oldest first
 
-    async def read(self, scope: Scope, protocol: HTTPProtocol) -> bytes:
-        """Return the body. Of one that is too large for the app it is the beginning, which is too large as well.
+    def read(self, scope: Scope, protocol: HTTPProtocol, on_body: OnBody) -> None:
+        """Pass the body to `on_body` once it is complete, or why it is not; nothing if the client leaves before.
 
-        Raises:
-            Unreadable: the body did not arrive in time.
-            ProtocolClosed: the client left before the end of the body.
+        Of a body that is too large for the app it is the beginning, which is too large as well.
         """
         headers, is_event = scope.headers, scope.path.startswith(API_PREFIX)
         length = headers.get("content-length")  # which Granian removes beside Transfer-Encoding
         if length == "0" or (length is None and "transfer-encoding" not in headers):
-            return b""
-        if is_event and "authorization" not in headers:
-            return b""  # a request without a key is rejected whatever it contains
-        limit = self._max_event_bytes if is_event else self._max_form_bytes
-        body = await self._read(protocol, limit, _source(scope, self._proxies))
-        if length is not None and len(body) < min(int(length), limit + 1):
-            raise ProtocolClosed
-        return body
+            on_body(b"")
+        elif is_event and "authorization" not in headers:
+            on_body(b"")  # a request without a key is rejected whatever it contains
+        else:
+            limit = self._max_event_bytes if is_event else self._max_form_bytes
+            IncompleteBody(scope, protocol, limit, length, self._incomplete, on_body).ask()
 
-    async def _read(self, protocol: HTTPProtocol, limit: int, source: str) -> bytes:
-        body = bytearray()
+    def check_times(self) -> None:
+        """End the bodies that take too long, and the newest slow ones of a client that sends too many."""
+        now, slow_by_source = time.monotonic(), Counter[str]()
+        for body in list(self._incomplete):
+            age = now - body.began_at
+            if age < SLOW_AFTER:
+                break
+            source = _source(body.scope, self._proxies)
+            slow_by_source[source] += 1
+            is_surplus = slow_by_source[source] > MAX_SLOW_BODIES_PER_SOURCE or slow_by_source.total() > MAX_SLOW_BODIES
+            if is_surplus or age > BODY_TIMEOUT:
+                body.cancel()
+
+
+class IncompleteBody:
+    """A body on its way. Granian calls it with each part."""
+
+    def __init__(
+        self,
+        scope: Scope,
+        protocol: HTTPProtocol,
+        limit: int,
+        length: str | None,
+        incomplete: "dict[IncompleteBody, None]",
+        on_body: OnBody,
+    ) -> None:
+        self.scope, self.began_at = scope, time.monotonic()
+        self._protocol, self._limit, self._length = protocol, limit, length
+        self._is_in_one_part = length is not None and int(length) <= limit
+        self._parts = None if self._is_in_one_part else aiter(protocol)  # type: ignore[arg-type]
+        self._read = bytearray()
+        self._next_part: Future[bytes] | None = None
+        self._incomplete, self._on_body = incomplete, on_body
+        incomplete[self] = None
+
+    def ask(self) -> None:
+        """Have Granian call this with the next part."""
         try:
-            async with asyncio.timeout(BODY_TIMEOUT) as deadline:
-                with self._count_slow(source, deadline):
-                    async for part in protocol:
-                        body += part
-                        if len(body) > limit:
-                            break
-        except TimeoutError:
-            raise Unreadable(HTTPStatus.REQUEST_TIMEOUT, "The request took too long to arrive.") from None
-        return bytes(body)
+            self._next_part = part = cast("Future[bytes]", anext(self._parts) if self._parts else self._protocol())
+        except StopAsyncIteration:
+            self._end(bytes(self._read) if self._length is None else None)
+        else:
+            part.add_done_callback(self)
 
-    @contextmanager
-    def _count_slow(self, source: str, deadline: asyncio.Timeout) -> Iterator[None]:
-        """Count the body of this block as slow after a while, and end its time if there are too many."""
-        loop, is_slow = asyncio.get_running_loop(), False
-
-        def on_slow() -> None:
-            nonlocal is_slow
-            is_slow = True
-            slow = self._slow_by_source
-            slow[source] += 1
-            if slow[source] > MAX_SLOW_BODIES_PER_SOURCE or slow.total() > MAX_SLOW_BODIES:
-                deadline.reschedule(loop.time())
-
-        timer = loop.call_later(SLOW_AFTER, on_slow)
+    def __call__(self, part: "Future[bytes]") -> None:
+        """Take a part."""
         try:
-            yield
-        finally:
-            timer.cancel()
-            if is_slow:
-                self._slow_by_source -= Counter([source])
+            self._read += part.result()
+        except CancelledError:
+            self._end(TIMED_OUT)
+        except ProtocolClosed:
+            self._end(None)
+        else:
+            if self._is_in_one_part or len(self._read) > self._limit:
+                self._end(bytes(self._read))
+            else:
+                self.ask()
+
+    def cancel(self) -> None:
+        """Wait no longer. This may run in any thread."""
+        if self._next_part:
+            self._next_part.cancel()
+
+    def _end(self, result: bytes | Unreadable | None) -> None:
+        del self._incomplete[self]
+        if result is not None:
+            self._on_body(result)
 
 
 def _source(scope: Scope, proxies: int) -> str:
     """Return the client's network. Behind trusted proxies it is found as `ProxyFix` does."""
-    lines = [value for name, value in scope.headers.items() if name == "x-forwarded-for"]  # some proxies add a line
-    forwarded = [part.strip() for line in lines for part in line.split(",")]
+    lines = [value for name, value in scope.headers.items() if name == "x-forwarded-for"] if proxies else []
+    forwarded = [part.strip() for line in lines for part in line.split(",")]  # some proxies add a line
     return network(without_port(forwarded[-proxies] if 0 < proxies <= len(forwarded) else scope.client))

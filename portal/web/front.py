@@ -1,101 +1,141 @@
 """The front of a web process: reads requests without a thread, and runs the app in one of a few threads.
 
 Granian's own WSGI mode gives a thread to each request as it begins, so that slow clients hold all of them. Here a body
-is read by the event loop, within limits, before a thread is taken; a large response is left in a file, which Granian
-sends while no thread waits for the client. This is an RSGI app: the protocol is part of Granian's documentation.
+is read within limits before a thread is taken; a large response is left in a file, which Granian sends while no thread
+waits for the client. Granian passes requests and bodies in a thread of its own, which must not wait, through RSGI's
+objects. Its documentation describes them; `portal/server.py` connects them.
 """
 
-import asyncio
 import json
+import logging
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from io import BytesIO
 from itertools import chain
-from typing import Any, Final, TypeVar
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 from wsgiref.util import FileWrapper
 
 from flask import Flask
 from granian._granian import RSGIHTTPProtocol as HTTPProtocol
-from granian._granian import RSGIHTTPStreamTransport as HTTPStreamTransport
 from granian._granian import RSGIProtocolClosed as ProtocolClosed
 from granian.rsgi import Scope
 
 from portal.web.body_reader import BodyReader, Unreadable
 from portal.web.deployment import without_port
 
+logger = logging.getLogger(__name__)
+
 LIVEZ: Final = "/livez"
 THREAD_TIMEOUT: Final = 5.0  # seconds to wait for a free thread
-WRITE_TIMEOUT: Final = 30.0  # seconds for a piece of a streamed response
+CHECK_INTERVAL: Final = 0.25  # seconds between two looks at what has waited too long
 MAX_STREAMED_BYTES: Final = 1_000_000  # Granian keeps what a client does not read in memory
 MAX_BYTES_IN_MEMORY: Final = 1_000_000  # of a file; a larger one is sent from the disk
 FILE_OPEN_TIME: Final = 30.0  # seconds within which Granian opens a file to send
 
-Result = TypeVar("Result")
+BUSY: Final = Unreadable(HTTPStatus.SERVICE_UNAVAILABLE, "The portal is busy. Try again in a moment.")
 
 
 class Front:
-    """Serves a Flask app as an RSGI app, in `threads` threads."""
+    """Serves a Flask app in `threads` threads."""
 
     def __init__(self, app: Flask, threads: int) -> None:
         settings = app.extensions["settings"]
-        self._app = app
+        self._app, self._threads = app, threads
         self._bodies = BodyReader(app.config["MAX_CONTENT_LENGTH"], settings.max_event_bytes, settings.trusted_proxies)
-        self._executor = ThreadPoolExecutor(threads, "request")
-        self._free_threads = asyncio.Semaphore(threads)
+        self._queue: SimpleQueue[_Request | None] = SimpleQueue()
+        self._waiting: dict[_Request, None] = {}  # for a thread, the oldest first
+        self._files: deque[tuple[float, Any]] = deque()  # when to close them
 
-    async def __rsgi__(self, scope: Scope, protocol: HTTPProtocol) -> None:
-        """Answer a request."""
+    def start(self) -> None:
+        """Start the threads."""
+        for number in range(self._threads):
+            Thread(target=self._work, name=f"request-{number}").start()
+        Thread(target=self._check_times, name="request-times", daemon=True).start()
+
+    def stop(self) -> None:
+        """Let the threads end after the requests that they have."""
+        for _ in range(self._threads):
+            self._queue.put(None)
+
+    def accept(self, scope: Scope, protocol: HTTPProtocol) -> None:
+        """Answer a request as soon as its body is there and a thread is free. This does not wait."""
         if scope.path == LIVEZ:
             protocol.response_str(200, [("content-type", "application/json")], '{"status":"ok"}\n')
-            return None
-        try:
-            environ = _environ(scope, await self._bodies.read(scope, protocol))
-            await self._wait_for_thread()
-        except Unreadable as error:
-            return _answer_unreadable(protocol, error)
-        except ProtocolClosed:
-            return None
-        loop = asyncio.get_running_loop()
-        try:
-            with suppress(ProtocolClosed):  # the client has gone
-                await loop.run_in_executor(self._executor, _Exchange(self._app, protocol, loop).run, environ)
-        finally:
-            self._free_threads.release()
+            return
 
-    async def _wait_for_thread(self) -> None:
-        try:
-            async with asyncio.timeout(THREAD_TIMEOUT):
-                await self._free_threads.acquire()
-        except TimeoutError:
-            raise Unreadable(HTTPStatus.SERVICE_UNAVAILABLE, "The portal is busy. Try again in a moment.") from None
+        def enqueue(body: bytes | Unreadable) -> None:
+            if isinstance(body, Unreadable):
+                _answer_unreadable(protocol, body)
+                return
+            request = _Request(scope, protocol, body)
+            self._waiting[request] = None
+            self._queue.put(request)
+
+        self._bodies.read(scope, protocol, enqueue)
+
+    def _work(self) -> None:
+        while request := self._queue.get():
+            if self._takes(request):
+                request.answer(self._app)
+                if request.file:
+                    self._files.append((time.monotonic() + FILE_OPEN_TIME, request.file))
+
+    def _takes(self, request: "_Request") -> bool:
+        """Return whether the caller is the one to answer the request."""
+        return self._waiting.pop(request, request) is None
+
+    def _check_times(self) -> None:
+        while True:
+            time.sleep(CHECK_INTERVAL)
+            self._bodies.check_times()
+            while self._files and self._files[0][0] < time.monotonic():
+                self._files.popleft()[1].close()
+            for request in list(self._waiting):
+                if time.monotonic() - request.began_at < THREAD_TIMEOUT:
+                    break
+                if self._takes(request):
+                    _answer_unreadable(request.protocol, BUSY)
 
 
-class _Exchange:
-    """One request in a thread."""
+class _Request:
+    """A request with its body, and the response of the app to it."""
 
-    def __init__(self, app: Flask, protocol: HTTPProtocol, loop: asyncio.AbstractEventLoop) -> None:
-        self._app, self._protocol, self._loop = app, protocol, loop
+    def __init__(self, scope: Scope, protocol: HTTPProtocol, body: bytes) -> None:
+        self.protocol, self.began_at = protocol, time.monotonic()
+        self._scope, self._body = scope, body
+        self.file: Any = None  # that Granian is about to open
         self._status = 500
         self._headers: list[tuple[str, str]] = []
         self._written: list[bytes] = []
 
-    def run(self, environ: dict[str, Any]) -> None:
+    def answer(self, app: Flask) -> None:
         """Run the app and pass its response to Granian."""
-        parts = self._app.wsgi_app(environ, self._start_response)
+        try:
+            self.run(app, _environ(self._scope, self._body))
+        except ProtocolClosed:
+            pass  # the client has gone
+        except Exception:
+            logger.exception("A request was not answered.")
+            self.protocol.response_empty(500, [])
+
+    def run(self, app: Flask, environ: dict[str, Any]) -> None:
+        """Do the same for a WSGI environment."""
+        parts = app.wsgi_app(environ, self._start_response)
         if isinstance(parts, FileWrapper):
             self._send_file(parts.filelike)
             return
         try:
             if any(name == "content-length" for name, _ in self._headers):
-                body = b"".join(chain(self._written, parts))
-                self._protocol.response_bytes(self._status, self._headers, body)
+                self.protocol.response_bytes(self._status, self._headers, b"".join(chain(self._written, parts)))
             elif environ["REQUEST_METHOD"] == "HEAD" or self._status in {204, 304}:
-                self._protocol.response_empty(self._status, self._headers)
+                self.protocol.response_empty(self._status, self._headers)
             else:
                 self._stream(chain(self._written, parts))
         finally:
@@ -111,28 +151,18 @@ class _Exchange:
     def _send_file(self, file: Any) -> None:
         if os.fstat(file.fileno()).st_size <= MAX_BYTES_IN_MEMORY:
             with file:
-                self._protocol.response_bytes(self._status, self._headers, file.read())
+                self.protocol.response_bytes(self._status, self._headers, file.read())
         else:
-            self._protocol.response_file(self._status, self._headers, file.name)
-            self._loop.call_soon_threadsafe(self._loop.call_later, FILE_OPEN_TIME, file.close)
+            self.protocol.response_file(self._status, self._headers, file.name)
+            self.file = file
 
     def _stream(self, parts: Iterable[bytes]) -> None:
-        transport, sent = self._in_loop(self._open_stream()), 0
+        transport, sent = self.protocol.response_stream(self._status, self._headers), 0
         for part in parts:
             sent += len(part)
             assert sent <= MAX_STREAMED_BYTES, "send a large response as a file"
-            self._in_loop(transport.send_bytes(part))
-
-    async def _open_stream(self) -> HTTPStreamTransport:
-        return self._protocol.response_stream(self._status, self._headers)
-
-    def _in_loop(self, awaitable: Awaitable[Result]) -> Result:
-        """Await something of the event loop in this thread."""
-
-        async def run() -> Result:
-            return await awaitable
-
-        return asyncio.run_coroutine_threadsafe(run(), self._loop).result(WRITE_TIMEOUT)
+            # It is sent at once; awaiting the result only says whether the client is still there.
+            next(transport.send_bytes(part).__await__(), None)
 
 
 def _environ(scope: Scope, body: bytes) -> dict[str, Any]:

@@ -1,13 +1,11 @@
 """The front as a WSGI server (PEP 3333). The server itself is in tests/test_server.py."""
 
-import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from typing import Any
 
 from flask import Flask
 
-from portal.web.front import _Exchange
+from portal.web.front import _Request
 
 
 class Answer:
@@ -29,6 +27,5 @@ def test_what_an_app_writes_comes_before_what_it_returns() -> None:
         return iter([b"end"])
 
     app.wsgi_app = wsgi_app  # type: ignore[assignment]
-    with closing(asyncio.new_event_loop()) as loop:
-        _Exchange(app, answer, loop).run({"REQUEST_METHOD": "GET"})  # type: ignore[arg-type]
+    _Request(None, answer, b"").run(app, {"REQUEST_METHOD": "GET"})  # type: ignore[arg-type]
     assert (answer.status, answer.body) == (201, b"written end")
