@@ -14,7 +14,7 @@ import time
 from asyncio import AbstractEventLoop, Handle, SelectorEventLoop, set_event_loop
 from collections.abc import Callable
 from contextvars import Context
-from typing import Any, Final
+from typing import Any, Final, TypeVarTuple
 
 from granian._granian import CallbackScheduler, SocketHolder
 from granian._loops import loops
@@ -34,6 +34,9 @@ UNREAD_TIMEOUT: Final = 60_000  # milliseconds after which a client that reads n
 STARTS: Final = 3  # of each process before the server gives up, if none gets as far as answering
 STOP_TIMEOUT: Final = 80  # seconds: longer than an event takes
 THREADS, PIPE = "PORTAL_WEB_THREADS", "PORTAL_WEB_PIPE"  # pass them to the processes
+
+
+Part = TypeVarTuple("Part")
 
 
 class PortalFront(Front):
@@ -69,17 +72,19 @@ class RequestLoop(SelectorEventLoop):
         except Exception as error:  # noqa: BLE001 (whatever it is, Granian logs it and answers 500)
             watcher.err(error)
 
-    def call_soon(self, callback: Any, *arguments: Any, context: Context | None = None) -> Handle:
+    def call_soon(self, callback: Callable[[*Part], object], *args: *Part, context: Context | None = None) -> Handle:
         """Call back. A body gets its part at once, in the thread that has it."""
         if isinstance(callback, IncompleteBody):
-            return callback(*arguments)  # type: ignore[return-value]
-        return super().call_soon(callback, *arguments, context=context)
+            return callback(*args)
+        return super().call_soon(callback, *args, context=context)
 
-    def call_soon_threadsafe(self, callback: Any, *arguments: Any, context: Context | None = None) -> Handle:
+    def call_soon_threadsafe(
+        self, callback: Callable[[*Part], object], *args: *Part, context: Context | None = None
+    ) -> Handle:
         """Do the same from any thread."""
         if isinstance(callback, IncompleteBody):
-            return callback(*arguments)  # type: ignore[return-value]
-        return super().call_soon_threadsafe(callback, *arguments, context=context)
+            return callback(*args)
+        return super().call_soon_threadsafe(callback, *args, context=context)
 
 
 @loops.register("asyncio")
@@ -90,12 +95,13 @@ def _new_loop() -> RequestLoop:
 
 
 def _new_scheduler(loop: RequestLoop, callback: object, **_: object) -> CallbackScheduler:
-    scheduler = CallbackScheduler(loop, callback, None, None, None)
+    new: Any = CallbackScheduler  # its stub says nothing about it
+    scheduler = new(loop, callback, None, None, None)
     scheduler._schedule_fn = loop.accept
-    return scheduler
+    return scheduler  # type: ignore[no-any-return]
 
 
-mp._new_cbscheduler = _new_scheduler
+mp._new_cbscheduler = _new_scheduler  # type: ignore[attr-defined, assignment]
 
 
 class PortalServer(mp.MPServer):

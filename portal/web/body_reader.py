@@ -86,7 +86,7 @@ class IncompleteBody:
         self.scope, self.began_at = scope, time.monotonic()
         self._protocol, self._limit, self._length = protocol, limit, length
         self._is_in_one_part = length is not None and int(length) <= limit
-        self._parts = None if self._is_in_one_part else aiter(protocol)  # type: ignore[arg-type]
+        self._parts = None if self._is_in_one_part else aiter(protocol)
         self._read = bytearray()
         self._next_part: Future[bytes] | None = None
         self._incomplete, self._on_body = incomplete, on_body
