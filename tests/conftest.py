@@ -111,6 +111,7 @@ def signed_in(app: Flask, email: str) -> FlaskClient:
     with app.test_request_context("/sign-in", environ_base=browser.environ_base):
         app.preprocess_request()
         account = account_service.find(email)
+        assert account
         login_user(account, authn_via=["password"])
         db.session.commit()
         response = app.process_response(app.make_response(""))

@@ -9,6 +9,8 @@ import psycopg
 from flask import Flask
 from jinja2 import Template
 
+from portal.database.prepared import PreparedStatements
+
 _thread = local()
 _found: list[str] = []
 
@@ -28,19 +30,28 @@ class GuardedTemplate(Template):
 @contextmanager
 def no_sql_while_rendering(app: Flask) -> Iterator[None]:
     """Note each statement that runs while one of the application's templates renders."""
-    execute = psycopg.Cursor.execute
+    execute, run = psycopg.Cursor.execute, PreparedStatements.run
 
-    def guarded(cursor: Any, query: Any, *args: Any, **options: Any) -> Any:
+    def note(statement: object) -> None:
         if getattr(_thread, "rendering", None):
-            _found.append(f"{_thread.rendering} runs SQL: {query}")
+            _found.append(f"{_thread.rendering} runs SQL: {statement}")
+
+    def guarded_execute(cursor: Any, query: Any, *args: Any, **options: Any) -> Any:
+        note(query)
         return execute(cursor, query, *args, **options)
 
+    def guarded_run(prepared: PreparedStatements, *statements: Any) -> Any:
+        note(statements[-1][0])
+        return run(prepared, *statements)
+
     app.jinja_env.template_class = GuardedTemplate
-    psycopg.Cursor.execute = guarded  # type: ignore[method-assign, assignment]
+    psycopg.Cursor.execute = guarded_execute  # type: ignore[method-assign, assignment]
+    PreparedStatements.run = guarded_run  # type: ignore[method-assign]
     try:
         yield
     finally:
         psycopg.Cursor.execute = execute  # type: ignore[method-assign]
+        PreparedStatements.run = run  # type: ignore[method-assign]
 
 
 def assert_no_sql_while_rendering() -> None:

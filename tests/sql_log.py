@@ -6,6 +6,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from portal.database.prepared import PreparedStatements
+
 NOTED = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
 TELLING = "set_config('portal.tenant'"
 
@@ -16,13 +18,21 @@ Statements = dict[str, Mapping[str, Any] | None]
 def statements(monkeypatch: pytest.MonkeyPatch) -> Statements:
     """Each statement that goes to Postgres from now on, with its values, except those that set the scope."""
     noted: Statements = {}
-    execute = psycopg.Cursor.execute
+    execute, run = psycopg.Cursor.execute, PreparedStatements.run
 
-    def note(cursor: Any, query: Any, values: Any = None, **options: Any) -> Any:
-        statement = query.decode() if isinstance(query, bytes) else str(query)
+    def note(statement: str, values: Mapping[str, Any] | None) -> None:
         if statement.lstrip().startswith(NOTED) and TELLING not in statement:
             noted[statement] = values
+
+    def note_execute(cursor: Any, query: Any, values: Any = None, **options: Any) -> Any:
+        note(query.decode() if isinstance(query, bytes) else str(query), values)
         return execute(cursor, query, values, **options)
 
-    monkeypatch.setattr(psycopg.Cursor, "execute", note)
+    def note_run(prepared: PreparedStatements, *statements: tuple[str, Mapping[str, Any]]) -> Any:
+        for statement, values in statements:
+            note(statement, values)
+        return run(prepared, *statements)
+
+    monkeypatch.setattr(psycopg.Cursor, "execute", note_execute)
+    monkeypatch.setattr(PreparedStatements, "run", note_run)
     return noted

@@ -2,6 +2,7 @@
 
 import select
 import time
+from collections.abc import Mapping
 from threading import Lock, get_ident
 from typing import Any, Final, TypeVar
 
@@ -12,6 +13,8 @@ from sqlalchemy import Engine, event
 from sqlalchemy.exc import DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import Pool
+
+from portal.database.prepared import PreparedStatements
 
 # Postgres does not answer: try again later. The last one is raised where SQLAlchemy is not involved.
 DATABASE_ERRORS: Final = (OperationalError, InterfaceError, PoolTimeoutError, psycopg.OperationalError)
@@ -67,6 +70,7 @@ class PostgresConnection(psycopg.Connection[Any]):
     """A connection that stops waiting for a Postgres that does not answer."""
 
     answer_timeout: float | None = ANSWER_TIMEOUT
+    _statements: PreparedStatements | None = None
     scope: str | None = None  # set for the connection, beyond a transaction; None: unknown
 
     def wait(self, gen: PQGen[Result], interval: float = 0.1, timeout: float | None = None) -> Result:
@@ -80,6 +84,23 @@ class PostgresConnection(psycopg.Connection[Any]):
             raise
         outage.end()
         return result
+
+    def run_prepared(self, *statements: tuple[str, Mapping[str, Any]]) -> Mapping[str, Any] | None:
+        """Do what `PreparedStatements.run` does. If there is no answer in time, close the connection."""
+        if self._statements is None:
+            self._statements = PreparedStatements(self, self.answer_timeout)
+        try:
+            row = self._statements.run(*statements)
+        except psycopg.OperationalError:
+            if self.info.transaction_status is TransactionStatus.ACTIVE:
+                self.close()
+                outage.begin()
+            raise
+        except psycopg.errors.FeatureNotSupported:
+            self.close()  # a migration changed what a statement returns: the next connection prepares it again
+            raise
+        outage.end()
+        return row
 
 
 @event.listens_for(Engine, "do_connect")

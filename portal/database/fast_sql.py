@@ -105,12 +105,9 @@ def run(statement: str, values: Mapping[str, Any], *, scope: str | None = None) 
     previous_scope, connection.scope = connection.scope, None  # unknown, should the statement fail
     try:
         if previous_scope == scope:
-            cursor = connection.execute(statement, values)
+            row = connection.run_prepared((statement, values))
         else:
-            with connection.pipeline():  # one transaction
-                connection.execute(SET_SCOPE, {"scope": scope})
-                cursor = connection.execute(statement, values)
-        row: Mapping[str, Any] | None = cursor.fetchone() if cursor.rownumber is not None else None
+            row = connection.run_prepared((SET_SCOPE, {"scope": scope}), (statement, values))
         connection.scope = scope
         return row
     finally:

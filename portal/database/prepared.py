@@ -1,0 +1,133 @@
+"""Prepared statements on one connection, straight through libpq.
+
+psycopg's cursor takes longer in Python than Postgres takes for a statement of the event path. What it knows about types
+is used here all the same.
+"""
+
+import re
+import select
+import time
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, Final, NamedTuple
+
+import psycopg
+from psycopg.abc import Buffer
+from psycopg.adapt import PyFormat, Transformer
+from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGconn, PGresult
+
+_PLACEHOLDER: Final = re.compile(r"%(?:\((?P<name>\w+)\)s|%)")
+_FINISHED: Final = {ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK, ExecStatus.PIPELINE_SYNC}
+
+
+Statements = Sequence[tuple[str, Mapping[str, Any]]]
+
+
+class _Query(NamedTuple):
+    text: bytes
+    names: tuple[str, ...]  # of the values for $1, $2, …
+
+
+@cache
+def _query(statement: str) -> _Query:
+    """Return a statement with placeholders like `%(name)s` as Postgres wants it. There are few statements."""
+    names: dict[str, str] = {}
+
+    def placeholder(match: re.Match[str]) -> str:
+        name = match["name"]
+        return names.setdefault(name, f"${len(names) + 1}") if name else "%"
+
+    return _Query(_PLACEHOLDER.sub(placeholder, statement).encode(), tuple(names))
+
+
+class PreparedStatements:
+    """The prepared statements of a connection in autocommit mode.
+
+    `timeout` is how many seconds Postgres may take for an answer.
+    """
+
+    def __init__(self, connection: psycopg.Connection[Any], timeout: float | None) -> None:
+        self._pgconn: PGconn = connection.pgconn
+        self._transformer, self._timeout = Transformer(connection), timeout
+        self._names: dict[str, bytes] = {}
+        self._poll = select.poll()
+
+    def run(self, *statements: tuple[str, Mapping[str, Any]]) -> Mapping[str, Any] | None:
+        """Run statements in one transaction and one round trip, and return the first row of the last one, or None.
+
+        Raises:
+            psycopg.Error: as psycopg does. psycopg.OperationalError if Postgres does not answer in time; then the
+                connection must be closed, because its answer may still arrive.
+        """
+        for statement, _ in statements:
+            if statement not in self._names:
+                self._prepare(statement)
+        results = self._send(statements) if len(statements) == 1 else self._send_in_pipeline(statements)
+        for result in results:
+            _check(result)
+        return self._first_row(results[len(statements) - 1])
+
+    def _send(self, statements: Statements) -> list[PGresult]:
+        for statement, values in statements:
+            self._pgconn.send_query_prepared(self._names[statement], self._dump(_query(statement), values))
+        return self._results()
+
+    def _send_in_pipeline(self, statements: Statements) -> list[PGresult]:
+        self._pgconn.enter_pipeline_mode()
+        for statement, values in statements:
+            self._pgconn.send_query_prepared(self._names[statement], self._dump(_query(statement), values))
+        self._pgconn.pipeline_sync()
+        results = self._results(last=ExecStatus.PIPELINE_SYNC)
+        self._pgconn.exit_pipeline_mode()
+        return results
+
+    def _prepare(self, statement: str) -> None:
+        name = f"portal_{len(self._names)}".encode()
+        self._pgconn.send_prepare(name, _query(statement).text)
+        for result in self._results():
+            _check(result)
+        self._names[statement] = name
+
+    def _dump(self, query: _Query, values: Mapping[str, Any]) -> list[Buffer | None]:
+        """Return the values as text. Postgres takes their types from the statement."""
+        given = [values[name] for name in query.names]
+        return list(self._transformer.dump_sequence(given, [PyFormat.TEXT] * len(given)))
+
+    def _first_row(self, result: PGresult) -> Mapping[str, Any] | None:
+        if not result.ntuples:
+            return None
+        self._transformer.set_pgresult(result)
+        row = self._transformer.load_row(0, tuple)
+        assert row is not None
+        names = [(result.fname(column) or b"").decode() for column in range(result.nfields)]
+        return dict(zip(names, row, strict=True))
+
+    def _results(self, last: ExecStatus | None = None) -> list[PGresult]:
+        """Return all results, once the last one is there: in a pipeline it has this status."""
+        ends = None if self._timeout is None else time.monotonic() + self._timeout
+        results: list[PGresult] = []
+        self._poll.register(self._pgconn.socket, select.POLLIN | (select.POLLOUT if self._pgconn.flush() else 0))
+        while True:
+            self._wait(ends)
+            while not self._pgconn.is_busy():
+                result = self._pgconn.get_result()
+                if result is not None:
+                    results.append(result)
+                    if result.status == last:
+                        return results
+                elif last is None:
+                    return results
+
+    def _wait(self, ends: float | None) -> None:
+        milliseconds = None if ends is None else max(0, (ends - time.monotonic()) * 1000)
+        if not self._poll.poll(milliseconds):
+            raise psycopg.OperationalError("Postgres did not answer in time.")
+        if not self._pgconn.flush():
+            self._poll.modify(self._pgconn.socket, select.POLLIN)
+        self._pgconn.consume_input()
+
+
+def _check(result: PGresult) -> None:
+    if result.status not in _FINISHED:
+        raise psycopg.errors.error_from_result(result)

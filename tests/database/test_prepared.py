@@ -1,0 +1,106 @@
+"""Prepared statements straight through libpq: values, errors, connections that Postgres leaves."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from flask import Flask
+
+from portal.database.engine import PostgresConnection, outage
+from portal.mail_servers.smtp.client import Encryption
+
+VALUES: dict[str, tuple[str, Any]] = {
+    "text": ("text", "Zoë said “%s”, 100 % \\ '"),
+    "nothing": ("text", None),
+    "an integer": ("int", -7),
+    "a large integer": ("bigint", 2**40),
+    "a truth value": ("bool", True),
+    "bytes": ("bytea", b"\x00\xff'\\"),
+    "a time": ("timestamptz", datetime(2026, 3, 29, 1, 30, 0, 5, tzinfo=UTC)),
+    "a duration": ("interval", timedelta(days=1, seconds=3, microseconds=9)),
+    "an id": ("uuid", UUID(int=5)),
+    "a list": ("text[]", ["a,b", 'c"d', "{e}", ""]),
+    "an empty list": ("int[]", []),
+    "an enumeration": ("text", Encryption.STARTTLS),
+    "JSON": ("jsonb", '{"a": [1, null, "ü"]}'),
+}
+
+
+@pytest.fixture
+def connection(context: Flask) -> Iterator[PostgresConnection]:
+    """A connection of the tests' database."""
+    url = context.config["SQLALCHEMY_DATABASE_URI"].replace("+psycopg", "", 1)
+    with PostgresConnection.connect(url, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.mark.parametrize(("type_name", "value"), VALUES.values(), ids=VALUES)
+def test_a_value_arrives_as_through_a_cursor(connection: PostgresConnection, type_name: str, value: Any) -> None:
+    statement, values = f"SELECT %(value)s::{type_name} AS value, 1 AS one", {"value": value}
+    expected = connection.execute(statement, values).fetchone()
+    assert expected
+    for _ in range(2):  # prepared, and prepared before
+        assert connection.run_prepared((statement, values)) == {"value": expected[0], "one": 1}
+
+
+def test_a_value_that_is_used_twice_and_a_per_cent_sign(connection: PostgresConnection) -> None:
+    row = connection.run_prepared(
+        ("SELECT %(b)s::int - %(a)s::int + %(b)s::int AS n, 7 %% 4 AS rest", {"a": 1, "b": 5})
+    )
+    assert row == {"n": 9, "rest": 3}
+
+
+def test_a_statement_without_a_row(connection: PostgresConnection) -> None:
+    assert connection.run_prepared(("SELECT 1 WHERE false", {})) is None
+    assert connection.run_prepared(("SET application_name = 'x'", {})) is None
+
+
+def test_several_statements_are_one_transaction(connection: PostgresConnection) -> None:
+    connection.execute("CREATE TEMPORARY TABLE kept (n int CHECK (n > 0))")
+    add = "INSERT INTO kept VALUES (%(n)s) RETURNING n"
+    assert connection.run_prepared((add, {"n": 1}), (add, {"n": 2})) == {"n": 2}
+    for statements in ([(add, {"n": 3}), (add, {"n": 0})], [(add, {"n": 0}), (add, {"n": 3})]):
+        with pytest.raises(psycopg.errors.CheckViolation):
+            connection.run_prepared(*statements)
+    assert connection.run_prepared(("SELECT count(*) AS rows FROM kept", {})) == {"rows": 2}
+
+
+@pytest.mark.parametrize("statement", ["SELECT nothing", "SELECT %(text)s::int", "SELECT FROM"])
+def test_an_error_is_psycopgs_and_the_connection_goes_on(connection: PostgresConnection, statement: str) -> None:
+    values = {"text": "no number"}
+    with pytest.raises(psycopg.Error) as expected:
+        connection.execute(statement, values)
+    for _ in range(2):
+        with pytest.raises(type(expected.value), match=str(expected.value).partition("\n")[0]):
+            connection.run_prepared((statement, values))
+    assert connection.run_prepared(("SELECT 1 AS one", {})) == {"one": 1}
+
+
+def test_an_answer_that_comes_too_late_ends_the_connection(connection: PostgresConnection) -> None:
+    connection.answer_timeout = 0.05
+    with pytest.raises(psycopg.OperationalError, match="did not answer in time"):
+        connection.run_prepared(("SELECT pg_sleep(1)", {}))
+    assert connection.closed
+    with pytest.raises(psycopg.OperationalError, match="a moment ago"):
+        outage.check()
+    outage.end()
+
+
+def test_a_large_value_is_sent_and_received(connection: PostgresConnection) -> None:
+    large = "x" * 20_000_000  # more than the buffers of the socket
+    assert connection.run_prepared(("SELECT length(%(text)s) AS size, %(text)s AS text", {"text": large})) == {
+        "size": len(large),
+        "text": large,
+    }
+
+
+def test_a_connection_whose_prepared_statement_no_longer_fits_is_closed(connection: PostgresConnection) -> None:
+    connection.execute("CREATE TEMPORARY TABLE changing (a int); INSERT INTO changing VALUES (1)")
+    assert connection.run_prepared(("SELECT * FROM changing", {})) == {"a": 1}
+    connection.execute("ALTER TABLE changing ADD b int")
+    with pytest.raises(psycopg.errors.FeatureNotSupported):
+        connection.run_prepared(("SELECT * FROM changing", {}))
+    assert connection.closed
