@@ -46,7 +46,7 @@ def no_sql_while_rendering(app: Flask) -> Iterator[None]:
 
     app.jinja_env.template_class = GuardedTemplate
     psycopg.Cursor.execute = guarded_execute  # type: ignore[method-assign, assignment]
-    PreparedStatements.run = guarded_run  # type: ignore[method-assign]
+    PreparedStatements.run = guarded_run  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
