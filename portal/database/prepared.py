@@ -8,6 +8,7 @@ import re
 import select
 import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, Final, NamedTuple
 
@@ -21,7 +22,7 @@ _PLACEHOLDER: Final = re.compile(r"%(?:\((?P<name>\w+)\)s|%)")
 _FINISHED: Final = {ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK, ExecStatus.PIPELINE_SYNC}
 
 
-Statements = Sequence[tuple[str, Mapping[str, Any]]]
+_Ready = tuple[bytes, list[Buffer | None]]
 
 
 class _Query(NamedTuple):
@@ -41,6 +42,14 @@ def _query(statement: str) -> _Query:
     return _Query(_PLACEHOLDER.sub(placeholder, statement).encode(), tuple(names))
 
 
+# Of values whose type Postgres could take for another one: `now() - '1 day'` might be the difference of two times.
+# It finds out the others from the statement.
+_TYPES: Final[Mapping[type, int]] = {
+    python_type: psycopg.adapters.types[name].oid
+    for python_type, name in {bool: "bool", float: "float8", datetime: "timestamptz", timedelta: "interval"}.items()
+}
+
+
 class PreparedStatements:
     """The prepared statements of a connection in autocommit mode.
 
@@ -50,7 +59,7 @@ class PreparedStatements:
     def __init__(self, connection: psycopg.Connection[Any], timeout: float | None) -> None:
         self._pgconn: PGconn = connection.pgconn
         self._transformer, self._timeout = Transformer(connection), timeout
-        self._names: dict[str, bytes] = {}
+        self._names: dict[tuple[str, tuple[int, ...]], bytes] = {}
         self._poll = select.poll()
 
     def run(self, *statements: tuple[str, Mapping[str, Any]]) -> Mapping[str, Any] | None:
@@ -60,39 +69,39 @@ class PreparedStatements:
             psycopg.Error: as psycopg does. psycopg.OperationalError if Postgres does not answer in time; then the
                 connection must be closed, because its answer may still arrive.
         """
-        for statement, _ in statements:
-            if statement not in self._names:
-                self._prepare(statement)
-        results = self._send(statements) if len(statements) == 1 else self._send_in_pipeline(statements)
+        ready = [self._prepare(statement, values) for statement, values in statements]
+        results = self._send(ready) if len(ready) == 1 else self._send_in_pipeline(ready)
         for result in results:
             _check(result)
-        return self._first_row(results[len(statements) - 1])
+        return self._first_row(results[len(ready) - 1])
 
-    def _send(self, statements: Statements) -> list[PGresult]:
-        for statement, values in statements:
-            self._pgconn.send_query_prepared(self._names[statement], self._dump(_query(statement), values))
+    def _send(self, statements: Sequence[_Ready]) -> list[PGresult]:
+        for statement in statements:
+            self._pgconn.send_query_prepared(*statement)
         return self._results()
 
-    def _send_in_pipeline(self, statements: Statements) -> list[PGresult]:
+    def _send_in_pipeline(self, statements: Sequence[_Ready]) -> list[PGresult]:
         self._pgconn.enter_pipeline_mode()
-        for statement, values in statements:
-            self._pgconn.send_query_prepared(self._names[statement], self._dump(_query(statement), values))
+        for statement in statements:
+            self._pgconn.send_query_prepared(*statement)
         self._pgconn.pipeline_sync()
         results = self._results(last=ExecStatus.PIPELINE_SYNC)
         self._pgconn.exit_pipeline_mode()
         return results
 
-    def _prepare(self, statement: str) -> None:
-        name = f"portal_{len(self._names)}".encode()
-        self._pgconn.send_prepare(name, _query(statement).text)
-        for result in self._results():
-            _check(result)
-        self._names[statement] = name
-
-    def _dump(self, query: _Query, values: Mapping[str, Any]) -> list[Buffer | None]:
-        """Return the values as text. Postgres takes their types from the statement."""
+    def _prepare(self, statement: str, values: Mapping[str, Any]) -> _Ready:
+        """Return the name of the prepared statement, and the values as text."""
+        query = _query(statement)
         given = [values[name] for name in query.names]
-        return list(self._transformer.dump_sequence(given, [PyFormat.TEXT] * len(given)))
+        types = tuple(_TYPES.get(type(value), 0) for value in given)
+        name = self._names.get((statement, types))
+        if name is None:
+            name = f"portal_{len(self._names)}".encode()
+            self._pgconn.send_prepare(name, query.text, types)
+            for result in self._results():
+                _check(result)
+            self._names[statement, types] = name
+        return name, list(self._transformer.dump_sequence(given, [PyFormat.TEXT] * len(given)))
 
     def _first_row(self, result: PGresult) -> Mapping[str, Any] | None:
         if not result.ntuples:

@@ -53,6 +53,21 @@ def test_a_value_that_is_used_twice_and_a_per_cent_sign(connection: PostgresConn
     assert row == {"n": 9, "rest": 3}
 
 
+@pytest.mark.parametrize("value", [timedelta(days=1), 0.5, None, 3])
+def test_the_type_of_a_value_is_never_guessed_wrong(connection: PostgresConnection, value: Any) -> None:
+    """Each value here has another type, although the statement is the same."""
+    statement = "SELECT coalesce(%(value)s::text, 'nothing') AS value"
+    for given in (value, None, value):
+        expected = connection.execute(statement, {"value": given}).fetchone()
+        assert expected
+        assert connection.run_prepared((statement, {"value": given})) == {"value": expected[0]}
+
+
+def test_a_duration_before_now(connection: PostgresConnection) -> None:
+    row = connection.run_prepared(("SELECT now() - %(ago)s < now() AS is_before", {"ago": timedelta(hours=1)}))
+    assert row == {"is_before": True}
+
+
 def test_a_statement_without_a_row(connection: PostgresConnection) -> None:
     assert connection.run_prepared(("SELECT 1 WHERE false", {})) is None
     assert connection.run_prepared(("SET application_name = 'x'", {})) is None
