@@ -3,15 +3,10 @@
 The table in `docs/reference/settings.md` is generated from this file; a test keeps the two equal.
 """
 
-import base64
-import json
 import os
-import secrets
 import ssl
-from contextlib import suppress
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from tempfile import mkstemp
 from typing import Annotated, Final, Literal, Self, TypeAlias
 from urllib.parse import urlsplit
 
@@ -20,8 +15,8 @@ from flask import current_app
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from portal.generated_secrets import read_or_generate
 from portal.setting_formats import (
-    ENCRYPTION_KEY_BYTES,
     HOST,
     MIN_SECRET_LENGTH,
     full_host_name,
@@ -292,21 +287,6 @@ def load() -> Settings:
     return settings if settings.portal_env == "production" else _with_generated_secrets(settings)
 
 
-def write_private(file: Path, content: object, *, keep_existing: bool = False) -> None:
-    """Write a JSON file that only its owner may read: whole or not at all, whatever ends this process."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = mkstemp(dir=file.parent)
-    with os.fdopen(handle, "w") as stream:
-        json.dump(content, stream)
-    new = Path(name)
-    if keep_existing:
-        with suppress(FileExistsError):
-            file.hardlink_to(new)
-        new.unlink()
-    else:
-        new.replace(file)
-
-
 def remove_secrets_from_environment() -> None:
     """Remove what is secret from the process's environment, which web servers and error reporters copy.
 
@@ -323,12 +303,7 @@ def current() -> Settings:
 
 
 def _with_generated_secrets(settings: Settings) -> Settings:
-    """Add the secrets that a developer has not set. They are generated once and kept in a file."""
-    file = settings.var_dir / "secrets.json"
-    if not file.exists():
-        key = base64.b64encode(secrets.token_bytes(ENCRYPTION_KEY_BYTES)).decode()
-        new = {"secret_key": secrets.token_urlsafe(48), "encryption_keys": f"1:{key}"}
-        write_private(file, new, keep_existing=True)
-    kept = {name: SecretStr(value) for name, value in json.loads(file.read_text()).items()}
+    """Add the secrets that a developer has not set."""
+    kept = {name: SecretStr(value) for name, value in read_or_generate(settings.var_dir / "secrets.json").items()}
     missing = {name: value for name, value in kept.items() if getattr(settings, name) is None}
     return settings.model_copy(update=missing | {"portal_url": settings.portal_url or "http://127.0.0.1:8000"})
