@@ -23,6 +23,7 @@ from portal.setting_formats import (
     is_loopback,
     is_provider_url,
     is_strong,
+    names_many_directories,
     parse_keys,
     split,
     without_path,
@@ -35,6 +36,7 @@ MAX_SHARED_LIMIT = 1_000_000_000
 SECRET_VARIABLES: Final = (
     *("SECRET_KEY", "SECRET_KEY_FALLBACKS", "ENCRYPTION_KEYS", "DATABASE_URL", "MIGRATION_DATABASE_URL"),
     *("PORTAL_PASSWORD", "PORTAL_MAIL_PASSWORD", "MICROSOFT_CLIENT_SECRET", "GOOGLE_CLIENT_SECRET"),
+    "SSO_CLIENT_SECRET",
 )
 
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -114,6 +116,30 @@ class Settings(BaseSettings):
     )
     google_smtp_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Further mail servers that may get Google's access tokens, separated by commas"
+    )
+    sso_issuer: str | None = Field(
+        None,
+        description="Issuer URL of the OpenID provider with which people sign in, such as "
+        "`https://login.microsoftonline.com/<directory ID>/v2.0`. Unset: no single sign-on",
+    )
+    sso_client_id: str | None = Field(None, description="Client ID of the app registered with that provider")
+    sso_client_secret: SecretStr | None = Field(None, description="Its client secret. Unset: a public client with PKCE")
+    sso_label: str = Field("SSO", min_length=1, max_length=40, description="Name of the provider on the sign-in page")
+    sso_email_domains: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Domains whose email addresses the provider may vouch for, separated by commas. Unset: all"
+    )
+    sso_trust_email: bool = Field(
+        False,
+        description="`true`: an email address is verified although the provider does not say so. Only for a provider "
+        "in which nobody can enter an address of their choice",
+    )
+    sso_two_factor: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Values of the claims `amr` and `acr` that prove two-factor authentication at the provider, "
+        "separated by commas; `*` if the provider always requires it. Unset: the portal asks for its own code",
+    )
+    sso_only: bool = Field(
+        False, description="`true`: passwords are rejected, except those of accounts marked as break-glass"
     )
     concurrent_emails_per_server: int = Field(
         4, ge=1, le=100, description="Emails that one process sends through one mail server at the same time"
@@ -199,13 +225,27 @@ class Settings(BaseSettings):
             raise ValueError("must begin with https://, or with http:// on this machine")
         return value.rstrip("/")
 
-    @field_validator("trusted_hosts", "microsoft_smtp_hosts", "google_smtp_hosts", mode="before")
+    @field_validator("trusted_hosts", "microsoft_smtp_hosts", "google_smtp_hosts", "sso_email_domains", mode="before")
     @classmethod
     def _parse_hosts(cls, value: object) -> object:
         hosts = split(value.lower()) if isinstance(value, str) else ()
         if not all(map(HOST.fullmatch, hosts)):
             raise ValueError("must be host names such as portal.internal, separated by commas, without ports and *")
         return hosts if isinstance(value, str) else value
+
+    @field_validator("sso_issuer")
+    @classmethod
+    def _check_issuer(cls, value: str | None) -> str | None:
+        if value and not is_provider_url(value):
+            raise ValueError("must begin with https://, or with http:// on this machine")
+        if value and names_many_directories(value):
+            raise ValueError("must name one directory by its ID: https://login.microsoftonline.com/<directory ID>/v2.0")
+        return value or None
+
+    @field_validator("sso_two_factor", mode="before")
+    @classmethod
+    def _parse_two_factor(cls, value: object) -> object:
+        return split(value) if isinstance(value, str) else value
 
     @field_validator("event_rate_limit")
     @classmethod
@@ -232,6 +272,14 @@ class Settings(BaseSettings):
                 raise ValueError(f"{name} needs at least {MIN_SECRET_LENGTH} random characters")
             if self.demo_mail_dir:
                 raise ValueError("DEMO_MAIL_DIR shows captured email to everyone: unset it in production")
+        return self
+
+    @model_validator(mode="after")
+    def _check_single_sign_on(self) -> Self:
+        if self.sso_issuer and not self.sso_client_id:
+            raise ValueError("SSO_ISSUER requires SSO_CLIENT_ID")
+        if self.sso_only and not self.sso_issuer:
+            raise ValueError("SSO_ONLY requires SSO_ISSUER: nobody could sign in")
         return self
 
     @property

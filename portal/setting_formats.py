@@ -10,6 +10,12 @@ MIN_SECRET_LENGTH: Final = 32
 MIN_DIFFERENT_CHARACTERS: Final = 11  # 32 random hexadecimal digits have about 14
 ENCRYPTION_KEY_BYTES: Final = 32
 
+MICROSOFT_HOSTS: Final = {
+    *("login.microsoftonline.com", "sts.windows.net"),
+    *("login.microsoftonline.us", "login.partner.microsoftonline.cn", "login.chinacloudapi.cn"),  # national clouds
+}
+_PRIVATE_ACCOUNTS = "9188040d-6c67-4c5b-b112-36a304b66dad"  # Microsoft's directory of all private accounts
+_DIRECTORY_ID = re.compile(rf"/(?!{_PRIVATE_ACCOUNTS})[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}/", re.I)
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 HOST = re.compile(r"[a-z0-9_.-]+|([0-9a-f]*:){2}[0-9a-f:.]*")  # a name, or an IP address
 _FULL_HOST_NAME = re.compile(rf"(?:{_LABEL}\.)+(?!\d+$){_LABEL}")  # mail servers reject names without a dot
@@ -85,3 +91,9 @@ def is_provider_url(url: str) -> bool:
     except ValueError:
         return False
     return is_valid and bool(parts.hostname) and parts.username is None and not parts.query and not parts.fragment
+
+
+def names_many_directories(issuer: str) -> bool:
+    """Return whether anyone can get an account at this issuer of Microsoft, with any email address in it (nOAuth)."""
+    parts = urlsplit(issuer)
+    return parts.hostname in MICROSOFT_HOSTS and not _DIRECTORY_ID.match(parts.path + "/")
