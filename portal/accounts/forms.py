@@ -21,6 +21,7 @@ class PasswordSignInForm(LoginForm):
         """Return whether the password is correct, and accepted. The errors and the time do not say which was not."""
         if not super().validate(**kwargs):
             return False
+        assert isinstance(self.user, Account)
         if accepts_password(self.user):
             return True
         self.user_authenticated = False
@@ -34,6 +35,7 @@ class NewPasswordForm(ResetPasswordForm):
 
     def validate(self, **kwargs: Any) -> bool:
         """Return whether the password is set."""
+        assert isinstance(self.user, Account)  # else the link is not valid, and the view sends the browser away
         if not accepts_password(self.user):
             self.password.errors = [gettext("Passwords are off. Use single sign-on.")]
             return False
@@ -45,7 +47,7 @@ class GenericForgotPasswordForm(ForgotPasswordForm):
 
     def validate(self, **kwargs: Any) -> bool:
         """Return whether an address was entered. `user` is its account, or one that is not stored."""
-        is_valid = super().validate(**kwargs) and accepts_password(self.user)
+        is_valid = super().validate(**kwargs) and isinstance(self.user, Account) and accepts_password(self.user)
         if not is_valid and self.email.data:
             self.email.errors = []
             self.user = Account(email=self.email.data, password="", active=True, fs_uniquifier=uuid4().hex)

@@ -17,7 +17,6 @@ from portal.accounts.models import Account
 from portal.accounts.request_guards import ACCOUNT_SESSION
 from portal.accounts.security import CONFIRMED_FOR
 from portal.accounts.single_sign_on.provider import redirect_url
-from portal.accounts.single_sign_on.views import sign_in_context
 from portal.errors import Refusal
 from portal.provisioning import qr
 from portal.web.i18n import LANGUAGES
@@ -186,7 +185,7 @@ def _page() -> ResponseReturnValue:
         "accounts/security.html",
         "accounts/_sessions.html",
         has_password=account_service.has_usable_password(account),
-        **sign_in_context(),
+        provider=config.current().sso_label,
         sessions=sessions.active_sessions(account),
         current_session=sessions.find(session[ACCOUNT_SESSION]),
         required=account_service.requires_two_factor(),

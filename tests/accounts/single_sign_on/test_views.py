@@ -271,7 +271,7 @@ def test_documents_are_cached_and_a_new_key_is_fetched_once_in_a_while(
     assert not signs_in(), "the keys are a moment old"
     assert provider.count(KEYS) == 1
     later = time.monotonic() + portal_provider.KEY_RETRY_INTERVAL
-    monkeypatch.setattr(portal_provider.time, "monotonic", lambda: later)
+    monkeypatch.setattr("portal.accounts.single_sign_on.provider.time.monotonic", lambda: later)
     assert signs_in()
     assert (provider.count(DISCOVERY), provider.count(KEYS)) == (1, 2)
 
