@@ -130,7 +130,7 @@ def _guard() -> ResponseReturnValue | None:
         if _needs_two_factor(endpoint):
             return redirect(url_for("account.set_up_two_factor"))
         if endpoint in PASSWORD_PAGES and not account_service.has_usable_password(current_account()):
-            return _ask_to_sign_in_again()
+            return _answer_without_password(endpoint)
     elif endpoint in CODE_PAGES and current_user.is_authenticated:
         return redirect(url_for("tenants.home"))  # Flask-Security would sign the account out
     if request.method == "POST" and endpoint in RATE_LIMITS:
@@ -138,8 +138,10 @@ def _guard() -> ResponseReturnValue | None:
     return None
 
 
-def _ask_to_sign_in_again() -> ResponseReturnValue:
-    """Return the page for an account that has no password to confirm or change."""
+def _answer_without_password(endpoint: str) -> ResponseReturnValue:
+    """Return a response for an account that has no password to change or to confirm."""
+    if endpoint == "security.change_password":
+        return redirect(url_for("account.security"), 303)
     minutes = int(current_app.config["SECURITY_FRESHNESS"].total_seconds() // 60)
     return respond("accounts/sign_in_again.html", minutes=minutes)
 
