@@ -29,6 +29,7 @@ PENDING: Final = "single_sign_on"  # in the cookie: a `PendingSingleSignOn`
 LIFETIME: Final = 600.0  # seconds; long enough for a new password and a second factor
 STATE_LENGTH: Final = 43
 CODE_VERIFIER_LENGTH: Final = 64  # RFC 7636, section 4.1: 43 to 128
+MAX_NEXT_LENGTH: Final = 500  # characters: a browser drops a cookie of more than 4 kB
 RATE_LIMIT: Final = Rule("single sign-on", (Limit(60, 15 * MINUTE, IP_ADDRESS),))
 
 blueprint = Blueprint("single_sign_on", __name__)
@@ -67,7 +68,7 @@ def begin() -> ResponseReturnValue:
         nonce=generate_token(STATE_LENGTH),
         code_verifier=generate_token(CODE_VERIFIER_LENGTH),
         began_at=clock.now().timestamp(),
-        next=request.args.get("next", ""),
+        next=request.args.get("next", "")[:MAX_NEXT_LENGTH],
     )
     try:
         url = provider.begin(pending["state"], pending["nonce"], pending["code_verifier"])
