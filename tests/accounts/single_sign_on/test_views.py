@@ -15,6 +15,7 @@ from portal.accounts.single_sign_on import identities
 from portal.accounts.single_sign_on import provider as portal_provider
 from portal.audit.labels import UNKNOWN_ACCOUNT
 from portal.extensions import db
+from portal.web.slots import Bound, Slots
 from tests.accounts.single_sign_on.conftest import (
     BEGIN,
     ChangeSettings,
@@ -247,6 +248,15 @@ def test_an_unreachable_provider_is_said_and_passwords_still_work(
     assert is_signed_in(client)
 
 
+def test_a_provider_that_does_not_answer_holds_few_threads(
+    client: FlaskClient, account: str, provider: OpenIdProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(portal_provider, "REQUESTS", Slots(Bound(0, 0)))  # others hold all of them
+    assert client.get(BEGIN).status_code == 429
+    give_password(client, EMAIL)
+    assert is_signed_in(client)
+
+
 def test_a_provider_that_fails_while_a_person_signs_in_is_said(
     client: FlaskClient, account: str, provider: OpenIdProvider
 ) -> None:
@@ -317,6 +327,9 @@ def test_an_account_without_a_password_signs_in_and_is_not_asked_for_one(
     answer = client.get("/account/two-factor", follow_redirects=True)
     assert "Sign in again" in answer.text
     assert client.get("/account/password").location == "/account"
+    with app.app_context():
+        account_service.require_two_factor(True)
+    assert "Sign in again" in client.get("/", follow_redirects=True).text, "not from one page to the other for ever"
 
 
 def test_signing_in_twice_at_once_binds_once(
