@@ -90,7 +90,8 @@ def is_provider_url(url: str) -> bool:
         is_valid = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
     except ValueError:
         return False
-    return is_valid and bool(parts.hostname) and parts.username is None and not parts.query and not parts.fragment
+    has_only_a_path = parts.username is None and not parts.query and not parts.fragment
+    return is_valid and has_only_a_path and bool(parts.hostname) and re.fullmatch(r"[!-~]+", url) is not None
 
 
 def names_many_directories(issuer: str) -> bool:

@@ -120,6 +120,7 @@ def test_production_is_the_default(environment: pytest.MonkeyPatch) -> None:
         ("SMTP_ALLOWED_NETWORKS", "10.0.0.0/24,10.0.0.5/8"),
         ("SSO_ISSUER", "http://id.example.com"),
         ("SSO_ISSUER", "https://user@id.example.com"),
+        ("SSO_ISSUER", "https://id.example.com/a b"),
         ("SSO_ISSUER", "https://login.microsoftonline.com/common/v2.0"),
         ("SSO_ISSUER", "https://login.microsoftonline.com/organizations/v2.0"),
         ("SSO_ISSUER", "https://LOGIN.microsoftonline.com/acme.onmicrosoft.com/v2.0"),

@@ -281,6 +281,7 @@ def test_a_provider_that_does_not_name_itself_may_be_silent_but_not_lie(
         {"token_endpoint": "file:///etc/passwd"},
         {"token_endpoint": None},
         {"jwks_uri": "http://evil.example/keys"},
+        {"jwks_uri": "https://evil.example/keys\nERROR forged entry in the log"},
         {"authorization_endpoint": "javascript:alert(1)"},
         {"authorization_endpoint": ["https://evil.example"]},
         {"userinfo_endpoint": "ftp://evil.example"},
