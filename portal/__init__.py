@@ -10,10 +10,11 @@ from flask import Flask
 from jinja2 import StrictUndefined
 from sqlalchemy.orm import configure_mappers
 
-from portal import cli, config, crypto, health
+from portal import cli, config, crypto, health, sign_in_commands
 from portal.accounts import request_guards, sessions
 from portal.accounts import security as accounts_security
 from portal.accounts import views as accounts_views
+from portal.accounts.single_sign_on import views as single_sign_on_views
 from portal.app import Portal
 from portal.audit import views as audit_views
 from portal.config import PRODUCT, ROOT, Settings
@@ -41,6 +42,7 @@ gc.enable()
 BLUEPRINTS = (
     health.blueprint,
     *accounts_views.BLUEPRINTS,
+    single_sign_on_views.blueprint,
     tenants_views.blueprint,
     overview_views.blueprint,
     *mail_servers_views.BLUEPRINTS,
@@ -119,6 +121,7 @@ def _init_extensions(app: Flask, settings: Settings) -> None:
     accounts_security.init_app(app, settings, AccountEmail)
     request_guards.init_app(app)
     accounts_views.init_app(app)
+    single_sign_on_views.init_app(app)
     release.init_app()
     rejections.init_app()
     i18n.init_app(app)
@@ -126,3 +129,4 @@ def _init_extensions(app: Flask, settings: Settings) -> None:
     filters.init_app(app)
     responses.init_app(app)
     cli.init_app(app)
+    sign_in_commands.init_app(app)

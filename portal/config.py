@@ -3,16 +3,10 @@
 The table in `docs/reference/settings.md` is generated from this file; a test keeps the two equal.
 """
 
-import base64
-import json
 import os
-import re
-import secrets
 import ssl
-from contextlib import suppress
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from tempfile import mkstemp
 from typing import Annotated, Final, Literal, Self, TypeAlias
 from urllib.parse import urlsplit
 
@@ -21,21 +15,29 @@ from flask import current_app
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from portal.generated_secrets import read_or_generate
+from portal.setting_formats import (
+    HOST,
+    MIN_SECRET_LENGTH,
+    full_host_name,
+    is_loopback,
+    is_provider_url,
+    is_strong,
+    names_many_directories,
+    parse_keys,
+    split,
+    without_path,
+)
+
 PRODUCT: Final = "PBX Notification Portal"
 ROOT = Path(__file__).resolve().parent.parent
-MIN_SECRET_LENGTH = 32
-MIN_DIFFERENT_CHARACTERS = 11  # 32 random hexadecimal digits have about 14
-ENCRYPTION_KEY_BYTES = 32
 MAX_SHARED_LIMIT = 1_000_000_000
 
 SECRET_VARIABLES: Final = (
     *("SECRET_KEY", "SECRET_KEY_FALLBACKS", "ENCRYPTION_KEYS", "DATABASE_URL", "MIGRATION_DATABASE_URL"),
     *("PORTAL_PASSWORD", "PORTAL_MAIL_PASSWORD", "MICROSOFT_CLIENT_SECRET", "GOOGLE_CLIENT_SECRET"),
+    "SSO_CLIENT_SECRET",
 )
-
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_HOST = re.compile(r"[a-z0-9_.-]+|([0-9a-f]*:){2}[0-9a-f:.]*")  # a name, or an IP address
-_FULL_HOST_NAME = re.compile(rf"(?:{_LABEL}\.)+(?!\d+$){_LABEL}")  # mail servers reject names without a dot
 
 Network: TypeAlias = IPv4Network | IPv6Network
 
@@ -115,6 +117,30 @@ class Settings(BaseSettings):
     google_smtp_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Further mail servers that may get Google's access tokens, separated by commas"
     )
+    sso_issuer: str | None = Field(
+        None,
+        description="Issuer URL of the OpenID provider with which people sign in, such as "
+        "`https://login.microsoftonline.com/<directory ID>/v2.0`. Unset: no single sign-on",
+    )
+    sso_client_id: str | None = Field(None, description="Client ID of the app registered with that provider")
+    sso_client_secret: SecretStr | None = Field(None, description="Its client secret. Unset: a public client with PKCE")
+    sso_label: str = Field("SSO", min_length=1, max_length=40, description="Name of the provider on the sign-in page")
+    sso_email_domains: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Domains whose email addresses the provider may vouch for, separated by commas. Unset: all"
+    )
+    sso_trust_email: bool = Field(
+        False,
+        description="`true`: an email address is verified although the provider does not say so. Only for a provider "
+        "in which nobody can enter an address of their choice",
+    )
+    sso_two_factor: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Values of the claims `amr` and `acr` that prove two-factor authentication at the provider, "
+        "separated by commas; `*` if the provider always requires it. Unset: the portal asks for its own code",
+    )
+    sso_only: bool = Field(
+        False, description="`true`: passwords are rejected, except those of accounts marked as break-glass"
+    )
     concurrent_emails_per_server: int = Field(
         4, ge=1, le=100, description="Emails that one process sends through one mail server at the same time"
     )
@@ -154,7 +180,7 @@ class Settings(BaseSettings):
     def _url_without_slash(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("http://", "https://")):
             raise ValueError("must begin with https:// or http://")
-        return _without_path(value) if value else None
+        return without_path(value) if value else None
 
     @field_validator("database_url", "migration_database_url")
     @classmethod
@@ -169,7 +195,7 @@ class Settings(BaseSettings):
     @field_validator("smtp_helo_name")
     @classmethod
     def _check_helo_name(cls, value: str | None) -> str | None:
-        name = _helo_name(value) if value else None
+        name = full_host_name(value) if value else None
         if value and name is None:
             raise ValueError("must be a full host name such as portal.example.com, or an IP address")
         return name
@@ -188,29 +214,38 @@ class Settings(BaseSettings):
     @classmethod
     def _parse_networks(cls, value: object) -> object:
         try:
-            return tuple(map(ip_network, _split(value))) if isinstance(value, str) else value
+            return tuple(map(ip_network, split(value))) if isinstance(value, str) else value
         except ValueError:
             raise ValueError("must be networks such as 10.1.2.0/24, separated by commas") from None
 
     @field_validator("microsoft_authority", "google_authorization_url", "google_token_url")
     @classmethod
     def _check_oauth_url(cls, value: str) -> str:
-        try:
-            parts = urlsplit(value)
-            is_valid = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
-        except ValueError:
-            is_valid = False
-        if not is_valid or not parts.hostname or parts.username is not None or parts.query or parts.fragment:
+        if not is_provider_url(value):
             raise ValueError("must begin with https://, or with http:// on this machine")
         return value.rstrip("/")
 
-    @field_validator("trusted_hosts", "microsoft_smtp_hosts", "google_smtp_hosts", mode="before")
+    @field_validator("trusted_hosts", "microsoft_smtp_hosts", "google_smtp_hosts", "sso_email_domains", mode="before")
     @classmethod
     def _parse_hosts(cls, value: object) -> object:
-        hosts = _split(value.lower()) if isinstance(value, str) else ()
-        if not all(map(_HOST.fullmatch, hosts)):
+        hosts = split(value.lower()) if isinstance(value, str) else ()
+        if not all(map(HOST.fullmatch, hosts)):
             raise ValueError("must be host names such as portal.internal, separated by commas, without ports and *")
         return hosts if isinstance(value, str) else value
+
+    @field_validator("sso_issuer")
+    @classmethod
+    def _check_issuer(cls, value: str | None) -> str | None:
+        if value and not is_provider_url(value):
+            raise ValueError("must begin with https://, or with http:// on this machine")
+        if value and names_many_directories(value):
+            raise ValueError("must name one directory by its ID: https://login.microsoftonline.com/<directory ID>/v2.0")
+        return value or None
+
+    @field_validator("sso_two_factor", mode="before")
+    @classmethod
+    def _parse_two_factor(cls, value: object) -> object:
+        return split(value) if isinstance(value, str) else value
 
     @field_validator("event_rate_limit")
     @classmethod
@@ -232,11 +267,19 @@ class Settings(BaseSettings):
             missing = [name.upper() for name in required if getattr(self, name) is None]
             if missing:
                 raise ValueError(f"production requires {', '.join(missing)}")
-            if not all(map(_is_strong, self.secret_keys)):
-                name = "SECRET_KEY_FALLBACKS" if _is_strong(self.secret_keys[0]) else "SECRET_KEY"
+            if not all(map(is_strong, self.secret_keys)):
+                name = "SECRET_KEY_FALLBACKS" if is_strong(self.secret_keys[0]) else "SECRET_KEY"
                 raise ValueError(f"{name} needs at least {MIN_SECRET_LENGTH} random characters")
             if self.demo_mail_dir:
                 raise ValueError("DEMO_MAIL_DIR shows captured email to everyone: unset it in production")
+        return self
+
+    @model_validator(mode="after")
+    def _check_single_sign_on(self) -> Self:
+        if self.sso_issuer and not self.sso_client_id:
+            raise ValueError("SSO_ISSUER requires SSO_CLIENT_ID")
+        if self.sso_only and not self.sso_issuer:
+            raise ValueError("SSO_ONLY requires SSO_ISSUER: nobody could sign in")
         return self
 
     @property
@@ -244,8 +287,8 @@ class Settings(BaseSettings):
         """The secret key, followed by the earlier ones."""
         assert self.secret_key is not None
         earlier = self.secret_key_fallbacks.get_secret_value() if self.secret_key_fallbacks else ""
-        parts = _split(earlier)
-        if not all(map(_is_strong, parts)):
+        parts = split(earlier)
+        if not all(map(is_strong, parts)):
             parts = (earlier,)  # one key that contains a comma
         return [self.secret_key.get_secret_value(), *parts]
 
@@ -262,72 +305,12 @@ class Settings(BaseSettings):
     @property
     def helo_name(self) -> str | None:
         """The name for EHLO. None: the host of `PORTAL_URL` is no full name, and our own IP address has to do."""
-        return self.smtp_helo_name or _helo_name(self.host)
+        return self.smtp_helo_name or full_host_name(self.host)
 
     @property
     def is_https(self) -> bool:
         """Whether people reach the portal over TLS, so that cookies can require it."""
         return self.portal_url is not None and self.portal_url.startswith("https://")
-
-
-def _split(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _without_path(url: str) -> str:
-    """Return the URL of the portal without a final slash."""
-    try:
-        parts = urlsplit(url)
-        is_valid = bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_valid = False
-    if not is_valid or parts.username is not None or any(map(str.isspace, url)):
-        raise ValueError("must be like https://portal.example.com or https://portal.example.com:8443")
-    if parts.path.strip("/") or parts.query or parts.fragment or url.endswith(("?", "#")):
-        raise ValueError(
-            "must not have a path: the portal needs a host name of its own, like https://portal.example.com"
-        )
-    return f"{parts.scheme}://{parts.netloc}"
-
-
-def _is_strong(secret: str) -> bool:
-    return len(secret) >= MIN_SECRET_LENGTH and len(set(secret)) >= MIN_DIFFERENT_CHARACTERS
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a host is this machine."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-
-
-def _helo_name(host: str) -> str | None:
-    """Return a full host name, or an IP address as a literal (RFC 5321, section 4.1.3); None for anything else."""
-    try:
-        address = ip_address(host.strip("[]").removeprefix("IPv6:").partition("%")[0])
-    except ValueError:
-        try:
-            name = host.rstrip(".").encode("idna").decode()
-        except UnicodeError:
-            return None
-        return name if _FULL_HOST_NAME.fullmatch(name) else None
-    return f"[{address}]" if address.version == 4 else f"[IPv6:{address}]"
-
-
-def parse_keys(text: str) -> dict[str, bytes]:
-    """Return the encryption keys by id, the encrypting one first. Raise ValueError if a part is not valid."""
-    keys: dict[str, bytes] = {}
-    for part in text.split(","):
-        key_id, _, encoded = part.strip().partition(":")
-        try:
-            key = base64.b64decode(encoded, validate=True)
-        except ValueError:
-            key = b""
-        if not key_id or len(key) != ENCRYPTION_KEY_BYTES or key_id in keys:
-            raise ValueError("must be id:base64 of 32 random bytes, separated by commas, each id once")
-        keys[key_id] = key
-    return keys
 
 
 def settings_table() -> str:
@@ -352,21 +335,6 @@ def load() -> Settings:
     return settings if settings.portal_env == "production" else _with_generated_secrets(settings)
 
 
-def write_private(file: Path, content: object, *, keep_existing: bool = False) -> None:
-    """Write a JSON file that only its owner may read: whole or not at all, whatever ends this process."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = mkstemp(dir=file.parent)
-    with os.fdopen(handle, "w") as stream:
-        json.dump(content, stream)
-    new = Path(name)
-    if keep_existing:
-        with suppress(FileExistsError):
-            file.hardlink_to(new)
-        new.unlink()
-    else:
-        new.replace(file)
-
-
 def remove_secrets_from_environment() -> None:
     """Remove what is secret from the process's environment, which web servers and error reporters copy.
 
@@ -383,12 +351,7 @@ def current() -> Settings:
 
 
 def _with_generated_secrets(settings: Settings) -> Settings:
-    """Add the secrets that a developer has not set. They are generated once and kept in a file."""
-    file = settings.var_dir / "secrets.json"
-    if not file.exists():
-        key = base64.b64encode(secrets.token_bytes(ENCRYPTION_KEY_BYTES)).decode()
-        new = {"secret_key": secrets.token_urlsafe(48), "encryption_keys": f"1:{key}"}
-        write_private(file, new, keep_existing=True)
-    kept = {name: SecretStr(value) for name, value in json.loads(file.read_text()).items()}
+    """Add the secrets that a developer has not set."""
+    kept = {name: SecretStr(value) for name, value in read_or_generate(settings.var_dir / "secrets.json").items()}
     missing = {name: value for name, value in kept.items() if getattr(settings, name) is None}
     return settings.model_copy(update=missing | {"portal_url": settings.portal_url or "http://127.0.0.1:8000"})

@@ -14,7 +14,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from flask import Flask, current_app
 
-from portal.config import Settings, parse_keys
+from portal.config import Settings
+from portal.setting_formats import parse_keys
 
 NONCE_BYTES = 12  # NIST SP 800-38D, section 5.2.1.1
 TOKEN_BYTES = 32

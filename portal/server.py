@@ -23,7 +23,7 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server import mp
 
-from portal import config, create_app
+from portal import config, create_app, sign_in_commands
 from portal.web.body_reader import IncompleteBody
 from portal.web.front import Front
 
@@ -154,11 +154,13 @@ def create_front() -> Front:
     """Return the portal of a web process."""
     for stop_signal in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop_signal, signal.SIG_DFL)  # until Granian handles them: those of its parent would be lost
-    front = PortalFront(create_app(), int(os.environ[THREADS]))
+    app = create_app()
+    front = PortalFront(app, int(os.environ[THREADS]))
     config.remove_secrets_from_environment()  # the one that starts the processes keeps them for the next one
     # Objects that exist now are kept until the end: the garbage collector need not check them again and again.
     gc.collect()
     gc.freeze()
+    threading.Thread(target=sign_in_commands.report_problems, args=[app], daemon=True).start()
     return front
 
 

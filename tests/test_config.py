@@ -118,6 +118,16 @@ def test_production_is_the_default(environment: pytest.MonkeyPatch) -> None:
         ("MAIL_CA_FILE", "/no/such/file.pem"),
         ("MAIL_CA_FILE", "/dev/null"),
         ("SMTP_ALLOWED_NETWORKS", "10.0.0.0/24,10.0.0.5/8"),
+        ("SSO_ISSUER", "http://id.example.com"),
+        ("SSO_ISSUER", "https://user@id.example.com"),
+        ("SSO_ISSUER", "https://id.example.com/a b"),
+        ("SSO_ISSUER", "https://login.microsoftonline.com/common/v2.0"),
+        ("SSO_ISSUER", "https://login.microsoftonline.com/organizations/v2.0"),
+        ("SSO_ISSUER", "https://LOGIN.microsoftonline.com/acme.onmicrosoft.com/v2.0"),
+        ("SSO_ISSUER", "https://login.microsoftonline.com/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0"),
+        ("SSO_EMAIL_DOMAINS", "*"),
+        ("SSO_LABEL", ""),
+        ("SSO_ONLY", "perhaps"),
     ],
 )
 def test_an_invalid_setting_is_named_and_its_value_is_not_shown(
@@ -128,6 +138,32 @@ def test_an_invalid_setting_is_named_and_its_value_is_not_shown(
         config.load()
     if name in {"SECRET_KEY", "SECRET_KEY_FALLBACKS", "ENCRYPTION_KEYS"}:
         assert value not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "issuer",
+    [
+        "https://login.microsoftonline.com/11111111-2222-3333-4444-55555555AAAA/v2.0",
+        "https://accounts.google.com",
+        "https://id.example.com/realms/acme",
+        "https://acme.eu.auth0.com/",
+        "http://127.0.0.1:8080/realms/acme",
+    ],
+)
+def test_single_sign_on_needs_an_issuer_and_a_client(environment: pytest.MonkeyPatch, issuer: str) -> None:
+    environment.setenv("SSO_ONLY", "true")
+    with pytest.raises(UnsafeSettings, match="SSO_ONLY requires SSO_ISSUER"):
+        config.load()
+    environment.setenv("SSO_ISSUER", issuer)
+    with pytest.raises(UnsafeSettings, match="SSO_ISSUER requires SSO_CLIENT_ID"):
+        config.load()
+    environment.setenv("SSO_CLIENT_ID", "portal")
+    environment.setenv("SSO_TWO_FACTOR", " mfa, otp")
+    environment.setenv("SSO_EMAIL_DOMAINS", "Acme.example,pbx.example")
+    settings = config.load()
+    assert settings.sso_issuer == issuer, "as it is written: an issuer may end in a slash"
+    assert settings.sso_two_factor == ("mfa", "otp")
+    assert settings.sso_email_domains == ("acme.example", "pbx.example")
 
 
 @pytest.mark.parametrize(

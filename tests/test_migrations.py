@@ -111,6 +111,27 @@ def test_stored_data_survives_the_migrations(empty: Flask) -> None:
     assert (tenant.storm_limit, tenant.storm_minutes) == (10, 5)
 
 
+BOUND = """
+    INSERT INTO account_identities (account_id, issuer, subject) SELECT id, 'https://id.example', '1' FROM accounts;
+    UPDATE accounts SET break_glass = true;
+"""
+
+
+def test_bindings_go_with_their_table_and_accounts_stay(empty: Flask) -> None:
+    upgrade(MIGRATIONS, "0001")
+    with owner_connection() as connection:
+        connection.exec_driver_sql(DATA_BY_REVISION["0001"])
+    upgrade(MIGRATIONS, "0010")
+    with owner_connection() as connection:
+        assert connection.exec_driver_sql("SELECT break_glass FROM accounts").scalars().all() == [False]
+        connection.exec_driver_sql(BOUND)
+    downgrade(MIGRATIONS, "0008")
+    upgrade(MIGRATIONS, "0010")
+    with owner_connection() as connection:
+        assert connection.exec_driver_sql("SELECT break_glass FROM accounts").scalars().all() == [False]
+        assert connection.exec_driver_sql("SELECT count(*) FROM account_identities").scalar_one() == 0
+
+
 CONNECTED = """
     INSERT INTO tenants (name, domain, time_zone, language) VALUES ('Acme', 'acme.example', 'UTC', 'en');
     INSERT INTO mail_servers (tenant_id, provider, host, port, encryption, auth_mode, sender_email, shared)

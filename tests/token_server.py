@@ -186,7 +186,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Authorize."""
         parts = urlsplit(self.path)
-        query = _single(parts.query)
+        query = single(parts.query)
         self.peer.requests.append((parts.path, query))
         self.send_response(302)
         self.send_header("Location", self.peer.authorize(query))
@@ -195,7 +195,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Grant tokens."""
         path = urlsplit(self.path).path
-        form = _single(self.rfile.read(int(self.headers["Content-Length"] or 0)).decode())
+        form = single(self.rfile.read(int(self.headers["Content-Length"] or 0)).decode())
         self.peer.requests.append((path, form))
         status, body = 200, b""
         if self.peer.answer:
@@ -223,7 +223,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Print nothing."""
 
 
-def _single(encoded: str) -> dict[str, str]:
+def single(encoded: str) -> dict[str, str]:
     """Return the parameters, each of which may be there only once (RFC 6749, section 3.2)."""
     assert all(len(values) == 1 for values in parse_qs(encoded, keep_blank_values=True).values()), encoded
     return {name: values[-1] for name, values in parse_qs(encoded, keep_blank_values=True).items()}

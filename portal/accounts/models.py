@@ -4,7 +4,18 @@ from datetime import datetime
 from typing import ClassVar
 
 from flask_security import RoleMixin, UserMixin
-from sqlalchemy import BigInteger, CheckConstraint, Column, ForeignKey, LargeBinary, Table, func, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    LargeBinary,
+    Table,
+    UniqueConstraint,
+    false,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
@@ -45,7 +56,7 @@ class Account(Audited, Base, UserMixin):
     __tablename__ = "accounts"
     __table_args__ = (CheckConstraint("email = lower(email)", name="email_lower_case"),)
     audited_as = "account"
-    audited_fields = ("email", "active", "language")
+    audited_fields = ("email", "active", "language", "break_glass")
     audited_secrets = ("totp_secret_encrypted",)
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -53,6 +64,8 @@ class Account(Audited, Base, UserMixin):
     password: Mapped[str]
     active: Mapped[bool] = mapped_column(default=True)
     language: Mapped[str | None]  # the language of the pages; None is the browser's
+    # May use its password although `SSO_ONLY` is on: for the day on which the provider fails.
+    break_glass: Mapped[bool] = mapped_column(default=False, server_default=false())
     fs_uniquifier: Mapped[str] = mapped_column(unique=True)
     totp_secret_encrypted: Mapped[bytes | None] = mapped_column(
         info=crypto.encrypted(lambda row: totp_secret_context(row.id))
@@ -116,6 +129,19 @@ class Membership(Audited, Base):
         """The email address of the administrator."""
         account = self.account or db.session.get_one(Account, self.account_id)  # a deleted one has lost its account
         return account.email
+
+
+class AccountIdentity(Base):
+    """The person at an OpenID provider to whom an account is bound."""
+
+    __tablename__ = "account_identities"
+    __table_args__ = (UniqueConstraint("issuer", "subject"), UniqueConstraint("account_id", "issuer"))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"))
+    issuer: Mapped[str]
+    subject: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class AccountSession(Base):

@@ -3,7 +3,7 @@
 import inspect
 import time
 from http import HTTPStatus
-from typing import Final
+from typing import Final, NamedTuple
 
 from flask import Flask, Response, after_this_request, current_app, flash, g, redirect, request, session, url_for
 from flask.typing import ResponseReturnValue
@@ -13,6 +13,7 @@ from flask_security import current_user, password_changed, password_reset, user_
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import BadRequest, NotFound, UnsupportedMediaType
 
+from portal import config
 from portal.accounts import kept_forms, known_browsers, rate_limits, sessions
 from portal.accounts import service as account_service
 from portal.accounts.access import SIGN_IN_PAGES, current_account, is_closed, is_polled, is_public, saving_endpoint
@@ -28,15 +29,20 @@ from portal.accounts.rate_limits import (
     Limit,
     Rule,
 )
+from portal.accounts.single_sign_on import identities
 from portal.audit.labels import UNKNOWN_ACCOUNT
 from portal.audit.log import Actor, record, set_actor
 from portal.extensions import db
 from portal.web.errors import error_page, is_about_origin
 from portal.web.forms import MAX_EMAIL_LENGTH
+from portal.web.responses import respond
 
 ACCOUNT_SESSION: Final = "account_session"  # in the cookie: the token of the `AccountSession`
+PROVEN_IDENTITY: Final = "proven_identity"  # in the cookie: a `ProvenIdentity`, while the code is missing
+PROVIDER_TWO_FACTOR: Final = "provider_two_factor"  # in the cookie: the provider has asked for a second factor
 FLASK_LOGIN_KEYS: Final = ("_user_id", "_fresh", "_id")  # in the cookie: Flask-Login's own
 HASHING_PAGES: Final = {"security.login", "security.reset_password", "security.verify", "security.change_password"}
+PASSWORD_PAGES: Final = {"security.verify", "security.change_password"}
 CODE_PAGES: Final = ("security.two_factor_token_validation", "security.mf_recovery")
 
 # The limits on an account from one IP address are the smallest, so that someone who guesses a password locks out only
@@ -80,7 +86,16 @@ RATE_LIMITS: Final = {
 }
 FIRST_FACTOR_AT: Final = "first_factor_at"  # in the cookie: when the password was entered, while the code was missing
 SECOND_FACTOR_TIMEOUT: Final = 600  # seconds
+FIRST_FACTOR_PAGES: Final = {"security.login", "single_sign_on.finish"}
 ALLOWED_BEFORE_TWO_FACTOR: Final = {"account.set_up_two_factor", "security.verify", "security.logout"}
+
+
+class ProvenIdentity(NamedTuple):
+    """The person at the provider who has just signed in, and whether with two factors that are trusted."""
+
+    account_id: int
+    subject: str
+    two_factor: bool
 
 
 def init_app(app: Flask) -> None:
@@ -114,11 +129,21 @@ def _guard() -> ResponseReturnValue | None:
             raise NotFound
         if _needs_two_factor(endpoint):
             return redirect(url_for("account.set_up_two_factor"))
+        if endpoint in PASSWORD_PAGES and not account_service.has_usable_password(current_account()):
+            return _answer_without_password(endpoint)
     elif endpoint in CODE_PAGES and current_user.is_authenticated:
         return redirect(url_for("tenants.home"))  # Flask-Security would sign the account out
     if request.method == "POST" and endpoint in RATE_LIMITS:
         _enforce_rate_limit(endpoint)
     return None
+
+
+def _answer_without_password(endpoint: str) -> ResponseReturnValue:
+    """Return a response for an account that has no password to change or to confirm."""
+    if endpoint == "security.change_password":
+        return redirect(url_for("account.security"), 303)
+    minutes = int(current_app.config["SECURITY_FRESHNESS"].total_seconds() // 60)
+    return respond("accounts/sign_in_again.html", minutes=minutes)
 
 
 def _ask_to_sign_in() -> ResponseReturnValue:
@@ -208,18 +233,21 @@ def _needs_two_factor(endpoint: str) -> bool:
     return (
         endpoint not in ALLOWED_BEFORE_TWO_FACTOR
         and not current_account().has_two_factor
+        and not session.get(PROVIDER_TWO_FACTOR)
         and account_service.requires_two_factor()
     )
 
 
 def _expire_first_factor() -> None:
-    """Require the password again if it was entered too long ago."""
+    """Require the first factor again if it was proven too long ago."""
+    if request.endpoint == "security.login":
+        session.pop(PROVEN_IDENTITY, None)  # another way to sign in has begun
     if request.endpoint in CODE_PAGES and time.time() - session.get(FIRST_FACTOR_AT, 0) > SECOND_FACTOR_TIMEOUT:
         session.pop("tf_user_id", None)
 
 
 def _remember_first_factor(response: Response) -> Response:
-    if request.endpoint == "security.login" and "tf_user_id" in session:
+    if request.endpoint in FIRST_FACTOR_PAGES and "tf_user_id" in session:
         session[FIRST_FACTOR_AT] = time.time()
     return response
 
@@ -273,7 +301,11 @@ def _start_session(_app: Flask, user: Account, **_: object) -> None:
         previous_token=session.get(ACCOUNT_SESSION),
     )
     kept = {name: session[name] for name in FLASK_LOGIN_KEYS}
+    identity = ProvenIdentity(*session.get(PROVEN_IDENTITY, (None, "", False)))
     session.clear()
+    if identity.account_id == user.id:
+        identities.bind(user, identity.subject)
+        g.signed_in_through, session[PROVIDER_TWO_FACTOR] = config.current().sso_label, identity.two_factor
     csrf_value = kept_forms.new_csrf_value(user)
     session.update(kept, **{ACCOUNT_SESSION: token, "csrf_token": csrf_value})
     session.permanent = remembered
@@ -314,7 +346,9 @@ def _request_actor() -> Actor:
 
 def _record_sign_in(_app: Flask, authn_via: list[str] | None, **_: object) -> None:
     if "change" not in (authn_via or ()):  # the new session after a password change is not a sign-in
-        record("account.signed_in")  # Flask-Security commits it
+        through: str | None = g.get("signed_in_through")
+        # Flask-Security commits it
+        record("account.signed_in_through", through) if through else record("account.signed_in")
 
 
 def _note_failed_sign_in(_app: Flask, user: Account, **_: object) -> None:

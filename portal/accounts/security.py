@@ -8,7 +8,7 @@ from flask_security import MailUtil, Security, SQLAlchemyUserDatastore
 from flask_security.babel import FsDomain
 
 from portal.accounts import emails
-from portal.accounts.forms import GenericForgotPasswordForm, RescueForm
+from portal.accounts.forms import GenericForgotPasswordForm, NewPasswordForm, PasswordSignInForm, RescueForm
 from portal.accounts.models import Account, Role
 from portal.accounts.passwords import PASSWORD_HELP, PasswordContext, PasswordRules, SecretKeyHash
 from portal.accounts.two_factor import CLOCK_TOLERANCE, RecoveryCodes, Totp
@@ -96,6 +96,8 @@ def init_app(app: Flask, settings: Settings, mail_util: type[MailUtil]) -> None:
         password_util_cls=PasswordRules,
         totp_cls=Totp,
         mf_recovery_codes_util_cls=RecoveryCodes,
+        login_form=PasswordSignInForm,
+        reset_password_form=NewPasswordForm,
         forgot_password_form=GenericForgotPasswordForm,
         two_factor_rescue_form=RescueForm,
     )

@@ -1,12 +1,14 @@
 """Adding and changing accounts, and the sign-in policy."""
 
+from collections.abc import Sequence
 from uuid import uuid4
 
 from flask import current_app
-from flask_babel import refresh
+from flask_babel import gettext, refresh
 from flask_security import admin_change_password, hash_password
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 
+from portal import config
 from portal.accounts import rate_limits
 from portal.accounts.models import SYSTEM_ADMINISTRATOR, Account, AccountSession, Membership, Role, SignInPolicy
 from portal.audit.log import record
@@ -76,6 +78,33 @@ def set_active(account: Account, active: bool) -> None:
     if not active:
         db.session.execute(delete(AccountSession).where(AccountSession.account_id == account.id))
     db.session.commit()
+
+
+def accepts_password(account: Account) -> bool:
+    """Return whether the account may have a password and sign in with it."""
+    return account.break_glass or not config.current().sso_only
+
+
+def has_usable_password(account: Account) -> bool:
+    """Return whether the account has a password, and may use it."""
+    return bool(account.password) and accepts_password(account)
+
+
+def set_break_glass(account: Account, break_glass: bool) -> Refusal | None:
+    """Let the account use its password although `SSO_ONLY` is on, or no longer. The last such account stays one."""
+    if break_glass and not account.password:
+        return Refusal("password", gettext("A break-glass account needs a password. Set one first."))
+    if not break_glass and config.current().sso_only and break_glass_accounts() == [account]:
+        return Refusal("", gettext("This is the last break-glass account. Mark another one first."))
+    account.break_glass = break_glass
+    db.session.commit()
+    return None
+
+
+def break_glass_accounts() -> Sequence[Account]:
+    """Return the active accounts that may use their passwords although `SSO_ONLY` is on."""
+    query = select(Account).where(Account.break_glass, Account.active, func.coalesce(Account.password, "") != "")
+    return db.session.scalars(query.order_by(Account.email)).all()
 
 
 def unlock(account: Account) -> None:

@@ -8,6 +8,7 @@ from flask_babel import gettext
 from flask_security import auth_required
 from werkzeug.exceptions import BadRequest
 
+from portal import config
 from portal.accounts import kept_forms, sessions, two_factor
 from portal.accounts import service as account_service
 from portal.accounts.access import current_account, kept_as, require_system_administrator
@@ -15,6 +16,7 @@ from portal.accounts.forms import AuthenticatorCodeForm
 from portal.accounts.models import Account
 from portal.accounts.request_guards import ACCOUNT_SESSION
 from portal.accounts.security import CONFIRMED_FOR
+from portal.accounts.single_sign_on.provider import redirect_url
 from portal.errors import Refusal
 from portal.provisioning import qr
 from portal.web.i18n import LANGUAGES
@@ -132,7 +134,7 @@ def renew_recovery_codes() -> ResponseReturnValue:
 def edit() -> ResponseReturnValue:
     """Show the sign-in policy of all accounts."""
     require_system_administrator()
-    return respond("accounts/system.html", required=account_service.requires_two_factor())
+    return _system_page()
 
 
 @system_blueprint.post("/two-factor")
@@ -143,7 +145,18 @@ def require_two_factor() -> ResponseReturnValue:
     account_service.require_two_factor("enabled" in request.form)
     if not request.htmx:  # type: ignore[attr-defined]
         return redirect(url_for("system_sign_in.edit"), 303)
-    return respond("accounts/system.html", "accounts/_required.html", required=account_service.requires_two_factor())
+    return _system_page()
+
+
+def _system_page() -> ResponseReturnValue:
+    return respond(
+        "accounts/system.html",
+        "accounts/_required.html",
+        required=account_service.requires_two_factor(),
+        settings=config.current(),
+        redirect_url=redirect_url(),
+        break_glass=[account.email for account in account_service.break_glass_accounts()],
+    )
 
 
 def _ask_for_password(_within: object, _grace: object) -> ResponseReturnValue:
@@ -171,6 +184,8 @@ def _page() -> ResponseReturnValue:
     return respond(
         "accounts/security.html",
         "accounts/_sessions.html",
+        has_password=account_service.has_usable_password(account),
+        provider=config.current().sso_label,
         sessions=sessions.active_sessions(account),
         current_session=sessions.find(session[ACCOUNT_SESSION]),
         required=account_service.requires_two_factor(),

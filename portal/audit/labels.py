@@ -10,6 +10,9 @@ UNKNOWN_ACCOUNT = to_translate("an email address without an account")  # likewis
 # What an actor did, as it reads after their name. {} is the entry's subject.
 ACTIONS: Mapping[str, str] = {
     "account.signed_in": to_translate("signed in"),
+    "account.signed_in_through": to_translate("signed in through {}"),
+    "account.bound": to_translate("connected the account {} with single sign-on"),
+    "account.unbound": to_translate("disconnected the account {} from single sign-on"),
     "account.signed_out": to_translate("signed out"),
     "account.sign_in_failed": to_translate("failed to sign in as {}"),
     "account.added": to_translate("added the account {}"),
@@ -102,6 +105,7 @@ FIELD_LABELS: Mapping[str, str] = {
     "expires_at": to_translate("Expiry date"),
     "signing_secret": to_translate("Signing secret"),
     "email": to_translate("Email"),
+    "break_glass": to_translate("Break-glass account"),
     "active": to_translate("Active"),
     "totp_secret": to_translate("Authenticator app"),
     "two_factor_required": to_translate("Require two-factor authentication"),

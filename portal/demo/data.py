@@ -12,7 +12,6 @@ from flask import current_app
 from flask_security import admin_change_password, verify_password
 from sqlalchemy import select
 
-from portal import config
 from portal.accounts import service as account_service
 from portal.accounts.models import Account
 from portal.database.scope import enter_scope
@@ -20,6 +19,7 @@ from portal.demo import mail_catcher, sample_tenants
 from portal.errors import Refusal
 from portal.events.types import EVENT_TYPES
 from portal.extensions import db
+from portal.generated_secrets import write_private
 from portal.mail_servers import service as mail_server_service
 from portal.mail_servers.smtp.client import AuthMode, Encryption
 from portal.notifications import recipients
@@ -62,7 +62,7 @@ def prepare(file: Path, smtp_port: int) -> Access:
         _set_passwords(chosen)
     _update_catcher_port(smtp_port)
     key = _working_key(saved.get("key"))
-    config.write_private(file, {"password": password, "key": key})
+    write_private(file, {"password": password, "key": key})
     return Access({account.email: _if_current(password, account) for account in _accounts()}, key)
 
 

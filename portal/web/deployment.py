@@ -10,6 +10,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from portal import config
 from portal.config import Settings
+from portal.setting_formats import is_loopback
 
 FORWARDED_HEADERS: Final = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded")
 REPORTED: Final = "reported_deployment_problems"
@@ -80,7 +81,7 @@ def report_other_origin() -> None:
 def check_host() -> None:
     """Reject a page requested by another host name than the portal's, such as one that an attacker rebinds."""
     settings, host = config.current(), host_name(request.environ.get("HTTP_HOST", ""))
-    if host in {settings.host, *settings.trusted_hosts} or (settings.is_loopback and config.is_loopback(host)):
+    if host in {settings.host, *settings.trusted_hosts} or (settings.is_loopback and is_loopback(host)):
         return
     _report_once(
         "A page was requested by another host name than that of PORTAL_URL, and rejected. If people cannot open the "

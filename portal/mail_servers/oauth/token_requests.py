@@ -5,7 +5,6 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from io import BytesIO
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -15,17 +14,14 @@ from authlib.oauth2.rfc7523 import PrivateKeyJWT
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from joserfc.jwk import RSAKey
-from requests import RequestException, Response, exceptions
-from urllib3.exceptions import HTTPError
+from requests import RequestException, exceptions
 
+from portal.bounded_requests import TIMEOUTS, bounded
 from portal.database import clock
 from portal.mail_servers.oauth.identity_providers import GrantType, IdentityProvider, redirect_url, scope_of, token_url
 from portal.mail_servers.oauth.token_errors import invalid_response, rejection, unreachable
 
-TIMEOUTS: Final = (3.0, 5.0)  # seconds to connect and to wait for data
-TOTAL_TIMEOUT: Final = 6.0  # seconds for the response after its headers
 RETRY_INTERVAL: Final = 5.0  # seconds after a token server did not respond, before anyone asks it again
-MAX_RESPONSE_BYTES: Final = 100_000
 MAX_TOKEN_LENGTH: Final = 20_000  # characters; Microsoft's have 1,500 to 3,000
 DEFAULT_LIFETIME: Final = 3600.0  # seconds, if the provider says nothing (RFC 6749, section 5.1)
 MAX_LIFETIME: Final = 86_400.0
@@ -83,7 +79,7 @@ def fetch(request: TokenRequest) -> GrantedTokens:
         default_timeout=TIMEOUTS,
     )
     assertion.oauth_error_class = OAuthError  # its own accepts no quotes in a description, as Google sends them
-    return _tokens(request, _bounded(assertion), lambda account: account.refresh_token())
+    return _tokens(request, bounded(assertion), lambda account: account.refresh_token())
 
 
 def redeem_code(request: TokenRequest, code: str, code_verifier: str) -> GrantedTokens:
@@ -106,7 +102,7 @@ def app_session(request: TokenRequest) -> Any:
     )
     if by_certificate:
         session.register_client_auth_method(_certificate_proof(request))
-    return _bounded(session)
+    return bounded(session)
 
 
 def _certificate_proof(request: TokenRequest) -> PrivateKeyJWT:
@@ -120,27 +116,6 @@ def _validity() -> dict[str, Any]:
     """Return from when to when an assertion is valid, by the database's clock: hosts' clocks can be wrong."""
     now = int(clock.now().timestamp())
     return {"iat": now, "exp": now + ASSERTION_LIFETIME}
-
-
-def _bounded(session: Any) -> Any:
-    session.stream, session.max_redirects = True, 0
-    session.hooks["response"] = [_read_bounded]
-    return session
-
-
-def _read_bounded(response: Response, **_: Any) -> None:
-    """Read the response, as far as it is bounded in size and time. Raise RequestException beyond that."""
-    deadline, content = time.monotonic() + TOTAL_TIMEOUT, b""
-    try:
-        while piece := response.raw.read1(MAX_RESPONSE_BYTES, decode_content=True):
-            content += piece
-            if len(content) > MAX_RESPONSE_BYTES or time.monotonic() > deadline:
-                raise RequestException("The response is too long.")
-    except HTTPError as error:
-        raise RequestException("The response ended too early.") from error
-    finally:
-        response.close()
-    response.raw = BytesIO(content)
 
 
 _silent_until: dict[str, float] = {}  # by URL: token servers that did not respond, by the monotonic clock

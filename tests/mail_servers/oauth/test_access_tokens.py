@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from flask import Flask, current_app
 
+from portal import bounded_requests
 from portal.database import fast_sql
 from portal.database.scope import every_tenant
 from portal.errors import Refusal
@@ -298,7 +299,7 @@ def test_an_app_gets_tokens_without_a_person(
 
 
 def test_a_request_takes_a_bounded_time() -> None:
-    longest = timedelta(seconds=sum(token_requests.TIMEOUTS) + token_requests.TOTAL_TIMEOUT)
+    longest = timedelta(seconds=sum(bounded_requests.TIMEOUTS) + bounded_requests.TOTAL_TIMEOUT)
     assert longest <= access_tokens.LEASE
 
 
@@ -338,7 +339,7 @@ def test_a_token_server_that_does_not_respond_delays_one_and_not_everyone(
 def test_a_response_that_is_cut_or_slow_is_given_up(
     tokens: ConnectionTokens, token_server: TokenServer, monkeypatch: pytest.MonkeyPatch, seconds_per_byte: float
 ) -> None:
-    monkeypatch.setattr(token_requests, "TOTAL_TIMEOUT", 0.3)
+    monkeypatch.setattr(bounded_requests, "TOTAL_TIMEOUT", 0.3)
     token_server.seconds_per_byte = seconds_per_byte
     began = time.monotonic()
     assert failure_of(tokens).reply.kind is ReplyKind.TEMPORARY

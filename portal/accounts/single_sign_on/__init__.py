@@ -1,0 +1,1 @@
+"""Single sign-on: people sign in at an OpenID provider that the operator's settings name."""
