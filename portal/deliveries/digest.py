@@ -71,7 +71,10 @@ def _record_digest(storm: Storm) -> bool:
         queue_name=last.data.get("queue_name"),
         first_at=storm.started_at,
         last_at=last.received_at,
-        calls=[{"at": event.occurred_at, "caller": _caller(event)} for event in listed],
+        calls=[
+            {"at": event.occurred_at, "caller": _caller(event), "number": event.data["caller_number"]}
+            for event in listed
+        ],
         more=max(0, storm.held_count - len(listed)),
     )
     digest, row_id = Event(str(uuid4()), DIGEST, None, now, data, canonical=data.model_dump_json()), uuid7()

@@ -1,10 +1,12 @@
 """From a recorded email to a message that can be sent: content, QR code, sender, Message-ID."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
+from urllib.parse import quote, urlencode
 from uuid import UUID
 
+from portal import config
 from portal.deliveries.context import EventContext
 from portal.deliveries.models import AnyDelivery, unfinished_recipients
 from portal.deliveries.report import RecipientResult, recipient_result
@@ -12,6 +14,7 @@ from portal.deliveries.schedule import Route
 from portal.deliveries.status import HoldReason
 from portal.events.parsing import Event
 from portal.events.samples import mark_as_sample
+from portal.events.storm_digest import StormDigest
 from portal.events.types import UserCreated
 from portal.mail_servers.smtp.mime import InlineImage, MimeMessage
 from portal.mail_templates import source
@@ -74,21 +77,23 @@ def build_message(context: EventContext, event: Event, delivery: AnyDelivery, ro
 
 def _mime_message(context: EventContext, event: Event, delivery: AnyDelivery, route: Route) -> MimeMessage:
     """Return the email. Its To header names all recipients, also in an attempt for some of them."""
-    tenant, mail_context = context.tenant, MailContext.for_tenant(context.tenant)
+    # A digest depends on the setting of the events that it lists, but has its own content.
+    tenant, version = context.tenant, None if event.data.uses_setting_of else context.setting.template_id
+    mail_context = replace(MailContext.for_tenant(tenant), event_url=_event_url(tenant, event, delivery))
+    if isinstance(event.data, UserCreated) and event.data.language and not version and _is_to_user(delivery):
+        mail_context = replace(mail_context, language=event.data.language)
     qr_code, images = None, []
     if isinstance(event.data, UserCreated) and event.data.extension_password:
         url = qr.provisioning_url(tokens.SAMPLE if event.sample else _provisioning_token(tenant, event.data, delivery))
         qr_code = qr_code_value(f"cid:{QR_CODE_CONTENT_ID}", url, mail_context.language, mail_context.branding)
         images = [InlineImage(QR_CODE_CONTENT_ID, "qr-code.png", qr.qr_code_png(url))]
-    # A digest depends on the setting of the events that it lists, but has its own content.
-    version = None if event.data.uses_setting_of else context.setting.template_id
     template = source.compiled_version(version, event.event_type, mail_context.language)
     content = render_message(event.event_type, event.data, event.time, mail_context, qr_code, template)
     if event.sample:
         content = mark_as_sample(content)
     to = [recipient.email for recipient in delivery.recipients]
     to_name = ""
-    if isinstance(event.data, UserCreated) and delivery.audience == Audience.USER:
+    if isinstance(event.data, UserCreated) and _is_to_user(delivery):
         to_name = event.data.display_name or ""
     return MimeMessage(
         content,
@@ -100,6 +105,20 @@ def _mime_message(context: EventContext, event: Event, delivery: AnyDelivery, ro
         recipient_name=to_name,
         list_id=f"{LIST_NAME}.{tenant.domain}",
     )
+
+
+def _is_to_user(delivery: AnyDelivery) -> bool:
+    return delivery.audience == Audience.USER
+
+
+def _event_url(tenant: Tenant, event: Event, delivery: AnyDelivery) -> str:
+    """Return the URL of the event's page, of the events in a digest, or nothing for a new user, who cannot sign in."""
+    if _is_to_user(delivery):
+        return ""
+    log_url = f"{config.current().portal_url}/tenants/{quote(tenant.domain)}/deliveries"
+    if isinstance(event.data, StormDigest):
+        return f"{log_url}?{urlencode(event.data.log_parameters(tenant.time_zone))}"
+    return f"{log_url}/{delivery.event_id}"
 
 
 def _provisioning_token(tenant: Tenant, user: UserCreated, delivery: AnyDelivery) -> str:

@@ -21,6 +21,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from portal.web import forms as web_forms
+from portal.web.i18n import LANGUAGES
 from portal.web.pasted_emails import parse_email
 
 UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -29,6 +30,7 @@ MAX_CLOCK_ERROR = timedelta(days=1)  # how far an event's times may be in the fu
 MAX_DURATION = 7 * 86_400  # seconds
 MAX_ID_LENGTH = 200
 MAX_PASSWORD_LENGTH = 200
+MAX_LANGUAGE_LENGTH = 35  # of a tag (RFC 5646, section 4.4.1)
 ID_NAMESPACE = UUID("0f4c1f62-7a4e-4f0b-8f5b-5f3c0f7e9a10")  # of the ids that replace unusable ones
 PORTAL_ERROR = "portal"  # the type of the errors whose message is defined here, not by Pydantic
 
@@ -259,6 +261,14 @@ def _parse_email(text: str, info: ValidationInfo) -> str:
     return email
 
 
+def _parse_language(text: str, info: ValidationInfo) -> str:
+    """Return the language of a tag (RFC 5646) or of a locale's name, like "de" for "de-AT" and "de_AT.UTF-8"."""
+    language = re.split(r"[-_.@]", text, maxsplit=1)[0].lower()
+    if language not in LANGUAGES and isinstance(info.context, Incoming):
+        raise invalid_value("Send one of these languages: {languages}.", languages=", ".join(LANGUAGES))
+    return language
+
+
 def fold_choice(value: Any) -> Any:
     """Return text as the choices are written."""
     return re.sub(r"[\s-]+", "_", clean_text(value).lower()) if isinstance(value, str) else value
@@ -347,6 +357,7 @@ Pin = Annotated[
 ]
 Host = Annotated[str, Text(253, _parse_host)]
 Email = Annotated[str, Text(web_forms.MAX_EMAIL_LENGTH, _parse_email, format="email")]
+Language = Annotated[str, Text(MAX_LANGUAGE_LENGTH, _parse_language)]
 Seconds = Annotated[int, IntegerRange(0, MAX_DURATION)]
 Count = Annotated[int, IntegerRange(0, 100_000)]
 Port = Annotated[int, IntegerRange(1, 65_535)]

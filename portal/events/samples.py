@@ -25,7 +25,7 @@ def sample_event(tenant: Tenant, event_type: EventType, requester_email: str) ->
     now = clock.now()
     data = event_type.sample_data(now)
     if isinstance(data, UserCreated):
-        data = data.model_copy(update={"email": requester_email, "sip_domain": tenant.domain})
+        data = data.model_copy(update={"email": requester_email, "sip_domain": tenant.domain, "language": None})
     canonical = json.dumps(data.public_fields() | data.secret_fields(), sort_keys=True)
     return Event(None, event_type, None, now, data, canonical, sample=True)
 

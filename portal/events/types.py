@@ -16,6 +16,7 @@ from portal.events.fields import (
     Email,
     Extension,
     Host,
+    Language,
     Password,
     PhoneNumber,
     Pin,
@@ -39,6 +40,7 @@ from portal.events.values import (
     format_duration,
     format_elapsed,
     format_out_of,
+    format_phone_number,
 )
 from portal.web.i18n import to_translate
 
@@ -63,6 +65,8 @@ class UserCreated(EventData):
     """The name that others see."""
     email: Email | None = None
     """The user's email address, to which the welcome email can be sent."""
+    language: Language | None = None
+    """The language of the user's welcome email, like "de". Default: the language of the tenant's emails."""
     voicemail_pin: Annotated[Pin | None, SECRET, Placeholder("VOICEMAIL_PIN", format_copyable)] = None
     """The voicemail PIN."""
     sip_domain: Annotated[Host | None, Placeholder("DOMAIN", format_copyable)] = None
@@ -106,7 +110,7 @@ class QueueData(EventData):
     """The queue's number. Too many events about one queue are combined into one summary email."""
     queue_name: Annotated[ShortText | None, Placeholder("QUEUE_NAME", fallbacks=("QUEUE_NUMBER",))] = None
     """The queue's name."""
-    caller_number: Annotated[PhoneNumber, EXPECTED, Placeholder("CALLER_NUMBER")] = HIDDEN_NUMBER
+    caller_number: Annotated[PhoneNumber, EXPECTED, Placeholder("CALLER_NUMBER", format_phone_number)] = HIDDEN_NUMBER
     """The caller's number. For a withheld number send any text, an empty one or null."""
     caller_name: Annotated[ShortText | None, Placeholder("CALLER_NAME")] = None
     """The caller's name."""
@@ -142,7 +146,9 @@ class SlaBreached(QueueData):
 class CallbackCompleted(QueueData):
     """Data of `queue.callback_completed`."""
 
-    callback_number: Annotated[PhoneNumber, EXPECTED, Placeholder("CALL_BACK_NUMBER")] = UNKNOWN_NUMBER
+    callback_number: Annotated[PhoneNumber, EXPECTED, Placeholder("CALL_BACK_NUMBER", format_phone_number)] = (
+        UNKNOWN_NUMBER
+    )
     """The number that was called back."""
     requested_at: Annotated[Timestamp | None, Placeholder("WAITED_TIME", format_elapsed)] = None
     """When the caller requested the callback."""
@@ -165,7 +171,9 @@ CALLBACK_REASONS = {
 class CallbackFailed(QueueData):
     """Data of `queue.callback_failed`."""
 
-    callback_number: Annotated[PhoneNumber, EXPECTED, Placeholder("CALL_BACK_NUMBER")] = UNKNOWN_NUMBER
+    callback_number: Annotated[PhoneNumber, EXPECTED, Placeholder("CALL_BACK_NUMBER", format_phone_number)] = (
+        UNKNOWN_NUMBER
+    )
     """The number to call."""
     requested_at: Annotated[Timestamp | None, Placeholder("WAITED_TIME", format_elapsed)] = None
     """When the caller requested the callback."""
@@ -229,7 +237,15 @@ _ALL = (
         body="""\
 # Welcome, %%DISPLAY_NAME%%
 
-Your extension at %%TENANT_NAME%% is **%%EXTENSION_NUMBER%%**. Use these details to sign in.
+Your extension at %%TENANT_NAME%% is **%%EXTENSION_NUMBER%%**. To use it, install the free app
+[Linphone](https://www.linphone.org) on your phone or computer.
+
+Then add your extension to Linphone. This works only once:
+%%QR_CODE%%
+
+## Sign-in details
+
+You can also sign in with these details: in Linphone as a third-party SIP account, or in any other SIP phone.
 
 - **Extension number:** `%%EXTENSION_NUMBER%%`
 - **Password:** `%%EXTENSION_PASSWORD%%`
@@ -243,13 +259,7 @@ Your extension at %%TENANT_NAME%% is **%%EXTENSION_NUMBER%%**. Use these details
 - **Username:** `%%USER_NAME%%`
 - **User password:** `%%USER_PASSWORD%%`
 
-## Set up your phone
-
-Install the free app [Linphone](https://www.linphone.org) on your phone or computer.
-Sign in with the details above as a third-party SIP account.
-
-**Quicker:** in Linphone choose *Scan QR code* and scan this code. It fills in everything and works only once.
-%%QR_CODE%%
+**Questions?** Write to %%REPLY_TO%%.
 
 Do not forward this email: anyone who has it can use your phone.
 """,
@@ -264,6 +274,7 @@ Do not forward this email: anyone who has it can use your phone.
             "user_password": "Linden-4821-Kite",
             "display_name": "Ana Kovač",
             "email": "ana.kovac@acme.example",
+            "language": "en",
             "voicemail_pin": "4821",
             "sip_domain": "acme.example",
             "realm": "acme.example",
@@ -297,6 +308,8 @@ Do not forward this email: anyone who has it can use your phone.
 - **Over the threshold:** %%BREACHSLANO%%
 
 **What to do:** check who else can sign in to the queue and take calls.
+
+[View this event in the portal](%%EVENT_URL%%)
 """,
         sample={**QUEUE_SAMPLE, "sla_seconds": 60, "waited_seconds": 90, "callers_waiting": 4, "callers_breached": 2},
     ),
@@ -322,6 +335,8 @@ Do not forward this email: anyone who has it can use your phone.
 - **Attempts:** %%ATTEMPT%%
 
 **What to do:** nothing. This email is for your information only.
+
+[View this event in the portal](%%EVENT_URL%%)
 """,
         sample={**CALLBACK_SAMPLE, "agent_extension": "1001", "attempts": 2},
     ),
@@ -347,6 +362,8 @@ Do not forward this email: anyone who has it can use your phone.
 - **Reason:** %%REASON%%
 
 **What to do:** if this was the last attempt, call the number yourself.
+
+[View this event in the portal](%%EVENT_URL%%)
 """,
         sample={**CALLBACK_SAMPLE, "attempt": 2, "max_attempts": 3, "reason": "busy", "sip_status": 486},
     ),
@@ -371,6 +388,8 @@ Do not forward this email: anyone who has it can use your phone.
 - **Reason:** %%REASON%%
 
 **What to do:** call back soon and check whether the queue has enough agents.
+
+[View this event in the portal](%%EVENT_URL%%)
 """,
         sample={**QUEUE_SAMPLE, "waited_seconds": 90, "position": 3, "reason": "hangup"},
     ),

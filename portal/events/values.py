@@ -16,12 +16,17 @@ from pydantic import BaseModel
 
 from portal.web.i18n import locale_of, translated
 
-COMMON_PLACEHOLDERS = ("TENANT_NAME", "DOMAIN", "PBX_WEB_DOMAIN", "DATE_TIME")  # in every email; allowed in footers
+# In every email; allowed in footers.
+COMMON_PLACEHOLDERS = ("TENANT_NAME", "DOMAIN", "PBX_WEB_DOMAIN", "DATE_TIME", "REPLY_TO")
 UNITS = (("duration-day", 86_400), ("duration-hour", 3_600), ("duration-minute", 60), ("duration-second", 1))
 
 # Where a break keeps email programs from turning text such as "evil.example" into a link.
 _AUTOLINK_POSITION = re.compile(r"(?<=[.@/\\:\u3002\uff0e\uff61])(?<!\d:)(?=\S)")
 _NON_JOINER = "\u200c"
+
+# Digits and the visual separators of RFC 3966, section 5.1.1, spaces and slashes. No * and #, which are for codes.
+_PHONE_NUMBER = re.compile(r"\+?[0-9(][0-9 ()./-]{0,40}[0-9]", re.ASCII)
+_NUMBER_OF_DIGITS = range(3, 16)  # from an extension to the maximum of ITU-T E.164, section 6.1
 
 
 class RichValue(NamedTuple):
@@ -49,6 +54,25 @@ def prevent_autolinks(text: str) -> str:
     return _AUTOLINK_POSITION.sub(_NON_JOINER, text)
 
 
+def is_same_text(one: str | RichValue, other: str | RichValue) -> bool:
+    """Return whether people read the same in both values."""
+    return plain_text(one).replace(_NON_JOINER, "") == plain_text(other).replace(_NON_JOINER, "")
+
+
+def link(url: str, text: str) -> RichValue:
+    """Return a link to a URL that the portal itself creates. Its colour is that of the text around it."""
+    return RichValue(f'<a href="{html.escape(url)}" style="color: inherit">{html.escape(text)}</a>', text)
+
+
+def phone_link(number: str) -> str | RichValue:
+    """Return a link that calls the number, or the text itself if it is not a phone number."""
+    digits = re.sub(r"\D", "", number, flags=re.ASCII)
+    is_number = _PHONE_NUMBER.fullmatch(number) and len(digits) in _NUMBER_OF_DIGITS
+    if not is_number or "(0)" in number:  # which is not dialled after a country code
+        return number
+    return link(f"tel:{'+' if number.startswith('+') else ''}{digits}", number)
+
+
 @dataclass(frozen=True, slots=True)
 class ValueContext:
     """What a formatter may need: the whole event, and the reader's time zone (IANA) and language."""
@@ -67,6 +91,11 @@ def format_text(value: Any, _context: ValueContext) -> str:
 def format_copyable(value: Any, _context: ValueContext) -> RichValue:
     """Return the value as text to copy."""
     return copyable(str(value))
+
+
+def format_phone_number(number: str, _context: ValueContext) -> str | RichValue:
+    """Return a phone number as a link that calls it; other text as text."""
+    return phone_link(number)
 
 
 def format_duration(seconds: int, context: ValueContext) -> str:
@@ -137,7 +166,7 @@ def placeholders_by_field(model: type[BaseModel]) -> Mapping[str, Placeholder]:
 def placeholder_names(model: type[BaseModel]) -> tuple[str, ...]:
     """Return the names of the placeholders that an event with this data fills in."""
     own = (placeholder.name for placeholder in placeholders_by_field(model).values())
-    return tuple(dict.fromkeys((*COMMON_PLACEHOLDERS, *own)))
+    return tuple(dict.fromkeys((*COMMON_PLACEHOLDERS, "EVENT_URL", *own)))
 
 
 @lru_cache(maxsize=1024)

@@ -57,7 +57,7 @@ class Branding:
         colours = _palette_values(self.colour or DEFAULT_COLOUR)
         if not self.footer:
             return colours
-        footer = _footer_value(self.footer, {name: values[name] for name in COMMON_PLACEHOLDERS})
+        footer = _footer_value(self.footer, {name: values[name] for name in COMMON_PLACEHOLDERS if name in values})
         return {**colours, f"{BRANDING_PREFIX}footer": footer}
 
 

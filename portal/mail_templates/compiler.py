@@ -20,11 +20,18 @@ from markupsafe import Markup
 
 from portal.config import ROOT
 from portal.events.event_type import EmailStyle, EventData, EventType
-from portal.events.values import RichValue, Values, plain_text, prevent_autolinks
+from portal.events.values import RichValue, Values, is_same_text, plain_text, prevent_autolinks
 from portal.mail_servers.smtp.mime import MessageContent
 from portal.mail_templates import markdown
 from portal.mail_templates.branding import DEFAULT_BRANDING, Branding, Palette
-from portal.mail_templates.markdown import ATTRIBUTE_PREFIX, BRANDING_PREFIX, TEL_PREFIX, URL_PREFIX
+from portal.mail_templates.markdown import (
+    ATTRIBUTE_PREFIX,
+    BRANDING_PREFIX,
+    LINK_PREFIX,
+    PLAIN_PREFIX,
+    TEL_PREFIX,
+    URL_PREFIX,
+)
 from portal.mail_templates.placeholders import MailContext, placeholder_values
 from portal.mail_templates.placement import QR_CODE
 from portal.web.i18n import html_language, translated
@@ -34,8 +41,12 @@ MAX_SUBJECT_VALUE_LENGTH = 80  # characters of one value
 MAX_COMBINATIONS = 64  # of values that are there or missing, which a text remembers
 
 _PLACEHOLDER_OR_EDGE = re.compile(
-    r"%%(?P<name>(?:(?:url|tel|attr|branding):)?\w+)%%(?: \(%%(?P<bracket>\w+)%%\))?|(?P<edge>[\x02\x03])", re.ASCII
+    r"%%(?P<name>(?:(?:url|tel|link|attr|plain|branding):)?\w+)%%(?: \(%%(?P<bracket>(?:plain:)?\w+)%%\))?"
+    r"|(?P<edge>[\x02\x03])",
+    re.ASCII,
 )
+_ANY_PLACEHOLDER = re.compile(r"%%((?:\w+:)?\w+)%%", re.ASCII)
+_PLAIN_ELEMENT = re.compile(r"(<(?:a|title)\b[^<>]*>|</(?:a|title)>)", re.IGNORECASE)  # no element fits into it
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _CONTROL_CHARACTERS_EXCEPT_LINES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 _INLINER = css_inline.CSSInliner(keep_style_tags=False, load_remote_stylesheets=False)
@@ -73,18 +84,27 @@ class CompiledText:
             if len(self._visible_parts) == MAX_COMBINATIONS:
                 self._visible_parts.clear()
             parts = self._visible_parts[names] = _filter_block(self.root, names)[0]
-        return "".join([part if isinstance(part, str) else _fill_slot(part, texts) for part in parts])
+        return "".join([part if isinstance(part, str) else _fill_slot(part, texts, values) for part in parts])
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledTemplate:
-    """A compiled template; `placeholders` are the names that it uses."""
+    """A compiled template; `placeholders` are the names that it uses, `prefixed_names` those within links and tags."""
 
     subject: CompiledText
     text: CompiledText
     html: CompiledText
-    has_attributes: bool  # whether there are placeholders in URLs or other attributes
     placeholders: frozenset[str]
+    prefixed_names: tuple[tuple[str, str, str], ...]  # prefix, name, and both together
+
+    @classmethod
+    def of(cls, subject: str, text: str, page: str, placeholders: frozenset[str]) -> "CompiledTemplate":
+        """Return the template with these parts; `page` is its HTML."""
+        parts = compile_text(subject), compile_text(text), compile_text(_use_plain_text_in_links(page))
+        names = {name for part in parts for name in part.names if ":" in name and not name.startswith(BRANDING_PREFIX)}
+        split = (name.rpartition(":") for name in sorted(names))
+        prefixed_names = tuple((f"{prefix}:", name, f"{prefix}:{name}") for prefix, _, name in split)
+        return cls(*parts, placeholders, prefixed_names)
 
     def render(self, values: Values) -> MessageContent:
         """Return the filled-in email.
@@ -93,10 +113,10 @@ class CompiledTemplate:
         """
         used = {name: values[name] for name in self.placeholders if name in values}
         safe = {n: value if isinstance(value, RichValue) else prevent_autolinks(value) for n, value in used.items()}
-        if self.has_attributes:
-            safe |= {URL_PREFIX + name: quote(plain_text(value), safe=":") for name, value in used.items()}
-            safe |= {TEL_PREFIX + name: quote(plain_text(value), safe="+") for name, value in used.items()}
-            safe |= {ATTRIBUTE_PREFIX + name: prevent_autolinks(plain_text(value)) for name, value in used.items()}
+        for prefix, name, prefixed_name in self.prefixed_names:
+            if name in used:
+                value = (safe if prefix == PLAIN_PREFIX else used)[name]
+                safe[prefixed_name] = _TEXTS_BY_PREFIX[prefix](plain_text(value))
         return MessageContent(
             subject=" ".join(self.subject.fill(used, _for_subject).split()),
             text=self.text.fill(safe, plain_text).strip() + "\n",
@@ -115,7 +135,7 @@ def compile_markdown(
     tokens = markdown.parse(_CONTROL_CHARACTERS_EXCEPT_LINES.sub("", body))
     parts = {
         "subject": subject,
-        "preheader": markdown.first_paragraph(tokens) + _PREHEADER_FILLER,
+        "preheader": _use_plain_text(markdown.first_paragraph(tokens)) + _PREHEADER_FILLER,
         "style": style.value,
         "footnote": footnote,
         "language": html_language(language),
@@ -129,9 +149,8 @@ def compile_markdown(
     page = _layouts().get_template("email/layout.html").render(parts, body=Markup(markdown.to_html(tokens)))  # noqa: S704
     page = _INLINER.inline(page)
     page = page.replace(markdown.OPEN_COMMENT, markdown.OPEN).replace(markdown.CLOSE_COMMENT, markdown.CLOSE)
-    compiled = compile_text(subject), compile_text(text), compile_text(page)
-    has_attributes = any(name.startswith((URL_PREFIX, TEL_PREFIX)) for name in compiled[2].names)
-    return CompiledTemplate(*compiled, has_attributes, placeholders_in(subject, body, footnote) | _LAYOUT_PLACEHOLDERS)
+    placeholders = placeholders_in(subject, body, footnote) | _LAYOUT_PLACEHOLDERS
+    return CompiledTemplate.of(subject, text, page, placeholders)
 
 
 @lru_cache(maxsize=64)
@@ -176,9 +195,35 @@ def qr_code_value(image_url: str, url: str, language: str = "en", branding: Bran
 
     The image is at `image_url`, such as `cid:…` for an attached one.
     """
-    text = translated(language, "linphone-config:%(address)s\nor open %(address)s", address=url)
     values = {"image_url": image_url, "url": url, "branding": branding.palette, "_": partial(translated, language)}
-    return RichValue(_qr_code_partial().render(values), text)
+    return RichValue(_qr_code_partial().render(values), url)
+
+
+def _use_plain_text_in_links(page: str) -> str:
+    """Return the HTML with values as plain text in the title and in links, which cannot be nested."""
+    parts, is_inside = _PLAIN_ELEMENT.split(page), False
+    for index, part in enumerate(parts):
+        if index % 2:
+            is_inside = part[1] != "/"
+        elif is_inside:
+            parts[index] = _use_plain_text(part)
+    return "".join(parts)
+
+
+def _use_plain_text(text: str) -> str:
+    """Return the text with values as plain text, except the QR code."""
+    return _ANY_PLACEHOLDER.sub(
+        lambda match: match[0] if ":" in match[1] or match[1] == QR_CODE else f"%%{PLAIN_PREFIX}{match[1]}%%", text
+    )
+
+
+_TEXTS_BY_PREFIX: Mapping[str, Callable[[str], str]] = {
+    URL_PREFIX: partial(quote, safe=":"),
+    TEL_PREFIX: partial(quote, safe="+"),
+    LINK_PREFIX: str,
+    ATTRIBUTE_PREFIX: prevent_autolinks,
+    PLAIN_PREFIX: str,
+}
 
 
 @cache
@@ -240,12 +285,14 @@ def _filter_block(block: _Block, names: frozenset[str]) -> tuple[list[str | _Slo
     return parts, has_value or not has_placeholder
 
 
-def _fill_slot(slot: _Slot, texts: Mapping[str, str]) -> str:
+def _fill_slot(slot: _Slot, texts: Mapping[str, str], values: Values) -> str:
     text = texts.get(slot.name, "")
     if slot.bracket is None:
         return text
     bracket = texts.get(slot.bracket, "")
-    return f"{text} ({bracket})" if text and bracket and bracket != text else text or bracket
+    if text and bracket and not is_same_text(values[slot.name], values[slot.bracket]):
+        return f"{text} ({bracket})"
+    return bracket or text
 
 
 def _for_html(value: str | RichValue) -> str:

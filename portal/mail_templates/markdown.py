@@ -20,9 +20,12 @@ OPEN_COMMENT, CLOSE_COMMENT = "<!--(-->", "<!--)-->"  # the same in HTML, where 
 # Prefixes of a placeholder's name, which authors cannot write themselves.
 URL_PREFIX = "url:"  # within a URL
 TEL_PREFIX = "tel:"  # within a phone number's URL, where the plus sign is kept (RFC 3966, section 3)
+LINK_PREFIX = "link:"  # a whole URL, which the portal itself creates
 ATTRIBUTE_PREFIX = "attr:"  # within another attribute
+PLAIN_PREFIX = "plain:"  # in the text of a link, where no value can be a link of its own
 BRANDING_PREFIX = "branding:"  # within the layout
 PLACEHOLDER = re.compile(r"%%(\w+)%%", re.ASCII)
+EVENT_URL = "EVENT_URL"  # the only placeholder that can be a whole link
 BLOCK_PLACEHOLDER = "%%QR_CODE%%"  # its value consists of blocks, which a <p> cannot contain
 
 # A text of 20 kB with more of either takes seconds to parse.
@@ -32,20 +35,24 @@ _INLINE_MARKS = "*_`[]<\\"
 
 WIDE_COLON = "\uff1a"  # Chinese; needs no space after it
 _COLON = f" :\u00a0\u202f{WIDE_COLON}"  # the colon after a label and the spaces before it, in any language
-_SCHEME = re.compile(r"(https?://|mailto:|tel:)", re.IGNORECASE)
+_SCHEME = re.compile(rf"(https?://|mailto:|tel:|%%{LINK_PREFIX}{EVENT_URL}%%$)", re.IGNORECASE)
 _NOT_IN_URL = re.compile(r"[^\w.~:/?#\[\]@!$&'()*+,;=%-]", re.ASCII)
 _FACT_LIST_TOKENS = {"list_item_open", "paragraph_open", "inline", "paragraph_close", "list_item_close"}
 
 
 def add_url_prefixes(url: str) -> str:
     """Return the URL with the matching prefix at each placeholder."""
+    if url == f"%%{EVENT_URL}%%":
+        return f"%%{LINK_PREFIX}{EVENT_URL}%%"
     prefix = TEL_PREFIX if url.lower().startswith(TEL_PREFIX) else URL_PREFIX
     return PLACEHOLDER.sub(rf"%%{prefix}\1%%", url)
 
 
 def remove_url_prefixes(url: str) -> str:
     """Return the URL as its author wrote it."""
-    return url.replace(f"%%{URL_PREFIX}", "%%").replace(f"%%{TEL_PREFIX}", "%%")
+    for prefix in (URL_PREFIX, TEL_PREFIX, LINK_PREFIX):
+        url = url.replace(f"%%{prefix}", "%%")
+    return url
 
 
 def is_too_complex(markdown: str) -> bool:

@@ -15,10 +15,12 @@ from portal.events.values import (
     Values,
     copyable,
     format_date_time,
+    link,
     placeholders_by_field,
     plain_text,
 )
 from portal.mail_templates.branding import DEFAULT_BRANDING, Branding
+from portal.mail_templates.markdown import EVENT_URL
 from portal.mail_templates.placement import QR_CODE
 from portal.tenants.models import Tenant
 from portal.web.i18n import to_translate, translated
@@ -33,6 +35,8 @@ class MailContext:
     time_zone: str
     language: str = "en"
     pbx_web_domain: str = ""
+    reply_to: str = ""
+    event_url: str = ""  # of the event in the portal; empty in an email to someone without access
     branding: Branding = DEFAULT_BRANDING
 
     @classmethod
@@ -44,6 +48,7 @@ class MailContext:
             time_zone=tenant.time_zone,
             language=tenant.language,
             pbx_web_domain=config.current().pbx_web_domain,
+            reply_to=tenant.reply_to or "",
             branding=Branding(tenant.brand_color, tenant.email_footer),
         )
 
@@ -57,6 +62,10 @@ def placeholder_values(data: BaseModel, time: datetime, context: MailContext) ->
         "PBX_WEB_DOMAIN": copyable(context.pbx_web_domain),
         "DATE_TIME": format_date_time(time, value_context),
     }
+    if context.reply_to:
+        values["REPLY_TO"] = link(f"mailto:{context.reply_to}", context.reply_to)
+    if context.event_url:
+        values[EVENT_URL] = link(context.event_url, context.event_url)
     placeholders = placeholders_by_field(type(data))
     for field, placeholder in placeholders.items():
         value = getattr(data, field)
@@ -76,6 +85,8 @@ COMMON_MEANINGS = {
     "DOMAIN": to_translate("The PBX domain"),
     "PBX_WEB_DOMAIN": to_translate("The address of the PBX's own web portal"),
     "DATE_TIME": to_translate("When it happened"),
+    "REPLY_TO": to_translate("The email address that replies go to"),
+    EVENT_URL: to_translate("The address of the event's page in this portal, to be used as a link"),
     QR_CODE: to_translate("The QR code for setting up a phone, with a button"),
 }
 # By the field that fills in the placeholder. Other fields are described by their name.

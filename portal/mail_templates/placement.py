@@ -4,7 +4,7 @@ import re
 
 from flask_babel import gettext
 
-from portal.mail_templates.markdown import PLACEHOLDER, remove_url_prefixes
+from portal.mail_templates.markdown import EVENT_URL, PLACEHOLDER, remove_url_prefixes
 from portal.web.i18n import to_translate
 
 ALLOWED_SCHEME = re.compile(r"(https?|mailto|tel|sips?):", re.IGNORECASE)
@@ -46,6 +46,8 @@ def check_subject(subject: str) -> None:
 def check_url(url: str) -> None:
     """Raise MisplacedPlaceholder if a value would decide where a link leads: authors write its scheme and host."""
     url = remove_url_prefixes(url)
+    if url == f"%%{EVENT_URL}%%":
+        return
     names = PLACEHOLDER.findall(url)
     if names and ALLOWED_SCHEME.match(url) is None:
         raise MisplacedPlaceholder(LINK_WITHOUT_SCHEME, names[0])

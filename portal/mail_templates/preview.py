@@ -3,10 +3,11 @@
 import html
 import re
 from base64 import b64encode
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from typing import Final
+from urllib.parse import quote
 
 from markupsafe import Markup
 
@@ -47,12 +48,16 @@ class Preview:
 
 
 def sample_values(event_type: EventType, context: MailContext, image_url: str = "") -> Values:
-    """Return the value of each placeholder. The QR code's image is at `image_url`, and its link sets up no phone."""
-    now = datetime.now(UTC)
+    """Return the value of each placeholder. The QR code sets up no phone, and the link to the event leads to the log.
+
+    The QR code's image is at `image_url`.
+    """
+    now, portal_url = datetime.now(UTC), config.current().portal_url
+    context = replace(context, event_url=f"{portal_url}/tenants/{quote(context.tenant_domain)}/deliveries")
     values = placeholder_values(event_type.sample_data(now), now, context)
     values |= context.branding.template_values(values)
     if event_type.qr_code:
-        url = f"{config.current().portal_url}/provision/sample"
+        url = f"{portal_url}/provision/sample"
         values[QR_CODE] = qr_code_value(image_url, url, context.language, context.branding)
     return values
 

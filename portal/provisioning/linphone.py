@@ -13,6 +13,11 @@ REQUEST_HEADER = "X-Linphone-Provisioning"  # sent since liblinphone 5.3, by no 
 OLDER_USER_AGENT = re.compile(r"unknown|linphone\w*(/.*)?", re.IGNORECASE)  # of liblinphone before 5.3
 MEDIA_TYPE = "application/xml"
 URI_SCHEME = "linphone-config:"  # before a URL: opens it in Linphone
+APPS = {  # where to install it from
+    "Google Play": "https://play.google.com/store/apps/details?id=org.linphone",
+    "App Store": "https://apps.apple.com/app/linphone/id360065638",
+    "linphone.org": "https://www.linphone.org",
+}
 NAMESPACE = "http://www.linphone.org/xsds/lpconfig.xsd"
 
 ET.register_namespace("", NAMESPACE)

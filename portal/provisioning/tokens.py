@@ -67,12 +67,13 @@ def issue(tenant_id: int, account: SipAccount, expires_at: datetime, event_id: U
     return token
 
 
-def check(token: str) -> TokenState:
-    """Return the state of a token without changing it."""
+def check(token: str) -> tuple[TokenState, Tenant | None]:
+    """Return the state of a token, without changing it, and its tenant if it has one."""
     if token == SAMPLE:
-        return TokenState.SAMPLE
+        return TokenState.SAMPLE, None
     with every_tenant():
-        return _state(db.session.execute(_select_token(token)).one_or_none())
+        found = db.session.execute(_select_token(token)).one_or_none()
+        return _state(found), found[1] if found else None
 
 
 def spend(token: str) -> SipAccount | TokenState:

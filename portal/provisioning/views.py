@@ -10,6 +10,7 @@ from werkzeug.exceptions import NotFound
 from portal.accounts import rate_limits
 from portal.accounts.access import public
 from portal.accounts.rate_limits import IP_ADDRESS, MINUTE, Limit, Rule
+from portal.mail_templates.branding import DEFAULT_COLOUR
 from portal.provisioning import linphone, qr, tokens
 from portal.provisioning.tokens import TokenState
 
@@ -37,17 +38,21 @@ def _for_linphone(token: str) -> Response:
 
 
 def _for_people(token: str) -> Response:
-    state = tokens.check(token)
+    state, tenant = tokens.check(token)
     if state is TokenState.UNKNOWN:
         raise NotFound
+    company = {
+        "company": tenant.display_name if tenant else "",
+        "colour": (tenant and tenant.brand_color) or DEFAULT_COLOUR,
+        "contact": tenant.reply_to if tenant else None,
+    }
     if state is not TokenState.UNSPENT:
         status = HTTPStatus.OK if state is TokenState.SAMPLE else HTTPStatus.GONE
-        return make_response(render_template("provisioning/gone.html", state=state), status)
+        return make_response(render_template("provisioning/gone.html", state=state, **company), status)
     url = qr.provisioning_url(token)
     image = f"data:image/png;base64,{base64.b64encode(qr.qr_code_png(url)).decode()}"
-    return make_response(
-        render_template("provisioning/page.html", linphone_url=linphone.URI_SCHEME + url, qr_code_url=image)
-    )
+    links = {"linphone_url": linphone.URI_SCHEME + url, "qr_code_url": image, "apps": linphone.APPS}
+    return make_response(render_template("provisioning/page.html", **links, **company))
 
 
 @blueprint.after_request

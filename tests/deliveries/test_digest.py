@@ -2,12 +2,14 @@
 
 import email
 import email.policy
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from flask import Flask
+from flask.testing import FlaskClient
 from sqlalchemy import select
 
 from portal.database.scope import enter_scope, every_tenant
@@ -55,7 +57,7 @@ def last_words(peer: SmtpPeer) -> tuple[str, str]:
 
 
 def test_the_eleventh_mail_is_held_and_a_digest_tells_of_it(
-    app: Flask, lose: Lose, working_tenant: str, peer: SmtpPeer
+    app: Flask, lose: Lose, working_tenant: str, peer: SmtpPeer, admin: FlaskClient
 ) -> None:
     answers = [lose(number=number) for number in range(LIMIT + 1)]
     assert [answer["status"] for answer in answers] == ["sent"] * LIMIT + ["held"]
@@ -65,10 +67,15 @@ def test_the_eleventh_mail_is_held_and_a_digest_tells_of_it(
     assert len(peer.messages) == LIMIT + 1
     assert peer.messages[-1].recipients == PEOPLE
     subject, body = last_words(peer)
-    assert subject.startswith("11 lost calls in queue Support between ")
+    assert subject.startswith("11 lost calls in queue Support ")
     assert "1 of them" in body
     assert "+4420000010" in body
     assert "more" not in body
+    url = re.search(r"\(http://portal\.test(/tenants/acme\.example/deliveries\?[^)]*)\)", body)
+    assert url
+    page = admin.get(url[1]).text
+    assert page.count("+4420000010") == 1, "the log shows the event that was held, and no other"
+    assert "+4420000009" not in page
 
 
 MORE_HELD_EVENTS = """

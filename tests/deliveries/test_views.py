@@ -20,7 +20,7 @@ from portal.tenants import service as tenant_service
 from portal.web import pagination
 from tests.conftest import SignIn
 from tests.deliveries.test_actions import statuses
-from tests.deliveries.test_welcome import USER
+from tests.deliveries.test_welcome import USER, read
 from tests.due_emails import send_due_emails
 from tests.pages import HTMX, csrf_token
 from tests.pages import post as post_form
@@ -76,6 +76,19 @@ def visible_text(answer: TestResponse) -> str:
 
 def shown(browser: FlaskClient) -> str:
     return visible_text(browser.get(LOG))
+
+
+def test_an_email_leads_to_the_page_of_its_event(
+    post: Post, working_tenant: str, peer: SmtpPeer, admin: FlaskClient
+) -> None:
+    post()
+    body = read(peer.messages[0].content).get_body(("html",))
+    assert body is not None
+    url = re.search(rf'href="http://portal\.test({LOG}/[^"]+)"', body.get_content())
+    assert url
+    page = admin.get(url[1])
+    assert page.status_code == 200
+    assert "+442079460123" in page.text
 
 
 def test_a_selection_is_sent_now_and_leads_back_to_the_log(

@@ -15,9 +15,13 @@ from flask.testing import FlaskClient
 from PIL import Image
 
 from portal.database.scope import enter_scope
+from portal.events.types import EVENT_TYPES
+from portal.mail_templates import versions as template_versions
+from portal.mail_templates.source import TemplateFormat, TemplateSource
 from portal.notifications import settings
 from portal.notifications.settings import Audience
 from portal.tenants import service as tenant_service
+from portal.web.i18n import LANGUAGES
 from tests.smtp_peer import SmtpPeer
 from tests.sql import sql
 from tests.tenant_fixtures import PEOPLE, Post
@@ -119,6 +123,55 @@ def test_the_new_user_is_named_and_every_email_has_a_list_id(post: Post, working
         "Ana Kovač <ana@acme.example>",
         ", ".join(PEOPLE),
     ]
+
+
+@pytest.mark.parametrize(
+    ("sent", "ending", "warned"),
+    [
+        ("de-AT", "Ihre Nebenstelle ist 1001", False),
+        ("zh_Hans_CN.UTF-8", "您的分机号是 1001", False),
+        ("tlh", "your extension is 1001", True),
+    ],
+)
+def test_the_new_user_is_written_to_in_their_language(
+    post: Post, working_tenant: str, peer: SmtpPeer, sent: str, ending: str, warned: bool
+) -> None:
+    answer = post("user.created", USER | {"language": sent}).json
+    assert answer["status"] == "sent"
+    warnings = answer.get("warnings", [])
+    assert warnings == (
+        [
+            {
+                "field": "data.language",
+                "message": f"This was left out. Send one of these languages: {', '.join(LANGUAGES)}.",
+            }
+        ]
+        if warned
+        else []
+    )
+    subjects = {mail.recipients[0]: str(read(mail.content)["Subject"]) for mail in peer.messages}
+    assert subjects["ana@acme.example"].endswith(ending)
+    assert subjects[PEOPLE[0]] == "Welcome to Acme: your extension is 1001", "theirs is in the tenant's language"
+
+
+def test_an_own_template_stays_in_the_language_it_was_written_in(
+    app: Flask, post: Post, working_tenant: str, peer: SmtpPeer
+) -> None:
+    with app.app_context():
+        tenant = tenant_service.find(working_tenant)
+        assert tenant is not None
+        enter_scope(tenant.id)
+        source = TemplateSource(TemplateFormat.MARKDOWN, "Hello", "%%DATE_TIME%% %%EVENT_URL%% %%QR_CODE%%")
+        template_versions.save_version(tenant, EVENT_TYPES["user.created"], source, None)
+    post("user.created", USER | {"language": "de"})
+    texts = {mail.recipients[0]: read(mail.content).get_body(("plain",)) for mail in peer.messages}
+    text, others = texts["ana@acme.example"], texts[PEOPLE[0]]
+    assert text is not None
+    assert others is not None
+    assert " UTC" in text.get_content() or " CET" in text.get_content() or " CEST" in text.get_content()
+    assert "You are receiving this email" in text.get_content()
+    assert "/deliveries/" not in text.get_content(), "a new user cannot sign in to the portal"
+    assert f"http://portal.test/tenants/{working_tenant}/deliveries/" in others.get_content()
 
 
 def test_the_user_does_not_see_who_else_got_the_mail(post: Post, working_tenant: str, peer: SmtpPeer) -> None:

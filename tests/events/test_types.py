@@ -27,8 +27,8 @@ every_event_type = pytest.mark.parametrize("event_type", EVENT_TYPES.values(), i
 QUEUE = "queue_number* queue_name caller_number* caller_name call_id "
 FIELDS = {
     "user.created": (
-        "extension_number* extension_password user_name user_password display_name email voicemail_pin sip_domain "
-        "realm login_ip private_ip udp_port tcp_port tls_port transport"
+        "extension_number* extension_password user_name user_password display_name email language voicemail_pin "
+        "sip_domain realm login_ip private_ip udp_port tcp_port tls_port transport"
     ),
     "queue.sla_breached": QUEUE + "sla_seconds* waited_seconds callers_waiting callers_breached",
     "queue.callback_completed": QUEUE + "callback_number* requested_at agent_extension attempts",
@@ -38,7 +38,8 @@ FIELDS = {
 PLACEHOLDERS = (
     "DISPLAY_NAME USER_NAME USER_PASSWORD EXTENSION_NUMBER EXTENSION_PASSWORD VOICEMAIL_PIN DOMAIN SIP_PUBLIC_IP "
     "SIP_PRIVATE_IP UDP_PORT TCP_PORT TLS_PORT QR_CODE TENANT_NAME CALLER_NAME CALLER_NUMBER QUEUE_NAME QUEUE_NUMBER "
-    "DATE_TIME SLA_TIME BREACHSLANO WAITSESSIONNO CALL_BACK_NUMBER PBX_WEB_DOMAIN WAITED_TIME REASON POSITION ATTEMPT"
+    "DATE_TIME SLA_TIME BREACHSLANO WAITSESSIONNO CALL_BACK_NUMBER PBX_WEB_DOMAIN WAITED_TIME REASON POSITION ATTEMPT "
+    "EVENT_URL REPLY_TO"
 )
 
 

@@ -34,7 +34,15 @@ from tests.required_fields import described_as_required, sample_of
 
 EMAILS = Path(__file__).parents[1] / "emails"
 NOW = datetime(2026, 11, 23, 9, 5, tzinfo=UTC)
-ACME = MailContext("Acme GmbH", "acme.example", "Europe/Berlin", pbx_web_domain="pbx.acme.example")
+PORTAL = "https://portal.example/tenants/acme.example/deliveries"
+ACME = MailContext(
+    "Acme GmbH",
+    "acme.example",
+    "Europe/Berlin",
+    pbx_web_domain="pbx.acme.example",
+    reply_to="help@acme.example",
+    event_url=f"{PORTAL}/019a0000-0000-7000-8000-000000000001",
+)
 ADDRESS = "https://portal.example/provision/9mXkq2vT7pLr4ZcWnB8yHs"
 QR_CODE = qr_code_value("cid:qr-code", ADDRESS)
 TRANSLATIONS = sorted(LANGUAGES.keys() - {"en"})
@@ -157,7 +165,7 @@ def test_the_qr_code_has_a_button_and_a_link_with_the_same_url() -> None:
     assert 'src="cid:qr-code"' in content.html
     assert f'href="linphone-config:{ADDRESS}"' in content.html
     assert f'href="{ADDRESS}"' in content.html
-    assert f"linphone-config:{ADDRESS}\nor open {ADDRESS}\n" in content.text
+    assert f"This works only once:\n{ADDRESS}\n" in content.text
 
 
 def test_the_url_of_the_qr_code_is_escaped() -> None:

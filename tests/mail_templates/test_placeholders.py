@@ -41,6 +41,13 @@ def test_a_new_user() -> None:
     }
 
 
+def test_the_reply_to_address_and_the_event_are_there_only_if_known() -> None:
+    known = {"reply_to": "help@acme.example", "event_url": "https://portal.example/e"}
+    found = _values("queue.call_lost", LOST, **known)
+    assert (found["REPLY_TO"], found["EVENT_URL"]) == ("help@acme.example", "https://portal.example/e")
+    assert not {"REPLY_TO", "EVENT_URL"} & _values("queue.call_lost", LOST).keys()
+
+
 def test_the_domain_defaults_to_the_tenants() -> None:
     assert _values("user.created", {"extension_number": "1"})["DOMAIN"] == "acme.example"
     assert _values("user.created", {"extension_number": "1", "sip_domain": "sip.example"})["DOMAIN"] == "sip.example"

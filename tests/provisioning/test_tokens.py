@@ -55,16 +55,16 @@ def stored() -> str:
 
 def test_only_the_first_request_gets_the_account(issue: Issue, context: Flask) -> None:
     token = issue()
-    assert tokens.check(token) is TokenState.UNSPENT
+    assert tokens.check(token)[0] is TokenState.UNSPENT
     assert tokens.spend(token) == LINE
-    assert tokens.check(token) is TokenState.SPENT
+    assert tokens.check(token)[0] is TokenState.SPENT
     assert tokens.spend(token) is TokenState.SPENT
 
 
 def test_checking_does_not_spend_a_token(issue: Issue, context: Flask) -> None:
     token = issue()
     for _ in range(3):
-        assert tokens.check(token) is TokenState.UNSPENT
+        assert tokens.check(token)[0] is TokenState.UNSPENT
     assert tokens.spend(token) == LINE
 
 
@@ -73,7 +73,7 @@ def test_a_new_token_invalidates_the_users_unspent_ones(issue: Issue, context: F
     older, spent = issue(audience="recipients"), issue()
     tokens.spend(spent)
     fresh = issue(event_id=uuid4())
-    assert [tokens.check(each) for each in (older, spent, fresh, others)] == [
+    assert [tokens.check(each)[0] for each in (older, spent, fresh, others)] == [
         TokenState.EXPIRED,
         TokenState.SPENT,
         TokenState.UNSPENT,
@@ -83,9 +83,9 @@ def test_a_new_token_invalidates_the_users_unspent_ones(issue: Issue, context: F
 
 def test_each_email_of_an_event_has_its_own_token(issue: Issue, context: Flask) -> None:
     first, second = issue(audience="recipients"), issue(audience="user")
-    assert [tokens.check(each) for each in (first, second)] == [TokenState.UNSPENT] * 2
+    assert [tokens.check(each)[0] for each in (first, second)] == [TokenState.UNSPENT] * 2
     again = issue(audience="user")
-    assert [tokens.check(each) for each in (first, second, again)] == [
+    assert [tokens.check(each)[0] for each in (first, second, again)] == [
         TokenState.UNSPENT,
         TokenState.EXPIRED,
         TokenState.UNSPENT,
@@ -99,19 +99,19 @@ def test_issuing_leaves_the_commit_to_the_caller(app: Flask, acme: str) -> None:
         enter_scope(tenant.id)
         token = tokens.issue(tenant.id, LINE, datetime.now(UTC) + timedelta(hours=1), EVENT, "user")
         db.session.rollback()
-        assert tokens.check(token) is TokenState.UNKNOWN
+        assert tokens.check(token)[0] is TokenState.UNKNOWN
 
 
 def test_an_expired_token_cannot_be_spent(issue: Issue, context: Flask) -> None:
     token = issue(-timedelta(seconds=1))
-    assert tokens.check(token) is TokenState.EXPIRED
+    assert tokens.check(token)[0] is TokenState.EXPIRED
     assert tokens.spend(token) is TokenState.EXPIRED
 
 
 @pytest.mark.parametrize("token", ["", "guessed", "\0", "x" * 100_000, "\udc80"])
 def test_an_unknown_token_cannot_be_spent(issue: Issue, context: Flask, token: str) -> None:
     issue()
-    assert tokens.check(token) is TokenState.UNKNOWN
+    assert tokens.check(token)[0] is TokenState.UNKNOWN
     assert tokens.spend(token) is TokenState.UNKNOWN
 
 
@@ -120,7 +120,7 @@ def test_a_suspended_tenants_token_works_again_later(issue: Issue, context: Flas
     tenant = tenant_service.find(acme)
     assert tenant is not None
     tenant_service.suspend(tenant)
-    assert tokens.check(token) is TokenState.SUSPENDED
+    assert tokens.check(token)[0] is TokenState.SUSPENDED
     assert tokens.spend(token) is TokenState.SUSPENDED
     tenant_service.resume(tenant)
     assert tokens.spend(token) == LINE
@@ -178,7 +178,7 @@ def test_an_account_moved_to_another_tenant_cannot_be_decrypted(issue: Issue, co
     sql("UPDATE provisioning_tokens SET tenant_id = (SELECT id FROM tenants WHERE domain = :domain)", domain=globex)
     with pytest.raises(crypto.UnreadableSecret):
         tokens.spend(token)
-    assert tokens.check(token) is TokenState.UNSPENT
+    assert tokens.check(token)[0] is TokenState.UNSPENT
 
 
 def test_expired_accounts_are_erased_and_others_kept(issue: Issue, context: Flask) -> None:
@@ -186,7 +186,7 @@ def test_expired_accounts_are_erased_and_others_kept(issue: Issue, context: Flas
     tokens.erase_expired()
     kept = sql("SELECT count(sip_account_encrypted), count(*) FROM provisioning_tokens")[0]
     assert kept == (1, 2)
-    assert tokens.check(expired) is TokenState.EXPIRED
+    assert tokens.check(expired)[0] is TokenState.EXPIRED
     assert tokens.spend(unspent) == LINE
 
 
@@ -196,7 +196,7 @@ def test_old_tokens_are_deleted_unless_still_valid(issue: Issue, context: Flask)
     expired, unspent = issue(-timedelta(seconds=1)), issue(audience="recipients")
     tokens.erase_expired()
     tokens.delete_old(before=UUID(int=0))
-    assert tokens.check(spent) is TokenState.SPENT
+    assert tokens.check(spent)[0] is TokenState.SPENT
     tokens.delete_old(before=UUID(int=2**128 - 1))
-    assert [tokens.check(each) for each in (spent, expired)] == [TokenState.UNKNOWN] * 2
+    assert [tokens.check(each)[0] for each in (spent, expired)] == [TokenState.UNKNOWN] * 2
     assert tokens.spend(unspent) == LINE

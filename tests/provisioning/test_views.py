@@ -43,7 +43,7 @@ def token(app: Flask, acme: str) -> str:
 def state(app: Flask, token: str) -> TokenState:
     """Return what the token is worth now."""
     with app.app_context():
-        return tokens.check(token)
+        return tokens.check(token)[0]
 
 
 def change(app: Flask, statement: str) -> None:
@@ -71,6 +71,24 @@ def test_linphone_gets_the_account_once(app: Flask, client: FlaskClient, token: 
     again = client.get(f"/provision/{token}", headers=LINPHONE)
     assert (again.status_code, again.mimetype) == (410, "text/plain")
     assert_private(again)
+
+
+def test_the_page_names_the_company_and_where_to_install_linphone(app: Flask, client: FlaskClient, token: str) -> None:
+    change(
+        app, "UPDATE tenants SET sender_name = 'Acme <Phones>', brand_color = '#ff0000', reply_to = 'it@acme.example'"
+    )
+    page = client.get(f"/provision/{token}").text
+    assert "Acme &lt;Phones&gt;</p>" in page
+    assert 'fill="#ff0000"' in page
+    assert '<a href="mailto:it@acme.example">' in page
+    assert "https://play.google.com/store/apps/details?id=org.linphone" in page
+    assert "https://apps.apple.com/app/linphone/id360065638" in page
+    change(app, "UPDATE provisioning_tokens SET expires_at = now()")
+    gone = client.get(f"/provision/{token}").text
+    assert "This link has expired" in gone
+    assert "Acme &lt;Phones&gt;</p>" in gone
+    assert "it@acme.example" in gone
+    assert "it@acme.example" not in client.get("/provision/sample").text
 
 
 def test_the_qr_code_leads_linphone_to_its_document(app: Flask, client: FlaskClient, token: str) -> None:

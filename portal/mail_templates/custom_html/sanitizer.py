@@ -11,7 +11,7 @@ from collections import Counter
 
 import nh3
 
-from portal.mail_templates.compiler import CompiledTemplate, compile_text, placeholders_in
+from portal.mail_templates.compiler import CompiledTemplate, placeholders_in
 from portal.mail_templates.custom_html.css import (
     IMAGE_URL,
     has_too_many_rules,
@@ -126,13 +126,7 @@ def compile_html(subject: str, source: str, language: str = "en") -> CompiledTem
         style=sanitize_stylesheet(css),
         body=body,
     )
-    return CompiledTemplate(
-        compile_text(subject),
-        compile_text(text),
-        compile_text(page),
-        has_attributes=True,
-        placeholders=placeholders_in(subject, source),
-    )
+    return CompiledTemplate.of(subject, text, page, placeholders_in(subject, source))
 
 
 def sanitize(source: str) -> str:
