@@ -5,10 +5,10 @@ import json
 import socket
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from flask_babel import gettext
-from sqlalchemy import func, select, update
+from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from werkzeug.exceptions import NotFound
 
@@ -59,6 +59,26 @@ def get_connection(owner: int | None) -> OAuthConnection | None:
         return db.session.scalar(select(OAuthConnection).where(OAuthConnection.tenant_id == owner))
 
 
+class TenantServers(NamedTuple):
+    """A tenant's own mail server, and the system's if it is shared with all tenants."""
+
+    own: MailServer | None
+    shared: MailServer | None
+
+    @property
+    def effective(self) -> MailServer | None:
+        """The mail server that sends the tenant's email."""
+        return self.own or self.shared
+
+
+def servers_for(tenant_id: int) -> TenantServers:
+    """Return the mail servers that a tenant has."""
+    usable = or_(MailServer.tenant_id == tenant_id, and_(MailServer.tenant_id.is_(None), MailServer.shared))
+    with every_tenant():
+        servers = {server.tenant_id: server for server in db.session.scalars(select(MailServer).where(usable))}
+    return TenantServers(servers.get(tenant_id), servers.get(None))
+
+
 def shared_server() -> MailServer | None:
     """Return the system's mail server if it is shared with all tenants."""
     system = get_server(None)
@@ -67,7 +87,7 @@ def shared_server() -> MailServer | None:
 
 def effective_server(tenant_id: int) -> MailServer | None:
     """Return the mail server that sends a tenant's email: its own, else the shared one, else None."""
-    return get_server(tenant_id) or shared_server()
+    return servers_for(tenant_id).effective
 
 
 @dataclass(frozen=True, slots=True)

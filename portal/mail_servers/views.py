@@ -14,7 +14,6 @@ from portal.deliveries import recent
 from portal.errors import Refusal
 from portal.mail_servers import service as mail_server_service
 from portal.mail_servers.forms import MailServerForm, SenderForm, SystemMailServerForm
-from portal.mail_servers.models import MailServer
 from portal.mail_servers.oauth import service as oauth_service
 from portal.mail_servers.providers import PROVIDERS
 from portal.mail_servers.smtp import test_email
@@ -45,9 +44,8 @@ SUGGEST = "suggest"
 def edit_system() -> ResponseReturnValue:
     """Show and save the system's mail server, and whether tenants may use it."""
     require_system_administrator()
-    server = mail_server_service.get_server(None)
     if request.method == "GET":
-        return _system_page(SystemMailServerForm.for_server(server, *_chosen_provider()))
+        return _system_page()
     form = SystemMailServerForm()
     if FILL_IN in request.args:
         form.fill_in(request.args[FILL_IN])
@@ -84,7 +82,7 @@ def try_system_now() -> ResponseReturnValue:
 
 
 def _system_page(
-    form: SystemMailServerForm,
+    form: SystemMailServerForm | None = None,
     fragment: str = FORM,
     status: int = 200,
     *,
@@ -96,7 +94,7 @@ def _system_page(
         "mail_servers/system.html",
         fragment,
         status,
-        form=form,
+        form=form or SystemMailServerForm.for_server(server, *_chosen_provider()),
         server=server,
         server_status=mail_server_service.server_status(server),
         connection=oauth_service.status(server),
@@ -114,16 +112,15 @@ def _system_page(
 def edit(domain: str) -> ResponseReturnValue:
     """Show which mail server the tenant uses; show and save its own, the recipients and the Reply-To address."""
     tenant = workspace(domain)
-    server = mail_server_service.get_server(tenant.id)
     if request.method == "GET":
-        return _page(tenant, form=MailServerForm.for_server(server, *_chosen_provider()))
+        return _page(tenant)
     forms = _submitted_forms()
     if FILL_IN in request.args:
         forms["form"].fill_in(request.args[FILL_IN])
         return _page(tenant, **forms)
     if SUGGEST in request.args:
         return _page(tenant, SUGGESTION, suggestion=_suggestion(forms["form"]), **forms)
-    if _save_page(tenant, server, **forms):
+    if _save_page(tenant, **forms):
         flash(gettext("The settings are saved."), "success")
         return _redirect_to_page(domain)
     return _page(tenant, status=422, **forms)
@@ -135,8 +132,8 @@ def test(domain: str) -> ResponseReturnValue:
     """Send a test email: with the settings in the form, or with the shared mail server if none were entered."""
     test_email.enforce_rate_limit(current_account())
     tenant, forms = workspace(domain), _submitted_forms()
-    form, shared = forms["form"], mail_server_service.shared_server()
-    if shared and mail_server_service.get_server(tenant.id) is None and form.is_untouched:
+    form, (server, shared) = forms["form"], mail_server_service.servers_for(tenant.id)
+    if shared and server is None and form.is_untouched:
         results = test_email.send_with_saved_server(tenant, shared, _test_recipients())
     else:
         results = _test_entered_settings(tenant, form, _test_recipients())
@@ -198,16 +195,11 @@ def _submitted_forms() -> dict[str, Any]:
     return {"form": MailServerForm(), "recipients_form": RecipientsForm(), "sender_form": SenderForm()}
 
 
-def _save_page(
-    tenant: Tenant,
-    server: MailServer | None,
-    form: MailServerForm,
-    recipients_form: RecipientsForm,
-    sender_form: SenderForm,
-) -> bool:
+def _save_page(tenant: Tenant, form: MailServerForm, recipients_form: RecipientsForm, sender_form: SenderForm) -> bool:
     """Save what was submitted, and return whether all of it was. Otherwise the forms say why not."""
     forms: list[PortalForm] = [recipients_form, sender_form]
-    is_needed = recipients_form.is_empty and mail_server_service.shared_server() is None
+    server, shared = mail_server_service.servers_for(tenant.id)
+    is_needed = recipients_form.is_empty and shared is None
     saves_server = server is not None or is_needed or not form.is_untouched
     if saves_server:
         forms.append(form)
@@ -239,17 +231,18 @@ def _save_server(owner: int | None, form: MailServerForm, shared: bool | None = 
 
 
 def _page(tenant: Tenant, fragment: str = FORM, status: int = 200, **context: object) -> ResponseReturnValue:
-    server, shared = mail_server_service.get_server(tenant.id), mail_server_service.shared_server()
-    recipient_emails = recipients.list_emails()
+    servers, recipient_emails = mail_server_service.servers_for(tenant.id), recipients.list_emails()
+    server = servers.own
     context = {
         "server": server,
-        "shared": shared,
+        "shared": servers.shared,
+        "mail_server_status": mail_server_service.server_status(servers.effective),
         "connection": oauth_service.status(server),
         "can_sign_in": oauth_service.can_sign_in(server),
         "recipient_emails": recipient_emails,
         "save_url": url_for("mail_servers.edit", domain=tenant.domain),
         "test_url": url_for("mail_servers.test", domain=tenant.domain),
-        "form": MailServerForm.for_server(server),
+        "form": context.get("form") or MailServerForm.for_server(server, *_chosen_provider()),
         "recipients_form": RecipientsForm.showing(recipient_emails),
         "sender_form": SenderForm.showing(tenant),
         "result": None,

@@ -18,7 +18,6 @@ from portal.deliveries.status import HoldReason, Status
 from portal.extensions import db
 from portal.mail_servers import service as mail_server_service
 from portal.mail_servers.models import MailServer
-from portal.mail_servers.oauth import service as oauth_service
 from portal.mail_servers.oauth.service import MailboxStatus
 from portal.notifications.models import NotificationSetting
 from portal.overview.checklist import TenantSetup
@@ -89,8 +88,7 @@ def tenant_alerts(tenant: Tenant, setup: TenantSetup, *, is_new: bool) -> Sequen
     For a new tenant the checklist shows what is missing, so these alerts leave it out.
     """
     held = deliveries_counts.held_by_reason()
-    own_server = setup.server if setup.server and not setup.server.is_system else None
-    connection = oauth_service.status(own_server)
+    connection = setup.mailbox if setup.server and not setup.server.is_system else None
     found = [*_suspended(tenant, held)]
     if not is_new:
         found += _missing(setup, held)

@@ -11,6 +11,8 @@ from portal.events.types import EVENT_TYPES
 from portal.extensions import db
 from portal.mail_servers import service as mail_server_service
 from portal.mail_servers.models import MailServer
+from portal.mail_servers.oauth import service as oauth_service
+from portal.mail_servers.oauth.service import MailboxStatus
 from portal.notifications import recipients, settings
 from portal.pbx import api_keys
 from portal.pbx.models import ApiKey
@@ -23,6 +25,7 @@ class TenantSetup(NamedTuple):
     """What a tenant has set up: its mail server, recipients, how many of all `events` are on, and valid keys."""
 
     server: MailServer | None
+    mailbox: MailboxStatus | None  # of a server with OAuth 2.0
     addresses: Sequence[str]
     events_on: int
     events: int
@@ -42,7 +45,7 @@ class ChecklistStep(NamedTuple):
 def open_steps(setup: TenantSetup, *, has_sent: bool) -> Sequence[ChecklistStep]:
     """Return the four steps, or none if all are done or an event has been emailed before."""
     steps = [
-        ChecklistStep("mail-server", "mail_servers.edit", gettext("Mail server"), *_mail_server(setup)),
+        ChecklistStep("mail-server", _mail_server_page(setup), gettext("Mail server"), *_mail_server(setup)),
         ChecklistStep("recipients", "recipients.edit", gettext("Recipients"), *_recipients(setup)),
         ChecklistStep("events", "notifications.edit", gettext("Events"), *_events(setup)),
         ChecklistStep("key", "connect.show", gettext("PBX key"), *_key(setup)),
@@ -50,11 +53,24 @@ def open_steps(setup: TenantSetup, *, has_sent: bool) -> Sequence[ChecklistStep]
     return [] if has_sent or all(step.state == DONE for step in steps) else steps
 
 
+def _mail_server_page(setup: TenantSetup) -> str:
+    connects = setup.server is not None and not setup.server.is_system and _needs_mailbox(setup)
+    return "oauth.show" if connects else "mail_servers.edit"
+
+
+def _needs_mailbox(setup: TenantSetup) -> bool:
+    return setup.mailbox is not None and setup.mailbox.state != "connected"
+
+
 def _mail_server(setup: TenantSetup) -> tuple[str, str]:
     if setup.server is None:
         return gettext("The server that sends your email."), TO_DO
+    if setup.server.is_system and _needs_mailbox(setup):
+        return gettext("The system administrator's mail server is not ready yet."), WAITING
     if setup.server.is_system:
         return gettext("The system administrator's mail server is used."), DONE
+    if setup.mailbox and _needs_mailbox(setup):
+        return setup.mailbox.problem, TO_DO
     return gettext("Your own server: %(host)s.", host=setup.server.host), DONE
 
 
@@ -85,6 +101,6 @@ def tenant_setup(tenant: Tenant) -> TenantSetup:
     """Return the setup of the tenant in scope."""
     enabled = [setting for setting in settings.settings_by_type(EVENT_TYPES).values() if setting.enabled]
     live = [key for key in api_keys.list_keys(tenant) if key.is_valid]
-    return TenantSetup(
-        mail_server_service.effective_server(tenant.id), recipients.list_emails(), len(enabled), len(EVENT_TYPES), live
-    )
+    server = mail_server_service.effective_server(tenant.id)
+    mailbox, addresses = oauth_service.status(server), recipients.list_emails()
+    return TenantSetup(server, mailbox, addresses, len(enabled), len(EVENT_TYPES), live)

@@ -35,7 +35,7 @@ def respond_in_workspace(
     if fragment is None or not wants_fragment():
         context = {
             "workspaces": tenant_service.administered_by(current_account()),
-            "mail_server_status": mail_server_service.tenant_status(tenant),
+            "mail_server_status": context.get("mail_server_status") or mail_server_service.tenant_status(tenant),
             "last_attempt": recent.last_attempt(),
             "shows_reminder": _is_entering(tenant) and mail_server_service.is_reminder_due(tenant, current_account()),
         } | context

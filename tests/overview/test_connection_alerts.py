@@ -27,11 +27,15 @@ def test_a_tenant_is_told_to_connect_and_to_sign_in_again(
     page = page_text(admin, PAGE)
     assert "No mailbox is connected yet, so no email is sent. Connect the mailbox" in page
     assert "Email is not being sent" in page
+    checklist = admin.get(PAGE).text.partition('class="first-steps"')[2]
+    assert checklist.lstrip("> \n").startswith('<li class="to_do next">'), "the mail server is not done"
+    assert f'id="step-mail-server" href="{WAYS}"' in checklist
     fill_in(admin, WAYS, **APP)
     sign_in_at(admin, token_server)
     page = page_text(admin, PAGE)
     assert "Email is not being sent" not in page
     assert "mailbox" not in page
+    assert "Your own server: " in page
     with app.app_context():
         sql(LAPSE)
     page = page_text(admin, PAGE)
