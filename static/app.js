@@ -6,7 +6,7 @@ htmx.onLoad((piece) => {
     dialog.removeAttribute("open");
     dialog.showModal();
   }
-  piece.querySelector("[aria-invalid=true]")?.focus();
+  piece.querySelector(".error-summary, [aria-invalid=true]")?.focus();
   for (const button of piece.querySelectorAll("[data-press]")) button.click();
 });
 

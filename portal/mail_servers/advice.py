@@ -22,7 +22,8 @@ class Advice(NamedTuple):
     """A sentence for an administrator, and the replies that it applies to: every condition that is given must hold.
 
     `without_retry` replaces `text` where the portal does not retry, as with a test email. A sentence that says that the
-    portal tries again has "temporary" as its `kind` or `means`.
+    portal tries again has "temporary" as its `kind` or `means`. `field` is the field of the mail server's form in which
+    it can be followed, `url` the provider's own page for it.
     """
 
     text: str
@@ -37,11 +38,13 @@ class Advice(NamedTuple):
     # kind, and the advice applies only if it is the same.
     means: str | None = None
     without_retry: str = ""
+    field: str = ""
+    url: str = ""
 
 
-def at(stages: tuple[str, ...], *table: Advice) -> Iterator[Advice]:
-    """Yield advice for these stages, except what names its own."""
-    return (advice._replace(stages=advice.stages or stages) for advice in table)
+def at(stages: tuple[str, ...], *table: Advice, field: str = "") -> Iterator[Advice]:
+    """Yield advice for these stages and this field, except what names its own."""
+    return (advice._replace(stages=advice.stages or stages, field=advice.field or field) for advice in table)
 
 
 def enhanced(*details: str) -> str:

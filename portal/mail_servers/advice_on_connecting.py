@@ -30,6 +30,7 @@ CONNECTING: Final = (
             "The name of the mail server could not be looked up; the portal will try again automatically.",
             without_retry=to_translate("The name of the mail server could not be looked up; try again in a minute."),
         ),
+        field="host",
     ),
     *at(
         ("connect",),
@@ -38,6 +39,7 @@ CONNECTING: Final = (
             "and sign in.",
             words=r"no response|unreachable",
             port=25,
+            field="port",
         ),
         Advice(
             "Nothing responds at this address and port: check both, and whether a firewall blocks the portal.",
@@ -47,6 +49,7 @@ CONNECTING: Final = (
             "The host responds, but no mail server listens on this port: usual ports are 587 with STARTTLS, 465 with "
             "TLS and 25 without encryption.",
             words=r"refused",
+            field="port",
         ),
         Advice(
             "Other emails of the portal are being sent through this mail server; the portal will try again "
@@ -57,12 +60,14 @@ CONNECTING: Final = (
                 "Other emails of the portal are being sent through this mail server; try again in a minute."
             ),
         ),
+        field="host",
     ),
     *at(
         ("tls",),
         Advice(
             "The certificate is for a different name than this SMTP server address: enter the name in the certificate.",
             words=r"(hostname|IP address) mismatch|certificate is not accepted: it is not valid",
+            field="host",
         ),
         Advice(
             "The mail server's certificate has expired: its operator has to renew it.", words=r"certificate has expired"
@@ -97,6 +102,7 @@ CONNECTING: Final = (
                 "in a minute."
             ),
         ),
+        field="encryption",
     ),
     *at(
         ("greeting", "ehlo"),
@@ -116,6 +122,7 @@ CONNECTING: Final = (
             ("ehlo",),
             code=r"50[02] ",
             kind="settings",
+            field="encryption",
         ),
         HELO_NAME._replace(
             code=r"50[14] ",
@@ -123,12 +130,14 @@ CONNECTING: Final = (
             kind="settings",
         ),
         IP_ADDRESS._replace(kind="settings"),
+        field="port",
     ),
     *at(
         ("auth",),
         Advice(
             "The portal does not send a password without encryption: choose STARTTLS or TLS.",
             words=r"without encryption",
+            field="encryption",
         ),
         Advice(
             "The password is missing: enter it again and save.",
@@ -141,27 +150,34 @@ CONNECTING: Final = (
             "authentication mode.",
             code=r"50[023] ",
             words=r"offers no sign-in",
+            field="encryption",
         ),
         Advice(
             "The mail server does not offer this sign-in method: choose Auto as the authentication mode.",
             words=r"offers only (\S+, )*(PLAIN|LOGIN|CRAM-MD5)[,.]",
+            field="auth_mode",
         ),
         Advice(
             "The mail server accepts no password, only OAuth 2.0: connect a mailbox of Microsoft or Google with it; "
             "elsewhere the administrator has to turn on sign-in with a password (PLAIN or LOGIN).",
             words=r"offers only (\S+, )*(XOAUTH2|OAUTHBEARER)[,.]",
+            field="auth_mode",
         ),
         Advice(
             "The mail server does not offer OAuth 2.0: check its address, or sign in with a password.",
             words=r"does not offer OAuth",
+            field="host",
         ),
         Advice(
             "The portal supports none of these sign-in methods: the mail server's administrator has to turn on PLAIN "
             "or LOGIN, which Exchange calls basic authentication.",
             words=r"offers only ",
+            field="auth_mode",
         ),
         Advice(
-            "The mail server does not accept this sign-in method: choose another authentication mode.", code=r"504 "
+            "The mail server does not accept this sign-in method: choose another authentication mode.",
+            code=r"504 ",
+            field="auth_mode",
         ),
         Advice(
             "There were too many sign-in attempts: wait some minutes; the portal will try again automatically.",
@@ -175,6 +191,7 @@ CONNECTING: Final = (
             code=r"53\d 5\.7\.9 ",
             words=r"application-specific",
             hosts=GOOGLE,
+            url="https://myaccount.google.com/apppasswords",
         ),
         Advice(
             "Google requires a sign-in in a browser first: sign in to the account there, and use an app password in "
@@ -194,11 +211,13 @@ CONNECTING: Final = (
             "the account's usual password.",
             code=r"53[45] ",
             hosts=GOOGLE,
+            url="https://myaccount.google.com/apppasswords",
         ),
         Advice(
             "Microsoft 365 accepts no password for this mailbox: connect it with OAuth 2.0 instead.",
             code=r"\d* 5\.7\.(30 |139 .*(basic authentication|security defaults))",
             hosts=MICROSOFT,
+            field="auth_mode",
         ),
         Advice(
             "A Conditional Access policy of the Microsoft 365 organisation blocks this sign-in: its administrator has "
@@ -211,6 +230,7 @@ CONNECTING: Final = (
             "Authenticated SMTP for the mailbox in the Microsoft 365 admin centre.",
             code=r"\d* 5\.7\.139 (?!.*user credentials were incorrect)",
             hosts=MICROSOFT,
+            url="https://admin.microsoft.com/",
         ),
         Advice(
             "Microsoft 365 does not let the portal sign in to this mailbox: it must be the mailbox that signed in, or "
@@ -229,24 +249,28 @@ CONNECTING: Final = (
             "created in the SES console and are not an access key and its secret.",
             code=r"535 ",
             hosts=AMAZON,
+            url="https://console.aws.amazon.com/ses/",
         ),
         Advice(
             "SendGrid rejected the username or password: the username is the word apikey, and the password is an API "
             "key that may send email.",
             code=r"535 ",
             hosts=SENDGRID,
+            url="https://app.sendgrid.com/settings/api_keys",
         ),
         Advice(
             "Mailgun rejected the username or password: it needs the SMTP credentials of the sending domain, not an "
             "API key.",
             code=r"535 ",
             hosts=MAILGUN,
+            url="https://app.mailgun.com/",
         ),
         Advice(
             "Brevo accepts sign-ins only from authorised IP addresses: add the portal's IP address to the authorised "
             "IPs in Brevo's security settings.",
             code=r"525 ",
             hosts=BREVO,
+            url="https://app.brevo.com/",
         ),
         Advice(
             "Yahoo requires an app password: create one in the account's security settings and enter it instead of "
@@ -263,6 +287,7 @@ CONNECTING: Final = (
             code=r"538 |\d* 5\.7\.1[01] ",
             words=r"\b(starttls|tls|ssl|encrypt(ed|ion))\b",
             kind="settings",
+            field="encryption",
         ),
         Advice("The mail server requires a stronger sign-in method than the portal used.", code=r"534 "),
         Advice(
@@ -279,5 +304,6 @@ CONNECTING: Final = (
             kind="temporary",
             without_retry=to_translate("The mail server cannot check passwords at the moment; try again in a minute."),
         ),
+        field="password",
     ),
 )

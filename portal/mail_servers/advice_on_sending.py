@@ -41,6 +41,7 @@ SENDING: Final = (
             words=r"email address is not verified",
             hosts=AMAZON,
             means="settings",
+            url="https://console.aws.amazon.com/ses/",
         ),
         Advice(
             "The Amazon SES user of these SMTP credentials may not send this email: allow it the action "
@@ -54,6 +55,7 @@ SENDING: Final = (
             words=r"verified Sender Identity",
             hosts=SENDGRID,
             means="settings",
+            url="https://app.sendgrid.com/settings/sender_auth",
         ),
         Advice(
             "Google's SMTP relay does not recognise the portal: allow the portal's IP address under “SMTP relay "
@@ -61,6 +63,7 @@ SENDING: Final = (
             words=r"invalid credentials for relay|relay (is )?denied|not registered for relay",
             hosts=GOOGLE,
             means="settings",
+            url="https://admin.google.com/",
         ),
         Advice(
             "Mailgun's sandbox domain sends only to authorised recipients: add the address there, or use your own "
@@ -68,6 +71,7 @@ SENDING: Final = (
             words=r"Sandbox subdomains are for test",
             hosts=MAILGUN,
             means="settings",
+            url="https://app.mailgun.com/",
         ),
         Advice(
             "Zoho has blocked this account's outgoing email: sign in to Zoho Mail in a browser to see how to unblock "
@@ -158,6 +162,7 @@ SENDING: Final = (
             code=enhanced(r"7\.10", r"7\.51"),
             words=r"\bstarttls\b|encryption (is )?required|requires? (tls|encryption)|\btls (is )?required",
             means="settings",
+            field="encryption",
         ),
         Advice(
             "The mail server requires sign-in: choose Auto as the authentication mode, and enter username and "
@@ -168,6 +173,7 @@ SENDING: Final = (
             r"|without authentication|unauthenticated senders"
             r"|(must|please) (authenticate|log.?in)",
             means="settings",
+            field="auth_mode",
         ),
         IP_ADDRESS._replace(
             code=r"\d* [45]\.7\.(25|6[0-4]\d|511|70[58]) ",
@@ -191,6 +197,7 @@ SENDING: Final = (
             r"|not (allowed|authori[sz]ed|permitted) to (send|use) .{0,20}(from|address|sender)"
             r"|not one of your addresses|not authori[sz]ed to perform",
             means="settings",
+            field="sender_email",
         ),
         Advice(
             "The mail server does not accept the sender email: use an address that belongs to this mail server's "
@@ -199,6 +206,7 @@ SENDING: Final = (
             words=r"sender (address )?(verify|rejected|denied|refused|blocked)|(invalid|bad|unknown) sender|badmailfrom"
             r"|sender.{0,20}(does not exist|not (accepted|exist))",
             means="settings",
+            field="sender_email",
         ),
         Advice(
             "The mail server has blocked this account's outgoing email: ask the provider how to unblock it.",
@@ -216,12 +224,14 @@ SENDING: Final = (
             code=r"\d* 5\.7\.54 ",
             words=r"(?<![\w.-])relay(ing|ed)?(?![\w-]|\.\w)|rcpthosts",
             means="settings",
+            field="auth_mode",
         ),
         Advice(
             "The mail server does not accept the sender email: use an address that belongs to this mail server's "
             "account.",
             ("mail",),
             kind="settings",
+            field="sender_email",
         ),
         Advice(
             "The mail server delays email from unknown senders for some minutes (greylisting); the portal will try "

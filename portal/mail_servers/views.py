@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any
+from urllib.parse import urlsplit
 
 from flask import Blueprint, flash, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
@@ -30,6 +31,8 @@ from portal.web.responses import flash_result, respond, stream
 system = Blueprint("system_mail_server", __name__, url_prefix="/system/mail-server")
 tenant_pages = Blueprint("mail_servers", __name__, url_prefix="/tenants/<domain>/mail-server")
 BLUEPRINTS = (system, tenant_pages)
+
+Link = tuple[str, str]  # a text and its URL
 
 FORM = "mail_servers/_form.html"
 TEST_STEPS = "mail_servers/_test_steps.html"
@@ -67,10 +70,10 @@ def test_system() -> ResponseReturnValue:
     form = SystemMailServerForm()
     results = _test_entered_settings(None, form, [account.email])
 
-    def page(result: SendTestResult) -> ResponseReturnValue:
-        return _system_page(form, TEST_RESULT, 422 if form.errors else 200, result=result)
+    def page(result: SendTestResult, link: Link | None) -> ResponseReturnValue:
+        return _system_page(form, TEST_RESULT, 422 if form.errors else 200, result=result, link=link)
 
-    return _respond_with_progress(results, page)
+    return _respond_with_progress(results, page, lambda result: _link_to_follow(result, None, form))
 
 
 @system.post("/try-now", endpoint="try_now")
@@ -87,6 +90,7 @@ def _system_page(
     status: int = 200,
     *,
     result: SendTestResult | None = None,
+    link: Link | None = None,
     suggestion: Suggestion | None = None,
 ) -> ResponseReturnValue:
     server = mail_server_service.get_server(None)
@@ -103,6 +107,7 @@ def _system_page(
         test_url=url_for("system_mail_server.test"),
         recipient_emails=(),
         result=result,
+        link=link,
         suggestion=suggestion,
     )
 
@@ -138,10 +143,10 @@ def test(domain: str) -> ResponseReturnValue:
     else:
         results = _test_entered_settings(tenant, form, _test_recipients())
 
-    def page(result: SendTestResult) -> ResponseReturnValue:
-        return _page(tenant, TEST_RESULT, 422 if form.errors else 200, result=result, **forms)
+    def page(result: SendTestResult, link: Link | None) -> ResponseReturnValue:
+        return _page(tenant, TEST_RESULT, 422 if form.errors else 200, result=result, link=link, **forms)
 
-    return _respond_with_progress(results, page)
+    return _respond_with_progress(results, page, lambda result: _link_to_follow(result, tenant, form))
 
 
 @tenant_pages.post("/try-now")
@@ -245,7 +250,9 @@ def _page(tenant: Tenant, fragment: str = FORM, status: int = 200, **context: ob
         "form": context.get("form") or MailServerForm.for_server(server, *_chosen_provider()),
         "recipients_form": RecipientsForm.showing(recipient_emails),
         "sender_form": SenderForm.showing(tenant),
+        "tests_recipients": _tests_recipients(),
         "result": None,
+        "link": None,
         "suggestion": None,
         **context,
     }
@@ -258,8 +265,26 @@ def _redirect_to_page(domain: str) -> ResponseReturnValue:
 
 def _test_recipients() -> list[str]:
     """Return whom a test email goes to: the tenant's recipients if chosen, else the account itself."""
-    emails = recipients.list_emails() if request.form.get("to") == "recipients" else ()
+    emails = recipients.list_emails() if _tests_recipients() else ()
     return list(emails) or [current_account().email]
+
+
+def _tests_recipients() -> bool:
+    return request.form.get("to") == "recipients"
+
+
+def _link_to_follow(result: SendTestResult, tenant: Tenant | None, form: MailServerForm) -> Link | None:
+    """Return the link to where the advice can be followed: the provider's page, the connection, or a field."""
+    if result.url:
+        return gettext("Open %(site)s", site=urlsplit(result.url).hostname), result.url
+    if result.field == "connection":
+        url = url_for("oauth.show", domain=tenant.domain) if tenant else url_for("system_oauth.show")
+        return gettext("Connect the mailbox"), url
+    if result.field == "recipients" and tenant and _tests_recipients():
+        return gettext("Go to “%(field)s”", field=gettext("Emails of Recipients")), "#recipients"
+    if result.field in form:
+        return gettext("Go to “%(field)s”", field=form[result.field].label.text), f"#{result.field}"
+    return None
 
 
 def _test_entered_settings(tenant: Tenant | None, form: MailServerForm, to: Sequence[str]) -> Iterator[SendTestResult]:
@@ -269,16 +294,22 @@ def _test_entered_settings(tenant: Tenant | None, form: MailServerForm, to: Sequ
         if not isinstance(results, Refusal):
             return results
         form.refuse(results)
-    return iter([SendTestResult("failed", gettext("No test email was sent."), form.first_error or "")])
+    wrong = next((field.name for field in form if field.errors), "")
+    return iter([SendTestResult("failed", gettext("No test email was sent."), form.first_error or "", field=wrong)])
 
 
 def _respond_with_progress(
-    results: Iterator[SendTestResult], page: Callable[[SendTestResult], ResponseReturnValue]
+    results: Iterator[SendTestResult],
+    page: Callable[[SendTestResult, Link | None], ResponseReturnValue],
+    link: Callable[[SendTestResult], Link | None],
 ) -> ResponseReturnValue:
     """Stream the progress of a test email to HTMX; otherwise wait for the result and return the page with it."""
     first = next(results)  # an error before the first step is answered like any other
     results = chain([first], results)
     if first.state != "running" or not request.htmx:
-        return page(test_email.final_result(results))
+        result = test_email.final_result(results)
+        return page(result, link(result))
     fragments = {True: TEST_STEPS, False: TEST_RESULT}
-    return stream(render_template(fragments[result.state == "running"], result=result) for result in results)
+    return stream(
+        render_template(fragments[result.state == "running"], result=result, link=link(result)) for result in results
+    )

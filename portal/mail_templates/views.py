@@ -111,7 +111,9 @@ def sample(domain: str, type_name: str) -> ResponseReturnValue:
     tenant, event_type = workspace(domain), _event_type(type_name)
     form = TemplateForm()
     result = _send_sample(tenant, event_type, form)
-    return _editor(tenant, event_type, form, RESULT, 422 if form.errors else 200, result=result)
+    settings = gettext("Mail Server"), url_for("mail_servers.edit", domain=domain)
+    link = settings if result.field and not form.errors else None
+    return _editor(tenant, event_type, form, RESULT, 422 if form.errors else 200, result=result, link=link)
 
 
 @templates.post("/<type_name>/versions/<uuid:version_id>/use")
@@ -234,6 +236,7 @@ def _editor(
         "error": error,
         "warnings": warnings,
         "result": None,
+        "link": None,
         **result,
     }
     return respond_in_workspace(tenant, PAGE, fragment, status, **context)

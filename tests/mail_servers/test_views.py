@@ -344,7 +344,7 @@ class TestTestMail:
         with SmtpPeer() as peer:
             answer = post(admin, page, f"{page}/test", htmx=True, **values(peer.port, to="me"))
             (mail,) = peer.messages
-        assert '<section class="test-result" id="test-email"' in answer.get_data(as_text=True)
+        assert '<div class="test-result" id="test-email"' in answer.get_data(as_text=True)
         assert "Connected: the mail server accepted the test email for admin@acme.example." in answer.get_data(
             as_text=True
         )

@@ -119,7 +119,7 @@ def classify(stage: Stage, code: int | None, text: str) -> SmtpReply:
     reply = SmtpReply(kind, stage, code, enhanced_code, _one_line(text))
     if code and stage.is_about_message and kind in (ReplyKind.SETTINGS, ReplyKind.REJECTED):
         # It may be about the account or the mail server, and so not the fault of the message or of the recipient.
-        return replace(reply, kind=ReplyKind(_best_advice(reply).means or kind))
+        return replace(reply, kind=ReplyKind(best_advice(reply).means or kind))
     return reply
 
 
@@ -182,11 +182,6 @@ def is_session_limit(reply: SmtpReply) -> bool:
     )
 
 
-def is_about_certificate(reply: SmtpReply) -> bool:
-    """Return whether the mail server's certificate is not accepted."""
-    return reply.stage is Stage.TLS and reply.code is None and reply.text.startswith("The certificate is not accepted")
-
-
 def advice_for(reply: SmtpReply, port: int | None = None, *, host: str = "", will_retry: bool = True) -> str:
     """Return one sentence of advice for an administrator, untranslated, as it is stored.
 
@@ -200,11 +195,11 @@ def advice_for(reply: SmtpReply, port: int | None = None, *, host: str = "", wil
             "The mail server received the email but did not confirm it, so it may have been sent: "
             "check the mailbox before you send it again."
         )
-    advice = _best_advice(reply, port, host)
+    advice = best_advice(reply, port, host)
     return advice.text if will_retry else advice.without_retry or advice.text
 
 
-def _best_advice(reply: SmtpReply, port: int | None = None, host: str = "") -> Advice:
+def best_advice(reply: SmtpReply, port: int | None = None, host: str = "") -> Advice:
     """Return the first advice about the reply: its codes decide first (RFC 3463), then its words, then its stage."""
     # From the codes again, not from what the reply was found to mean: so the same advice is found as by `classify`.
     has_failed = reply.code is not None and reply.code >= 400

@@ -1,5 +1,6 @@
 """The test email: sent like every other email over a connection of its own, with its progress and a result to read."""
 
+import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -7,7 +8,7 @@ from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from flask_babel import gettext
 
@@ -26,7 +27,7 @@ from portal.mail_servers.service import EnteredSettings, connection_settings, se
 from portal.mail_servers.smtp import client, mime, pool
 from portal.mail_servers.smtp.client import AuthMode, Encryption, SmtpSettings, Timeouts
 from portal.mail_servers.smtp.mime import InlineImage, MessageContent, Sender
-from portal.mail_servers.smtp.outcome import ReplyKind, SmtpReply, Stage, advice_for, is_about_certificate
+from portal.mail_servers.smtp.outcome import ReplyKind, SmtpReply, Stage, advice_for, best_advice
 from portal.mail_servers.smtp.progress import Progress, ProgressStep, plan_steps
 from portal.tenants.models import Tenant
 from portal.web.i18n import to_translate
@@ -43,6 +44,25 @@ class SampleMessage(NamedTuple):
 
 
 _NO_SESSION = to_translate("%(reached)s, but no SMTP session was started.")
+# The cause by the stage and the words of the reply, or of the portal's own text; the first that applies.
+_CAUSES: Final = (
+    (Stage.TLS, "certificate has expired", to_translate("The certificate has expired.")),
+    (Stage.TLS, "mismatch|it is not valid", to_translate("The certificate is for a different name.")),
+    (Stage.TLS, "^The certificate is not accepted", to_translate("The certificate is not trusted.")),
+    (Stage.TLS, "not offer STARTTLS", to_translate("%(reached)s, but the mail server does not offer STARTTLS.")),
+    (Stage.NAME, "not be looked up", to_translate("The mail server's name could not be looked up.")),
+    (Stage.CONNECT, "no response|unreachable", to_translate("The mail server does not answer.")),
+    (Stage.CONNECT, "refused", to_translate("The connection was refused.")),
+    (Stage.GREETING, "not SMTP", to_translate("%(reached)s, but not to a mail server.")),
+    (Stage.GREETING, "no response", to_translate("%(reached)s, but the mail server does not answer.")),
+    (Stage.AUTH, r"\((XOAUTH2|OAUTHBEARER)\b", to_translate("%(reached)s, but the access token was rejected.")),
+    (Stage.AUTH, "^535 ", to_translate("%(reached)s, but the username or the password was rejected.")),
+    (
+        Stage.AUTH,
+        "^504 |offers? (only|no sign-in|OAuth)",
+        to_translate("%(reached)s, but this sign-in method is not accepted."),
+    ),
+)
 _FAILED = {
     Stage.TOKEN: to_translate("The portal got no access token to sign in with."),
     Stage.NAME: to_translate("The mail server was not found."),
@@ -55,6 +75,7 @@ _FAILED = {
     Stage.RCPT: to_translate("%(reached)s, but a recipient was rejected."),
     Stage.DATA: to_translate("%(reached)s, but the email was rejected."),
 }
+_FIELDS: Final = {Stage.MAIL: "sender_email", Stage.RCPT: "recipients"}
 _REACHED = {  # encrypted, signed in
     (False, False): to_translate("Connected"),
     (True, False): to_translate("Connected, encrypted"),
@@ -69,6 +90,7 @@ class SendTestResult:
 
     `state` is `running`, `sent`, `partial` or `failed`; `headline` says what worked and what did not, `advice` what to
     do about it, `reply` quotes the mail server. The last two may be empty. `dns_checks` are about the sender's domain.
+    The advice is followed in the form's `field`, or at the provider's `url`; `field` is "connection" for the mailbox.
     """
 
     state: str
@@ -77,6 +99,8 @@ class SendTestResult:
     reply: str = ""
     steps: tuple[ProgressStep, ...] = field(default=(), compare=False)
     dns_checks: tuple[DnsCheck, ...] = field(default=(), compare=False)
+    field: str = ""
+    url: str = ""
 
 
 def enforce_rate_limit(account: Account) -> None:
@@ -185,7 +209,9 @@ def _send(
     state, headline = "failed", _failed(settings, first, is_sample=sample is not None)
     if len(failures) < len(replies):
         state, headline = "partial", _partly_sent(to, list(failures))
-    return SendTestResult(state, headline, _advice(settings, server_name, first), _quote(first), progress.steps)
+    advice = _advice(settings, server_name, first)
+    field_name, url = _place_to_follow(settings, server_name, first)
+    return SendTestResult(state, headline, advice, _quote(first), progress.steps, field=field_name, url=url)
 
 
 def _sent(settings: SmtpSettings, to: Sequence[str], *, is_sample: bool) -> str:
@@ -211,15 +237,21 @@ def _partly_sent(to: Sequence[str], failed: Sequence[str]) -> str:
 
 
 def _failed(settings: SmtpSettings, reply: SmtpReply, *, is_sample: bool) -> str:
-    if is_about_certificate(reply):
-        return str(gettext("The certificate is not trusted."))
     if reply.kind is not ReplyKind.UNKNOWN:
-        return str(gettext(_FAILED[reply.stage], reached=_reached(settings, reply.stage)))
+        return str(gettext(_cause(reply), reached=_reached(settings, reply.stage)))
     if is_sample:
         headline = to_translate("%(reached)s, but the mail server did not confirm the sample.")
     else:
         headline = to_translate("%(reached)s, but the mail server did not confirm the test email.")
     return str(gettext(headline, reached=_reached(settings, None)))
+
+
+def _cause(reply: SmtpReply) -> str:
+    line = " ".join(str(part) for part in (reply.code, reply.enhanced_code, reply.text) if part)
+    causes = (
+        cause for stage, words, cause in _CAUSES if stage is reply.stage and re.search(words, line, re.IGNORECASE)
+    )
+    return next(causes, _FAILED[reply.stage])
 
 
 def _reached(settings: SmtpSettings, failed: Stage | None) -> str:
@@ -243,6 +275,16 @@ def _advice(settings: SmtpSettings, server_name: str, reply: SmtpReply) -> str:
         return text
     hint = gettext(provider.hint)
     return str(gettext("%(advice)s %(provider)s: %(hint)s", advice=text, provider=provider.label, hint=hint))
+
+
+def _place_to_follow(settings: SmtpSettings, server_name: str, reply: SmtpReply) -> tuple[str, str]:
+    """Return the form's field in which the advice can be followed, or the page of the provider."""
+    if not server_name or reply.kind is ReplyKind.UNKNOWN:
+        return "", ""
+    advice = best_advice(reply, settings.port, server_name)
+    if reply.stage is Stage.TOKEN or (reply.stage is Stage.AUTH and settings.auth_mode is AuthMode.OAUTH):
+        return "connection", ""
+    return ("" if advice.url else advice.field or _FIELDS.get(reply.stage, "")), advice.url
 
 
 def _quote(reply: SmtpReply) -> str:

@@ -92,7 +92,7 @@ def test_a_wrong_password_is_named() -> None:
     with SmtpPeer(accounts={"mailer": "right"}) as peer:
         signs_in = replace(plain(peer.port), auth_mode=AuthMode.AUTO, username="mailer", password="wr0ng")
         result = send_test(signs_in)
-    assert result.headline == "Connected, but sign-in failed."
+    assert result.headline == "Connected, but the username or the password was rejected."
     assert "rejected the username or password" in result.advice
     assert "wr0ng" not in repr(result)
 
@@ -109,7 +109,7 @@ def test_a_certificate_of_an_unknown_authority_is_named(certificate: trustme.Lea
 def test_a_port_where_nothing_listens() -> None:
     with closed_port() as port:
         result = send_test(plain(port))
-    assert result.headline == "Could not connect to the mail server."
+    assert result.headline == "The connection was refused."
     assert "no mail server listens on this port" in result.advice
 
 
