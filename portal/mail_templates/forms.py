@@ -1,5 +1,6 @@
 """The forms of a template and of a tenant's branding."""
 
+from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
@@ -77,6 +78,7 @@ class TemplateForm(PortalForm):
     )
     body = TextAreaField(lazy_gettext("Body"), [DataRequired(lazy_gettext("Enter a body."))])
     based_on = HiddenField()
+    accepted = HiddenField()  # the unknown placeholders that the author was told about
 
     @classmethod
     def showing(cls, source: TemplateSource, based_on: UUID | None) -> "TemplateForm":
@@ -96,6 +98,11 @@ class TemplateForm(PortalForm):
     def entered(self) -> TemplateSource:
         """Return the template, once the form is valid."""
         return TemplateSource(TemplateFormat(self.format.data), self.subject.data, self.body.data)
+
+    def confirms(self, unknown: Sequence[str]) -> bool:
+        """Return whether the author was told about these unknown placeholders, and from now on takes them as told."""
+        told, self.accepted.data = set((self.accepted.data or "").split()), " ".join(unknown)
+        return told >= set(unknown)
 
     def based_on_version(self) -> UUID | None:
         """Return the id of the version that the author started from; None means the default.

@@ -22,6 +22,11 @@ MAX_UNKNOWN_LISTED = 20  # placeholders; each is compared with all known ones
 MIN_SIMILARITY = 0.6  # of a placeholder that is suggested instead of an unknown one; 1 is identical
 
 
+def unknown_in(event_type: EventType, source: TemplateSource) -> list[str]:
+    """Return the placeholders of a template that stay empty in every email, sorted by name."""
+    return unknown_placeholders(source.subject, source.body, event_type.placeholders)
+
+
 def template_warnings(event_type: EventType, source: TemplateSource) -> list[str]:
     """Return warnings for the author of a template."""
     return [
@@ -34,7 +39,7 @@ def template_warnings(event_type: EventType, source: TemplateSource) -> list[str
 
 def _unknown_placeholders(event_type: EventType, source: TemplateSource) -> Iterator[str]:
     known = event_type.placeholders
-    for name in unknown_placeholders(source.subject, source.body, known)[:MAX_UNKNOWN_LISTED]:
+    for name in unknown_in(event_type, source)[:MAX_UNKNOWN_LISTED]:
         written, similar = f"%%{name}%%", get_close_matches(name.upper(), known, 1, MIN_SIMILARITY)
         if name == QR_CODE:
             yield gettext("%(name)s stays empty: this event has no QR code.", name=written)

@@ -28,7 +28,7 @@ from portal.mail_templates import versions as template_versions
 from portal.mail_templates.branding import DEFAULT_COLOUR, Branding, save_branding
 from portal.mail_templates.compiler import CompiledTemplate, default_template
 from portal.mail_templates.forms import BrandingForm, TemplateForm
-from portal.mail_templates.lint import template_warnings
+from portal.mail_templates.lint import template_warnings, unknown_in
 from portal.mail_templates.models import MailTemplate
 from portal.mail_templates.placeholders import MailContext, placeholder_help
 from portal.mail_templates.placement import MisplacedPlaceholder
@@ -38,6 +38,7 @@ from portal.tenants.models import Tenant
 from portal.tenants.views import respond_in_workspace
 from portal.tenants.workspace import workspace
 from portal.web import security_headers
+from portal.web.responses import wants_fragment
 
 templates = Blueprint("mail_templates", __name__, url_prefix="/tenants/<domain>/templates")
 branding = Blueprint("branding", __name__, url_prefix="/tenants/<domain>/appearance")
@@ -71,7 +72,7 @@ def edit(domain: str, type_name: str) -> ResponseReturnValue:
     if request.method == "GET":
         return _editor(tenant, event_type)
     form = TemplateForm()
-    if form.validate():
+    if form.validate() and form.confirms(unknown_in(event_type, form.entered())):
         with PREVIEWS.hold(current_account().id):
             saved = template_versions.save_version(tenant, event_type, form.entered(), form.based_on_version())
         if isinstance(saved, Refusal):
@@ -213,7 +214,7 @@ def _editor(
     with PREVIEWS.hold(current_account().id):
         compiled = _compile_form(tenant, event_type, form)
         if isinstance(compiled, Refusal):
-            error = compiled.text
+            error, form.accepted.data = compiled.text, ""
         else:
             shown, warnings = (
                 render_preview(event_type, compiled, tenant),
@@ -237,6 +238,8 @@ def _editor(
         "warnings": warnings,
         "result": None,
         "link": None,
+        "asks_again": bool(form.accepted.data and not error and unknown_in(event_type, form.entered())),
+        "is_fragment": fragment is not None and wants_fragment(),
         **result,
     }
     return respond_in_workspace(tenant, PAGE, fragment, status, **context)

@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 
 from portal.events.types import EVENT_TYPES
 from portal.mail_templates.models import MAX_BODY_LENGTH, MAX_MARKDOWN_LENGTH, MAX_SUBJECT_LENGTH
-from tests.pages import post
+from tests.pages import post, read_form
 from tests.sql import sql
 
 LIST = "/tenants/acme.example/templates"
@@ -69,6 +69,33 @@ def test_errors_are_shown(admin: FlaskClient, acme: str, changes: dict[str, Any]
     assert words in unescape(answer.text)
     assert "Versions" not in text_of(admin, PAGE)
     assert words in unescape(post(admin, PAGE, f"{PAGE}/preview", htmx=True, **WORDS | changes).text)
+
+
+def test_unknown_placeholders_are_saved_only_after_the_author_was_told(admin: FlaskClient, acme: str) -> None:
+    asked = post(admin, PAGE, **WORDS | {"body": "%%CALER_NAME%% %%ZZZ%%"})
+    assert asked.status_code == 422
+    beside_save = unescape(asked.text).partition('id="template-warnings"')[2].partition(">Save</button>")[0]
+    assert "%%CALER_NAME%% is unknown and stays empty. Did you mean %%CALLER_NAME%%?" in beside_save
+    assert "save again to keep them" in beside_save
+    assert "Versions" not in text_of(admin, PAGE)
+    shown = read_form(asked.text, "template")
+    other = admin.post(PAGE, data=shown | {"body": "%%CALER_NAME%% %%YYY%%"})
+    assert other.status_code == 422, "another one is asked about"
+    assert admin.post(PAGE, data=shown).status_code == 303
+    assert "%%CALER_NAME%% is unknown" in text_of(admin, PAGE), "a saved one is still named beside Save"
+
+
+def test_a_placeholder_is_not_confirmed_by_an_error_about_something_else(admin: FlaskClient, acme: str) -> None:
+    wrong = {"body": "<a href='%%REASON%%'>%%ZZZ%%</a>", "format": "html"}
+    shown = read_form(post(admin, PAGE, **WORDS | wrong).text, "template")
+    assert admin.post(PAGE, data=shown | {"body": "%%ZZZ%%"}).status_code == 422
+
+
+def test_a_preview_brings_the_warnings_beside_save(admin: FlaskClient, acme: str) -> None:
+    html = post(admin, PAGE, f"{PAGE}/preview", htmx=True, **WORDS | {"body": "%%ZZZ%%"}).text
+    assert html.count('id="template-warnings" role="status" hx-swap-oob="true"') == 1
+    assert "save again" not in html
+    assert admin.get(PAGE).text.count('id="template-warnings"') == 1
 
 
 def test_line_ends_are_normalised(admin: FlaskClient, acme: str) -> None:

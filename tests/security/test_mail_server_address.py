@@ -352,7 +352,7 @@ def test_the_reply_of_another_service_is_not_passed_on(
                 sql("DELETE FROM rate_limits")  # of test emails
             save_server(app, PUBLIC)
             answer = submit(admin, PAGE, f"{PAGE}/test", **form(PUBLIC)).get_data(as_text=True)
-            assert "Connected, but no SMTP session was started." in answer
+            assert re.search("Connected, but (no SMTP session was started|not to a mail server)\\.", answer)
             assert "SECRET" not in answer
             reported = post(data=CALL_LOST | {"queue_number": str(number)}).json
             assert reported["deliveries"][0]["recipients"][0]["stage"] == "greeting"
@@ -376,5 +376,5 @@ def test_a_test_is_limited_by_its_timeouts_whatever_a_name_resolves_to(
     internet.ports = dict.fromkeys(addresses, silent)
     monkeypatch.setattr(test_email, "TIMEOUTS", Timeouts(connect=0.3, command=0.3, total=0.5, reply=0.3))
     began = time.monotonic()
-    assert send_test(app, internet.add_name(addresses), 25).headline == "Could not connect to the mail server."
+    assert send_test(app, internet.add_name(addresses), 25).headline == "The mail server does not answer."
     assert time.monotonic() - began < 1
