@@ -68,7 +68,7 @@ def phone_link(number: str) -> str | RichValue:
     """Return a link that calls the number, or the text itself if it is not a phone number."""
     digits = re.sub(r"\D", "", number, flags=re.ASCII)
     is_number = _PHONE_NUMBER.fullmatch(number) and len(digits) in _NUMBER_OF_DIGITS
-    if not is_number or "(0)" in number:  # which is not dialled after a country code
+    if not is_number or "(0)" in number:  # which is left out after a country code
         return number
     return link(f"tel:{'+' if number.startswith('+') else ''}{digits}", number)
 

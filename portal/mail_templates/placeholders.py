@@ -86,7 +86,7 @@ COMMON_MEANINGS = {
     "PBX_WEB_DOMAIN": to_translate("The address of the PBX's own web portal"),
     "DATE_TIME": to_translate("When it happened"),
     "REPLY_TO": to_translate("The email address that replies go to"),
-    EVENT_URL: to_translate("The address of the event's page in this portal, to be used as a link"),
+    EVENT_URL: to_translate("The URL of the event's page in this portal, to be used as a link"),
     QR_CODE: to_translate("The QR code for setting up a phone, with a button"),
 }
 # By the field that fills in the placeholder. Other fields are described by their name.

@@ -2,6 +2,7 @@
 
 import pytest
 
+from portal.config import ROOT
 from portal.events.event_type import EventType
 from portal.events.types import EVENT_TYPES
 from portal.events.values import placeholders_by_field
@@ -68,3 +69,22 @@ def test_the_meaning_depends_on_the_field() -> None:
     agents = {each.name: each.meaning for each in placeholder_help(EVENT_TYPES["queue.callback_completed"], {})}
     assert agents["EXTENSION_NUMBER"] == "The agent's extension"
     assert agents["TENANT_NAME"] == COMMON_MEANINGS["TENANT_NAME"]
+
+
+def _reference_table() -> str:
+    """Return the table in the reference: each placeholder with its meaning and the types of event that have it."""
+    events: dict[tuple[str, str], list[str]] = {}
+    for event_type in EVENT_TYPES.values():
+        for found in placeholder_help(event_type, {}):
+            events.setdefault((found.name, found.meaning), []).append(f"`{event_type.type}`")
+    everywhere = len(EVENT_TYPES)
+    rows = [
+        f"| `%%{name}%%` | {meaning} | {'all' if len(types) == everywhere else ', '.join(types)} |"
+        for (name, meaning), types in sorted(events.items(), key=lambda entry: (len(entry[1]) < everywhere, entry[0]))
+    ]
+    return "\n".join(["| placeholder | value | events |", "|---|---|---|", *rows])
+
+
+def test_the_reference_lists_every_placeholder() -> None:
+    reference = (ROOT / "docs" / "reference" / "placeholders.md").read_text()
+    assert _reference_table() in reference, "write what _reference_table() returns into docs/reference/placeholders.md"
