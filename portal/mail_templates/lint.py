@@ -30,14 +30,19 @@ def unknown_in(event_type: EventType, source: TemplateSource) -> list[str]:
 def template_warnings(event_type: EventType, source: TemplateSource) -> list[str]:
     """Return warnings for the author of a template."""
     return [
-        *_unknown_placeholders(event_type, source),
+        *unknown_warnings(event_type, source),
         *_missing_placeholders(event_type, source),
         *_secrets_in_subject(event_type, source),
         *_removed_html(source),
     ]
 
 
-def _unknown_placeholders(event_type: EventType, source: TemplateSource) -> Iterator[str]:
+def unknown_warnings(event_type: EventType, source: TemplateSource) -> list[str]:
+    """Return a warning about each placeholder that stays empty in every email."""
+    return list(_describe_unknown(event_type, source))
+
+
+def _describe_unknown(event_type: EventType, source: TemplateSource) -> Iterator[str]:
     known = event_type.placeholders
     for name in unknown_in(event_type, source)[:MAX_UNKNOWN_LISTED]:
         written, similar = f"%%{name}%%", get_close_matches(name.upper(), known, 1, MIN_SIMILARITY)

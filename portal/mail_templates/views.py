@@ -28,7 +28,7 @@ from portal.mail_templates import versions as template_versions
 from portal.mail_templates.branding import DEFAULT_COLOUR, Branding, save_branding
 from portal.mail_templates.compiler import CompiledTemplate, default_template
 from portal.mail_templates.forms import BrandingForm, TemplateForm
-from portal.mail_templates.lint import template_warnings, unknown_in
+from portal.mail_templates.lint import template_warnings, unknown_in, unknown_warnings
 from portal.mail_templates.models import MailTemplate
 from portal.mail_templates.placeholders import MailContext, placeholder_help
 from portal.mail_templates.placement import MisplacedPlaceholder
@@ -38,7 +38,6 @@ from portal.tenants.models import Tenant
 from portal.tenants.views import respond_in_workspace
 from portal.tenants.workspace import workspace
 from portal.web import security_headers
-from portal.web.responses import wants_fragment
 
 templates = Blueprint("mail_templates", __name__, url_prefix="/tenants/<domain>/templates")
 branding = Blueprint("branding", __name__, url_prefix="/tenants/<domain>/appearance")
@@ -238,8 +237,7 @@ def _editor(
         "warnings": warnings,
         "result": None,
         "link": None,
-        "asks_again": bool(form.accepted.data and not error and unknown_in(event_type, form.entered())),
-        "is_fragment": fragment is not None and wants_fragment(),
+        "unconfirmed": unknown_warnings(event_type, form.entered()) if form.accepted.data and not error else [],
         **result,
     }
     return respond_in_workspace(tenant, PAGE, fragment, status, **context)

@@ -150,6 +150,8 @@ def test_without_javascript(chromium: Browser, page: Page, portal_url: str) -> N
         plain.get_by_role("button", name="Send me a sample").click()
         expect(plain.get_by_text("accepted the sample for admin@acme.example")).to_be_visible()
         plain.get_by_role("button", name="Save", exact=True).click()
+        expect(plain.get_by_text("save again to keep them")).to_be_visible()
+        plain.get_by_role("button", name="Save", exact=True).click()
         expect(plain.get_by_label("Body")).to_have_value("Hello **%%CALLER_NAME%%**")
         plain.get_by_role("button", name="Restore the default").click()
         expect(plain.get_by_role("row", name="Plain").get_by_role("button", name="Use this version")).to_be_visible()
