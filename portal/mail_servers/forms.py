@@ -2,14 +2,17 @@
 
 import ipaddress
 import re
+from functools import cache
 from typing import Any, Self
 
 from flask_babel import gettext, lazy_gettext
 from flask_bootstrap import SwitchField
 from flask_wtf import FlaskForm
+from markupsafe import Markup, escape
 from wtforms import HiddenField, PasswordField, SelectField, ValidationError
 from wtforms.fields import SelectChoice
 from wtforms.validators import DataRequired
+from wtforms.widgets import html_params
 
 from portal.mail_servers.models import MailServer
 from portal.mail_servers.providers import PROVIDER_GROUPS, PROVIDERS, Provider, key_of
@@ -17,6 +20,7 @@ from portal.mail_servers.service import EnteredSettings, version
 from portal.mail_servers.smtp.client import AuthMode, Encryption
 from portal.tenants.models import Tenant
 from portal.web.forms import Normalize, PortalForm, TextField, has_control_characters, max_length, normalize_domain
+from portal.web.i18n import current_language
 from portal.web.pasted_emails import parse_email
 
 MAX_PORT = 65_535
@@ -62,6 +66,33 @@ class WriteOnlyField(PasswordField):
             raise ValidationError(gettext("Control characters are not allowed here."))
 
 
+class ProviderWidget:
+    """The control of the providers. Their options are rendered once per language: they are half of the page's form."""
+
+    def __call__(self, field: SelectField, **attributes: Any) -> Markup:
+        """Return the HTML."""
+        options = _provider_options(current_language()).replace(
+            f'<option value="{escape(field.data)}">', f'<option selected value="{escape(field.data)}">'
+        )
+        parameters = html_params(id=field.id, name=field.name, **attributes)
+        return Markup(f"<select {parameters}>{options}</select>")  # noqa: S704 (escaped)
+
+
+@cache
+def _provider_options(_language: str) -> str:
+    """Return the options, in the language of the request."""
+    groups = (
+        (gettext(label), [(key, gettext(provider.label)) for key, provider in group.items()])
+        for label, group in PROVIDER_GROUPS.items()
+    )
+    return "".join(
+        f'<optgroup label="{escape(label)}">'
+        + "".join(f'<option value="{escape(key)}">{escape(name)}</option>' for key, name in options)
+        + "</optgroup>"
+        for label, options in groups
+    )
+
+
 class MailServerForm(PortalForm):
     """The SMTP settings of the system or of a tenant, with the labels that administrators know from PortSIP."""
 
@@ -73,6 +104,7 @@ class MailServerForm(PortalForm):
             for key, provider in group.items()
         ],
         default="smtp",
+        widget=ProviderWidget(),
     )
     host = TextField(
         lazy_gettext("SMTP Server Address"),

@@ -270,7 +270,7 @@ def _test_recipients() -> list[str]:
 
 
 def _tests_recipients() -> bool:
-    return request.form.get("to") == "recipients"
+    return bool(request.form.get("to") == "recipients")
 
 
 def _link_to_follow(result: SendTestResult, tenant: Tenant | None, form: MailServerForm) -> Link | None:

@@ -42,8 +42,7 @@ def test_a_new_user() -> None:
 
 
 def test_the_reply_to_address_and_the_event_are_there_only_if_known() -> None:
-    known = {"reply_to": "help@acme.example", "event_url": "https://portal.example/e"}
-    found = _values("queue.call_lost", LOST, **known)
+    found = _values("queue.call_lost", LOST, reply_to="help@acme.example", event_url="https://portal.example/e")
     assert (found["REPLY_TO"], found["EVENT_URL"]) == ("help@acme.example", "https://portal.example/e")
     assert not {"REPLY_TO", "EVENT_URL"} & _values("queue.call_lost", LOST).keys()
 
