@@ -6,6 +6,7 @@ allows no inline styles, of which emails are full.
 
 from collections.abc import Mapping
 from dataclasses import replace
+from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
@@ -214,6 +215,7 @@ def _editor(
         compiled = _compile_form(tenant, event_type, form)
         if isinstance(compiled, Refusal):
             error, form.accepted.data = compiled.text, ""
+            refusal = refusal or (compiled if status == HTTPStatus.UNPROCESSABLE_ENTITY and not form.errors else None)
         else:
             shown, warnings = (
                 render_preview(event_type, compiled, tenant),

@@ -87,7 +87,9 @@ def test_unknown_placeholders_are_saved_only_after_the_author_was_told(admin: Fl
 
 def test_a_placeholder_is_not_confirmed_by_an_error_about_something_else(admin: FlaskClient, acme: str) -> None:
     wrong = {"body": "<a href='%%REASON%%'>%%ZZZ%%</a>", "format": "html"}
-    shown = read_form(post(admin, PAGE, **WORDS | wrong).text, "template")
+    answer = post(admin, PAGE, **WORDS | wrong)
+    assert 'id="body-error"' in answer.text
+    shown = read_form(answer.text, "template")
     assert admin.post(PAGE, data=shown | {"body": "%%ZZZ%%"}).status_code == 422
 
 
