@@ -108,7 +108,7 @@ def test_own_html_has_the_picture_and_its_text(app: Flask, post: Post, working_t
     assert "<p>Ann &lt;b&gt;: s3&lt;cret</p>" in html
     assert 'src="cid:qr-code"' in html
     assert text.startswith("Ann <b>: s3<cret")
-    assert "linphone-config:" in text
+    assert "http://portal.test/provision/" in text
     assert [part["Content-ID"] for part in mail.walk() if part.get_content_type() == "image/png"] == ["<qr-code>"]
 
 
