@@ -1,4 +1,4 @@
-"""The filter form of the tenants list."""
+"""The filter form of the tenants list, and the search of system administrators."""
 
 from flask_babel import gettext, lazy_gettext, pgettext
 from wtforms import SelectField
@@ -9,6 +9,7 @@ from portal.web.forms import PortalForm, TextField, max_length
 from portal.web.i18n import to_translate
 
 MAX_SEARCH_LENGTH = 200
+MAX_ID_LENGTH = 998  # of a Message-ID: a line of an email (RFC 5322, section 2.1.1)
 HEALTH_LABELS = {
     Health.NOT_SENDING: to_translate("Not sending"),
     Health.FAILING: to_translate("Emails failed"),
@@ -69,3 +70,9 @@ class TenantFilterForm(PortalForm):
             self.server.data,
             without_administrator=self.administrators.data == "none",
         )
+
+
+class SystemSearchForm(PortalForm):
+    """What to find among all tenants."""
+
+    q = TextField(lazy_gettext("Search"), [max_length(MAX_ID_LENGTH)])

@@ -257,7 +257,7 @@ def administrators_of(tenant_ids: Collection[int]) -> Mapping[int, Sequence[str]
     return found
 
 
-def count_dependent_on_shared_server() -> int:
+def count_dependent() -> int:
     """Return how many tenants send email only through the shared mail server: events are on, and they have no own."""
     query = """
         SELECT count(*) FROM tenants WHERE suspended_at IS NULL

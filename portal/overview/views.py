@@ -9,10 +9,12 @@ from htmx_flask import request
 
 from portal.accounts.access import require_system_administrator
 from portal.deliveries import recent, statistics
+from portal.deliveries import search as deliveries_search
 from portal.deliveries.delivery_log import LogEntry
 from portal.events.storm_digest import ALL_EVENT_TYPES
 from portal.mail_servers import service as mail_server_service
-from portal.overview import alerts, chart, checklist, health
+from portal.overview import alerts, chart, checklist, health, system_search
+from portal.overview.forms import SystemSearchForm
 from portal.tenants.models import Tenant
 from portal.tenants.views import respond_in_workspace
 from portal.tenants.workspace import workspace
@@ -54,6 +56,18 @@ def of_system() -> ResponseReturnValue:
         chart=chart.build_chart(stats),
         counted_at=stats.counted_at,
     )
+
+
+@blueprint.get("/system/search")
+def search() -> ResponseReturnValue:
+    """Find tenants, people, emails and events of all tenants."""
+    account, form = require_system_administrator(), SystemSearchForm(formdata=request.args, meta={"csrf": False})
+    is_valid, results = form.validate(), None
+    if is_valid and form.q.data:
+        with deliveries_search.SEARCHES.hold(account.id):
+            results = system_search.search(form.q.data)
+    context = {"form": form, "results": results, "event_types": ALL_EVENT_TYPES}
+    return respond("overview/search.html", None, 200 if is_valid else 422, **context)
 
 
 @blueprint.post("/system/overview/try-now")

@@ -27,10 +27,15 @@ def find(domain: str) -> Tenant | None:
     return db.session.scalar(select(Tenant).where(Tenant.domain == domain.lower()))
 
 
+def by_id(tenant_ids: Collection[int]) -> Mapping[int, Tenant]:
+    """Return these tenants by id, without those that no longer exist."""
+    tenants = db.session.scalars(select(Tenant).where(Tenant.id.in_(tenant_ids))) if tenant_ids else ()
+    return {tenant.id: tenant for tenant in tenants}
+
+
 def domains(tenant_ids: Collection[int]) -> Mapping[int, str]:
     """Return the SIP domains of these tenants by id, without tenants that no longer exist."""
-    tenants = db.session.scalars(select(Tenant).where(Tenant.id.in_(tenant_ids)))
-    return {tenant.id: tenant.domain for tenant in tenants}
+    return {tenant_id: tenant.domain for tenant_id, tenant in by_id(tenant_ids).items()}
 
 
 def ids_matching(text: str) -> Select[int]:

@@ -121,7 +121,7 @@ def test_health(in_request: None) -> None:
     assert domains(TenantFilter(text="h", health="delayed")) == ["held"]
     assert domains(TenantFilter(), "-held")[:2] == ["held", "off"]
     assert domains(TenantFilter(server="none")) == ["serverless", "unused"]
-    assert tenant_list.count_dependent_on_shared_server() == 1
+    assert tenant_list.count_dependent() == 1
 
     mail_server_settings.save(None, entered(2525), shared=True)
     assert domains(TenantFilter(server="shared")) == ["serverless", "unused"]
