@@ -115,7 +115,7 @@ FACTS: Final = """
             CASE WHEN server.state = 'not_connected' AND (own.id IS NOT NULL OR settings.events_on) THEN 1 END,
             CASE WHEN server.state = 'none' AND settings.events_on THEN 2 END,
             CASE WHEN settings.need_recipients
-                AND NOT EXISTS (SELECT FROM recipients WHERE recipients.tenant_id = tenants.id) THEN 3 END,
+                AND (SELECT id FROM recipients WHERE recipients.tenant_id = tenants.id LIMIT 1) IS NULL THEN 3 END,
             CASE WHEN undelivered.count > 0 THEN 4 END,
             CASE WHEN held.count > 0 THEN 5 END,
             CASE WHEN server.state = 'paused' AND (own.id IS NOT NULL OR settings.events_on) THEN 6 END
