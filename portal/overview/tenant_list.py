@@ -23,7 +23,6 @@ from portal.deliveries import counts
 from portal.extensions import db
 from portal.mail_servers import service as mail_server_service
 from portal.mail_servers.oauth import service as oauth_service
-from portal.overview.alerts import capped_number
 from portal.tenants import service as tenant_service
 from portal.web import csv_export
 from portal.web.filters import decimal
@@ -176,7 +175,7 @@ class ListedTenant:
     @property
     def held_number(self) -> str:
         """The number of held emails as it is shown."""
-        return _held_number(self.held)
+        return _capped(self.held, MAX_HELD)
 
 
 CSV_COLUMNS: Final[Mapping[str, Callable[[ListedTenant], Any]]] = {
@@ -348,15 +347,16 @@ def _describe(problem: Problem, row: Any) -> tuple[str, str]:
             "%(number)s email was not delivered in the last 24 hours.",
             "%(number)s emails were not delivered in the last 24 hours.",
             row.undelivered,
-            number=capped_number(row.undelivered),
+            number=_capped(row.undelivered, counts.MAX_COUNT - 1),
         )
         return tone, sentence
     if problem is Problem.HELD:
-        number = _held_number(row.held)
+        number = _capped(row.held, MAX_HELD)
         return tone, ngettext("%(number)s email is held.", "%(number)s emails are held.", row.held, number=number)
     own, shared = SENTENCES[problem]
     return tone, gettext(own if row.server == "own" else shared)
 
 
-def _held_number(count: int) -> str:
-    return gettext("More than %(count)s", count=decimal(MAX_HELD)) if count > MAX_HELD else decimal(count)
+def _capped(count: int, most: int) -> str:
+    """Return the number, or "More than …" if it is more than are counted."""
+    return gettext("More than %(count)s", count=decimal(most)) if count > most else decimal(count)

@@ -15,6 +15,7 @@ from portal.events.storm_digest import ALL_EVENT_TYPES
 from portal.mail_servers import service as mail_server_service
 from portal.overview import alerts, chart, checklist, health, system_search
 from portal.overview.forms import SystemSearchForm
+from portal.overview.tenant_list import ANY_PROBLEM, TenantFilter, TenantList
 from portal.tenants.models import Tenant
 from portal.tenants.views import respond_in_workspace
 from portal.tenants.workspace import workspace
@@ -46,12 +47,15 @@ def of_system() -> ResponseReturnValue:
     require_system_administrator()
     email, server = health.system_email_health()
     stats = statistics.system_statistics()
+    in_trouble = TenantList(TenantFilter(health=ANY_PROBLEM), "health")
+    worst = in_trouble.page(size=alerts.MAX_TENANTS_SHOWN)
     return respond(
         "overview/system.html",
         email=email,
         server=server,
         alerts=list(health.system_alerts()),
-        worst=alerts.worst_tenants(),
+        worst=worst.rows,
+        more=in_trouble.count() - len(worst.rows) if worst.next_key else 0,
         silent=alerts.silent_tenants(),
         chart=chart.build_chart(stats),
         counted_at=stats.counted_at,
