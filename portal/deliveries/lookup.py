@@ -36,10 +36,10 @@ class FoundEmail(NamedTuple):
 
 def events_with_id(text: str) -> Sequence[FoundEvent]:
     """Return the events with this event ID, whoever gave it to them, or that an email with this Message-ID is about."""
-    queries = [_with_external_id(text)]
+    queries: list[Select[*tuple[Any, ...]]] = [_with_external_id(text)]
     if (delivery_id := id_in_message_id(text)) is not None:
-        event_id = select(Delivery.event_id).where(Delivery.id == delivery_id)
-        queries.append(select(*COLUMNS).where(RecordedEvent.id.in_(event_id)))
+        of_delivery = select(Delivery.event_id).where(Delivery.id == delivery_id)
+        queries.append(select(*COLUMNS).where(RecordedEvent.id.in_(of_delivery)))
     if (event_id := _as_uuid(text)) is not None:  # the portal's own, as in the URL of the event's page
         queries.append(select(*COLUMNS).where(RecordedEvent.id == event_id))
     with every_tenant():
@@ -69,7 +69,7 @@ def newest_emails_to(emails: Collection[str]) -> Sequence[FoundEmail]:
     return [FoundEmail(FoundEvent(*row[:4]), row.email, row.status) for row in found[:MAX_FOUND]]
 
 
-def _with_external_id(text: str) -> Select[Any]:
+def _with_external_id(text: str) -> Select[*tuple[Any, ...]]:
     """Return the query that looks into the index of each tenant: one over all tenants would cost every event."""
     found = select(*COLUMNS).where(RecordedEvent.tenant_id == Tenant.id, RecordedEvent.external_id == text)
     of_tenant = found.limit(1).lateral("event")

@@ -22,6 +22,8 @@ from portal.tenants.workspace import workspace
 from portal.web.responses import flash_result, respond
 
 blueprint = Blueprint("overview", __name__)
+search_page = Blueprint("system_search", __name__)
+BLUEPRINTS = (blueprint, search_page)
 
 LATEST_EVENTS = 6  # events
 MAX_POLLS = 200  # 3 seconds apart, while the page waits for something
@@ -62,7 +64,7 @@ def of_system() -> ResponseReturnValue:
     )
 
 
-@blueprint.get("/system/search")
+@search_page.get("/system/search")
 def search() -> ResponseReturnValue:
     """Find tenants, people, emails and events of all tenants."""
     account, form = require_system_administrator(), SystemSearchForm(formdata=request.args, meta={"csrf": False})
