@@ -32,11 +32,14 @@ LONG_NAMES = f"""
             json_build_object('to', json_build_array(json_build_array('{LONG}'), json_build_array('x{LONG}')))
         FROM tenants
 """
-TOO_WIDE = """() => [...document.querySelectorAll("body *")]
-    .filter((it) => !it.closest(".wide-table, .visually-hidden, thead, template, iframe, .skip") && it.checkVisibility() && getComputedStyle(it).clipPath === "none")
-    .filter((it) => it.getBoundingClientRect().right > Math.min(innerWidth, it.closest(".panel")
-        ?.getBoundingClientRect().right ?? innerWidth) + 1)
-    .slice(0, 3).map((it) => it.outerHTML.slice(0, 150))"""
+TOO_WIDE = """() => {
+    const right = (it) => it?.getBoundingClientRect().right ?? innerWidth;
+    const isHidden = (it) => !it.checkVisibility() || getComputedStyle(it).clipPath !== "none"
+        || it.closest(".wide-table, .visually-hidden, thead, template, iframe, .skip");
+    return [...document.querySelectorAll("body *")]
+        .filter((it) => !isHidden(it) && right(it) > Math.min(innerWidth, right(it.closest(".panel"))) + 1)
+        .slice(0, 3).map((it) => it.outerHTML.slice(0, 150));
+}"""
 
 
 def place(page: Page) -> str:
