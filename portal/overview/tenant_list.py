@@ -90,10 +90,10 @@ FACTS: Final = """
                     THEN 'not_connected'
                 WHEN own.paused_until > now() THEN 'paused' ELSE 'working' END AS state
     ) AS server
-    LEFT JOIN LATERAL (
-        SELECT count(*) > 0 AS events_on, coalesce(bool_or(audience <> 'user'), false) AS need_recipients
-        FROM notification_settings WHERE notification_settings.tenant_id = tenants.id AND enabled
-    ) AS settings ON true
+    LEFT JOIN (
+        SELECT tenant_id, true AS events_on, bool_or(audience <> 'user') AS need_recipients
+        FROM notification_settings WHERE enabled GROUP BY tenant_id
+    ) AS settings ON settings.tenant_id = tenants.id
     LEFT JOIN LATERAL (
         SELECT count(*) AS count FROM (
             SELECT FROM deliveries WHERE deliveries.tenant_id = tenants.id AND reason IS NOT NULL LIMIT :max_held
@@ -114,7 +114,7 @@ FACTS: Final = """
             CASE WHEN server.state = 'not_connected' AND (own.id IS NOT NULL OR settings.events_on) THEN 1 END,
             CASE WHEN server.state = 'none' AND settings.events_on THEN 2 END,
             CASE WHEN settings.need_recipients
-                AND (SELECT id FROM recipients WHERE recipients.tenant_id = tenants.id LIMIT 1) IS NULL THEN 3 END,
+                AND (SELECT tenant_id FROM recipients WHERE recipients.tenant_id = tenants.id LIMIT 1) IS NULL THEN 3 END,
             CASE WHEN undelivered.count > 0 THEN 4 END,
             CASE WHEN held.count > 0 THEN 5 END,
             CASE WHEN server.state = 'paused' AND (own.id IS NOT NULL OR settings.events_on) THEN 6 END
@@ -201,26 +201,31 @@ class TenantList:
         self.sorted_by = sort.removeprefix("-") if sort.removeprefix("-") in SORTABLE else DEFAULT_SORT
         self._facts = _facts()
         self._conditions = _conditions(filters, self._facts)
+        self._count: int | None = None
 
     def count(self) -> int:
-        """Return how many tenants match."""
-        with every_tenant():
+        """Return how many tenants match. After the first page it is known without another query."""
+        if self._count is None:
             query = select(func.count()).select_from(self._facts).where(*self._conditions)
-            return db.session.scalar(query) or 0
+            with every_tenant():
+                self._count = db.session.scalar(query) or 0
+        return self._count
 
     def page(self, after: str = "", *, size: int) -> Page[ListedTenant, str]:
         """Return the tenants after the one with this key. A key that is none begins with the first tenant."""
         value, domain = _sort_value(self.sorted_by, self._facts), self._facts.c.domain
-        query = select(self._facts.c.id, value, domain).where(*self._conditions).limit(size + 1)
+        total = func.count().over()
+        query = select(self._facts.c.id, value, domain, total).where(*self._conditions).limit(size + 1)
         key = _parse_key(after, value)
         if key is not None:
             here = tuple_(value, domain)
             query = query.where(here < key if self.is_descending else here > key)
         order = (value.desc(), domain.desc()) if self.is_descending else (value, domain)
         with every_tenant():
-            found = Page.of(
-                db.session.execute(query.order_by(*order)).all(), size, lambda row: f"{row[1]}{SEPARATOR}{row[2]}"
-            )
+            rows = db.session.execute(query.order_by(*order)).all()
+            if key is None:
+                self._count = rows[0][3] if rows else 0
+            found = Page.of(rows, size, lambda row: f"{row[1]}{SEPARATOR}{row[2]}")
             return Page(self._load([row[0] for row in found.rows]), found.next_key)
 
     def read_cells(self, after: str | None) -> Page[Sequence[Any], str]:

@@ -162,7 +162,7 @@ def test_a_tenants_pages(
 
 def test_the_pages_of_the_system(system: FlaskClient, acme: str, statements: Statements, find_by_index: Check) -> None:
     pages = ["overview", "keys", *TRAIL, f"audit?tenant={acme}", f"tenants/{acme}/suspend"]
-    find_by_index(asked_by(system, statements, [f"/system/{page}" for page in pages]))
+    find_by_index(asked_by(system, statements, [f"/system/{page}" for page in pages]), reading=OF_TENANTS)
 
 
 def test_the_lists_of_tenants(
