@@ -358,8 +358,9 @@ def _describe(problem: Problem, row: Any) -> tuple[str, str]:
     if problem is Problem.HELD:
         number = _capped(row.held, MAX_HELD)
         return tone, ngettext("%(number)s email is held.", "%(number)s emails are held.", row.held, number=number)
-    own, shared = SENTENCES[problem]
-    return tone, gettext(own if row.server == "own" else shared)
+    of_own, of_shared = SENTENCES[problem]
+    sentence = of_own if row.server == "own" else of_shared
+    return tone, gettext(sentence)
 
 
 def _capped(count: int, most: int) -> str:
