@@ -36,7 +36,7 @@ MAX_DIGITS: Final = 18  # of a number in a key: Postgres reads it as a bigint
 SEPARATOR: Final = "~"  # in a key, between the value and the domain, which has no such character
 
 
-class Problem(IntEnum):
+class EmailProblem(IntEnum):
     """What is wrong with a tenant's email, the worst first."""
 
     REJECTED = 0
@@ -113,8 +113,9 @@ FACTS: Final = """
             CASE WHEN server.state = 'rejected' AND (own.id IS NOT NULL OR settings.events_on) THEN 0 END,
             CASE WHEN server.state = 'not_connected' AND (own.id IS NOT NULL OR settings.events_on) THEN 1 END,
             CASE WHEN server.state = 'none' AND settings.events_on THEN 2 END,
-            CASE WHEN settings.need_recipients
-                AND (SELECT tenant_id FROM recipients WHERE recipients.tenant_id = tenants.id LIMIT 1) IS NULL THEN 3 END,
+            CASE WHEN settings.need_recipients AND (
+                SELECT tenant_id FROM recipients WHERE recipients.tenant_id = tenants.id LIMIT 1
+            ) IS NULL THEN 3 END,
             CASE WHEN undelivered.count > 0 THEN 4 END,
             CASE WHEN held.count > 0 THEN 5 END,
             CASE WHEN server.state = 'paused' AND (own.id IS NOT NULL OR settings.events_on) THEN 6 END
@@ -126,17 +127,17 @@ NUMBERS: Final = ("id", "held", "undelivered", "administrators", "rank")
 SORTABLE: Final = ("name", "health", "server", "held", "last_event", "administrators")
 DEFAULT_SORT: Final = "name"
 SENTENCES: Final = {  # for a tenant's own mail server, and for the system's
-    Problem.REJECTED: (
+    EmailProblem.REJECTED: (
         to_translate("Its mail server rejects the settings."),
         to_translate("The system's mail server rejects its settings."),
     ),
-    Problem.NOT_CONNECTED: (
+    EmailProblem.NOT_CONNECTED: (
         to_translate("No mailbox is connected to its mail server."),
         to_translate("No mailbox is connected to the system's mail server."),
     ),
-    Problem.NO_SERVER: (to_translate("Events are on, but no mail server is set up."),) * 2,
-    Problem.NO_RECIPIENTS: (to_translate("Events are on, but there are no recipients."),) * 2,
-    Problem.PAUSED: (
+    EmailProblem.NO_SERVER: (to_translate("Events are on, but no mail server is set up."),) * 2,
+    EmailProblem.NO_RECIPIENTS: (to_translate("Events are on, but there are no recipients."),) * 2,
+    EmailProblem.PAUSED: (
         to_translate("Its mail server is not responding at the moment."),
         to_translate("The system's mail server is not responding at the moment."),
     ),
@@ -300,7 +301,7 @@ def _conditions(filters: TenantFilter, facts: FromClause) -> Sequence[ColumnElem
     if filters.text:
         found.append(facts.c.id.in_(tenant_service.ids_matching(filters.text)))
     if filters.health == ANY_PROBLEM:
-        found.append(facts.c.rank <= int(max(Problem)))
+        found.append(facts.c.rank <= int(max(EmailProblem)))
     elif filters.health:
         ranks = [rank for rank, health in enumerate(HEALTH_OF_RANK) if health == filters.health]
         found.append(facts.c.rank.in_(ranks))
@@ -339,15 +340,15 @@ def _parse_key(key: str, value: ColumnElement[Any]) -> ColumnElement[Any] | None
 
 def _listed(row: Any, administrators: Sequence[str]) -> ListedTenant:
     health = HEALTH_OF_RANK[row.rank]
-    problems = [] if health is Health.SUSPENDED else [_describe(Problem(problem), row) for problem in row.problems]
+    problems = [] if health is Health.SUSPENDED else [_describe(EmailProblem(problem), row) for problem in row.problems]
     shown = (row.server, row.host or "", row.held, row.last_event_at, administrators)
     return ListedTenant(row.id, row.name, row.domain, health, problems, *shown)
 
 
-def _describe(problem: Problem, row: Any) -> tuple[str, str]:
+def _describe(problem: EmailProblem, row: Any) -> tuple[str, str]:
     """Return the tone and the sentence of a problem."""
-    tone = "warn" if problem in (Problem.HELD, Problem.PAUSED) else "bad"
-    if problem is Problem.UNDELIVERED:
+    tone = "warn" if problem in (EmailProblem.HELD, EmailProblem.PAUSED) else "bad"
+    if problem is EmailProblem.UNDELIVERED:
         sentence = ngettext(
             "%(number)s email was not delivered in the last 24 hours.",
             "%(number)s emails were not delivered in the last 24 hours.",
@@ -355,7 +356,7 @@ def _describe(problem: Problem, row: Any) -> tuple[str, str]:
             number=_capped(row.undelivered, counts.MAX_COUNT - 1),
         )
         return tone, sentence
-    if problem is Problem.HELD:
+    if problem is EmailProblem.HELD:
         number = _capped(row.held, MAX_HELD)
         return tone, ngettext("%(number)s email is held.", "%(number)s emails are held.", row.held, number=number)
     of_own, of_shared = SENTENCES[problem]
