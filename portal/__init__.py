@@ -44,7 +44,7 @@ BLUEPRINTS = (
     *accounts_views.BLUEPRINTS,
     single_sign_on_views.blueprint,
     tenants_views.blueprint,
-    overview_views.blueprint,
+    *overview_views.BLUEPRINTS,
     *mail_servers_views.BLUEPRINTS,
     *oauth_views.BLUEPRINTS,
     *notifications_views.BLUEPRINTS,

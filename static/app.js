@@ -7,6 +7,9 @@ htmx.onLoad((piece) => {
     dialog.showModal();
   }
   piece.querySelector(".error-summary, [aria-invalid=true]")?.focus();
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  for (const select of piece.querySelectorAll("[data-from-browser=time-zone]"))
+    if ([...select.options].some((option) => option.value === zone)) select.value = zone;
   for (const button of piece.querySelectorAll("[data-press]")) button.click();
 });
 

@@ -17,8 +17,9 @@ TIME_FORMATS = ["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
 
 
 class AuditFilterForm(PortalForm):
-    """The actor, the action and the time span to show, in the time zone of the page."""
+    """The actor, the action, the time span in the time zone of the page and, for all tenants, the tenant to show."""
 
+    tenant = TextField(lazy_gettext("Tenant"))
     actor = TextField(lazy_gettext("Who"))
     action = SelectField(
         lazy_gettext("What"),

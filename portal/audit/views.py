@@ -8,12 +8,14 @@ from uuid import UUID
 
 from flask import Blueprint, request, url_for
 from flask.typing import ResponseReturnValue
+from flask_babel import gettext
 from werkzeug.exceptions import BadRequest
 
 from portal.accounts.access import current_account, require_system_administrator
 from portal.audit import formatting, queries
 from portal.audit.forms import AuditFilterForm
 from portal.audit.models import AuditEntry
+from portal.errors import Refusal
 from portal.tenants import service as tenant_service
 from portal.tenants.models import Tenant
 from portal.tenants.views import respond_in_workspace
@@ -30,12 +32,13 @@ CSV_COLUMNS = ("created_at", "tenant", "actor", "actor_account_id", "ip_address"
 @blueprint.get("/system/audit")
 def trail(domain: str | None = None) -> ResponseReturnValue:
     """Show the entries of a tenant, or those of the system and of all tenants."""
-    tenant, form, before = _owner(domain), _form(), request.args.get("before", type=UUID)
-    is_valid = form.validate()
+    tenant, form, before = _owner(domain), _form(domain), request.args.get("before", type=UUID)
+    shown = _filtered_tenant(tenant, form)
+    is_valid = not form.errors
     time_zone = tenant.time_zone if tenant else SYSTEM_TIME_ZONE
     page: Page[AuditEntry, UUID] = Page(())
     if is_valid:
-        owner = tenant.id if tenant else None
+        owner = shown.id if shown else None
         page = queries.page(owner, form.filters(time_zone), before, pagination.PAGE_SIZE)
     filters: dict[str, Any] = {name: value for name, value in request.args.items() if value and name in form}
     context = {
@@ -58,18 +61,19 @@ def trail(domain: str | None = None) -> ResponseReturnValue:
 @blueprint.get("/system/audit.csv")
 def csv(domain: str | None = None) -> ResponseReturnValue:
     """Download the same entries as CSV."""
-    tenant, form = _owner(domain), _form()
-    if not form.validate():
+    tenant, form = _owner(domain), _form(domain)
+    shown = _filtered_tenant(tenant, form)
+    if form.errors:
         raise BadRequest
-    tenant_id, time_zone = (tenant.id, tenant.time_zone) if tenant else (None, SYSTEM_TIME_ZONE)
-    filters = form.filters(time_zone)
+    tenant_id = shown.id if shown else None
+    filters = form.filters(tenant.time_zone if tenant else SYSTEM_TIME_ZONE)
 
     def read_page(before: UUID | None) -> Page[Sequence[Any], UUID]:
         page = queries.page(tenant_id, filters, before, csv_export.BATCH_SIZE)
         domains = _domains(page)
         return Page([_cells(entry, domains) for entry in page.rows], page.next_key)
 
-    filename = f"audit-trail-{tenant.domain}.csv" if tenant else "audit-trail.csv"
+    filename = f"audit-trail-{shown.domain}.csv" if shown else "audit-trail.csv"
     return csv_export.download(current_account().id, filename, CSV_COLUMNS, read_page)
 
 
@@ -77,6 +81,19 @@ def _owner(domain: str | None) -> Tenant | None:
     if domain is None:
         require_system_administrator()
     return workspace(domain) if domain is not None else None
+
+
+def _filtered_tenant(tenant: Tenant | None, form: AuditFilterForm) -> Tenant | None:
+    """Return whose entries to show: the tenant's whose page it is, or that of the filter. None: everybody's.
+
+    Errors in the form are at its fields afterwards, also that there is no such tenant.
+    """
+    if not form.validate() or tenant is not None or not form.tenant.data:
+        return tenant
+    found = tenant_service.find(form.tenant.data)
+    if found is None:
+        form.refuse(Refusal("tenant", gettext("There is no tenant with this SIP domain.")))
+    return found
 
 
 def _domains(page: Page[AuditEntry, UUID]) -> Mapping[int, str]:
@@ -98,5 +115,8 @@ def _cells(entry: AuditEntry, domains: Mapping[int, str]) -> Sequence[Any]:
     )
 
 
-def _form() -> AuditFilterForm:
-    return AuditFilterForm(formdata=request.args, meta={"csrf": False})
+def _form(domain: str | None) -> AuditFilterForm:
+    form = AuditFilterForm(formdata=request.args, meta={"csrf": False})
+    if domain is not None:
+        del form.tenant
+    return form

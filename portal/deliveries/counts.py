@@ -44,12 +44,6 @@ def undelivered() -> Mapping[Status, int]:
     return {status: db.session.scalar(query) or 0 for status, query in queries.items()}
 
 
-def held_by_tenant() -> dict[int, int]:
-    """Return how many emails are held, by tenant."""
-    held = select(Delivery.tenant_id).where(IS_HELD, Delivery.expires_at > func.now()).order_by(Delivery.expires_at)
-    return _count_by_tenant(held)
-
-
 def undelivered_by_tenant() -> dict[int, int]:
     """Return how many emails failed or expired within the last day, by tenant."""
     since, totals = clock.now() - RECENT_PERIOD, Counter[int]()

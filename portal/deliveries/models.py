@@ -210,6 +210,7 @@ class DeliveryRecipient(TenantOwned, Base):
             name="fk_delivery_recipients_delivery",
             ondelete="CASCADE",
         ),
+        Index(None, "email", "delivery_id"),
         CheckConstraint(
             "status IN ('pending', 'sent', 'deferred', 'failed', 'held', 'expired', 'discarded')", name="status_known"
         ),

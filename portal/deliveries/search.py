@@ -144,14 +144,20 @@ def _event_with_id(tenant_id: int, text: str) -> UUID | None:
     """Return the key of the event with this ID, or of the event of the email with this Message-ID."""
     if not text:
         return None
-    message_id = _MESSAGE_ID.fullmatch(text.lower())
-    if message_id:
-        is_delivery = (DELIVERIES.tenant_id == tenant_id, DELIVERIES.id == UUID(message_id[1]))
+    delivery_id = id_in_message_id(text)
+    if delivery_id is not None:
+        is_delivery = (DELIVERIES.tenant_id == tenant_id, DELIVERIES.id == delivery_id)
         key: UUID | None = db.session.scalar(select(DELIVERIES.event_id).where(*is_delivery))
         if key is not None:
             return key
     is_event = (EVENTS.tenant_id == tenant_id, EVENTS.external_id == text)
     return db.session.scalar(select(EVENTS.id).where(*is_event))
+
+
+def id_in_message_id(text: str) -> UUID | None:
+    """Return the id of the email with this Message-ID, with or without its host and angle brackets, or None."""
+    found = _MESSAGE_ID.fullmatch(text.lower())
+    return UUID(found[1]) if found else None
 
 
 def _time_of(key: UUID) -> datetime:

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from flask import Blueprint, flash, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
-from flask_babel import gettext
+from flask_babel import gettext, ngettext
 from htmx_flask import request
 
 from portal.accounts.access import current_account, kept_as, require_system_administrator
@@ -22,11 +22,13 @@ from portal.mail_servers.smtp.test_email import SendTestResult
 from portal.mail_servers.suggestion import Suggestion, suggest_provider
 from portal.notifications import recipients
 from portal.notifications.forms import RecipientsForm
+from portal.overview import tenant_list
 from portal.tenants.models import Tenant
 from portal.tenants.views import respond_in_workspace
 from portal.tenants.workspace import workspace
+from portal.web.filters import decimal
 from portal.web.forms import PortalForm
-from portal.web.responses import flash_result, respond, stream
+from portal.web.responses import flash_result, flash_undo, respond, stream
 
 system = Blueprint("system_mail_server", __name__, url_prefix="/system/mail-server")
 tenant_pages = Blueprint("mail_servers", __name__, url_prefix="/tenants/<domain>/mail-server")
@@ -55,10 +57,42 @@ def edit_system() -> ResponseReturnValue:
         return _system_page(form)
     if SUGGEST in request.args:
         return _system_page(form, SUGGESTION, suggestion=_suggestion(form))
-    if form.validate() and _save_server(None, form, shared=form.shared.data):
+    is_shared = mail_server_service.shared_server() is not None
+    stops_email = is_shared and not form.shared.data and tenant_list.count_dependent()
+    if form.validate() and _save_server(None, form, shared=form.shared.data or bool(stops_email)):
+        if stops_email:  # the rest is saved, and this is asked about
+            return redirect(url_for("system_mail_server.stop_sharing"), 303)
         flash(gettext("The mail server is saved."), "success")
         return redirect(url_for("system_mail_server.edit"), 303)
     return _system_page(form, status=422)
+
+
+@system.route("/stop-sharing", methods=["GET", "POST"])
+def stop_sharing() -> ResponseReturnValue:
+    """Ask whether to stop sharing the system's mail server, and do it."""
+    require_system_administrator()
+    if mail_server_service.shared_server() is None:
+        return redirect(url_for("system_mail_server.edit"), 303)
+    count = tenant_list.count_dependent()
+    if request.method == "GET":
+        return respond("mail_servers/stop_sharing.html", count=count)
+    mail_server_service.share(False)
+    text = ngettext(
+        "The mail server is no longer shared. %(number)s tenant sends no email.",
+        "The mail server is no longer shared. %(number)s tenants send no email.",
+        count,
+        number=decimal(count),
+    )
+    flash_undo(text, url_for("system_mail_server.share"))
+    return redirect(url_for("system_mail_server.edit"), 303)
+
+
+@system.post("/share")
+def share() -> ResponseReturnValue:
+    """Share the system's mail server again."""
+    require_system_administrator()
+    flash_result(mail_server_service.share(True), gettext("The mail server is shared with all tenants again."))
+    return redirect(url_for("system_mail_server.edit"), 303)
 
 
 @system.post("/test", endpoint="test")

@@ -16,7 +16,11 @@ class Recipient(TenantOwned, Base):
     """One of the tenant's "Emails of Recipients". It gets all events, also of new types, except the excluded ones."""
 
     __tablename__ = "recipients"
-    __table_args__ = (UniqueConstraint("tenant_id", "email"), CheckConstraint("email <> ''", name="email_not_empty"))
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "email"),
+        Index(None, "email"),
+        CheckConstraint("email <> ''", name="email_not_empty"),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     email: Mapped[str]

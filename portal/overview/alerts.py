@@ -1,14 +1,12 @@
-"""What needs attention: in a tenant, each with a link to the page where it can be fixed; and in which tenants."""
+"""What needs attention in a tenant, each with a link to where it can be fixed; and which tenants are silent."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import IntEnum
 from typing import Final, NamedTuple
 
 from flask_babel import gettext, ngettext
-from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import aliased
 
 from portal.database import clock
@@ -16,10 +14,7 @@ from portal.database.scope import every_tenant
 from portal.deliveries import counts as deliveries_counts
 from portal.deliveries.status import HoldReason, Status
 from portal.extensions import db
-from portal.mail_servers import service as mail_server_service
-from portal.mail_servers.models import MailServer
 from portal.mail_servers.oauth.service import MailboxStatus
-from portal.notifications.models import NotificationSetting
 from portal.overview.checklist import TenantSetup
 from portal.pbx import api_keys, rejections
 from portal.pbx.models import ApiKey
@@ -30,7 +25,6 @@ from portal.web.i18n import to_translate
 EXPIRY_WARNING: Final = timedelta(days=14)
 SILENT_AFTER: Final = timedelta(days=7)
 MAX_TENANTS_SHOWN: Final = 10
-MAX_PER_SEVERITY: Final = 1000  # tenants
 SETTINGS: Final = "mail_servers.edit"
 RECIPIENTS: Final = "recipients.edit"
 EVENTS: Final = "notifications.edit"
@@ -222,50 +216,12 @@ def _rejected_requests(tenant: Tenant) -> Iterator[Alert]:
         yield Alert("warn", text, gettext("View details"), "api_keys.list_keys", {"_anchor": "rejected-requests"})
 
 
-class Severity(IntEnum):
-    """How bad a problem is, the worst first."""
-
-    REJECTED = 0
-    NO_SERVER = 1
-    UNDELIVERED = 2
-    HELD = 3
-    PAUSED = 4
-
-
-class TenantAlert(NamedTuple):
-    """A tenant and its problems, each as a tone and a sentence."""
-
-    tenant: Tenant
-    problems: Sequence[tuple[str, str]]
-
-
 class SilentTenant(NamedTuple):
     """A tenant without events: `since` its last event, or since its key was issued if there was `never` one."""
 
     tenant: Tenant
     since: datetime
     never: bool
-
-
-class WorstTenants(NamedTuple):
-    """The tenants to show, and how many more have problems."""
-
-    shown: Sequence[TenantAlert]
-    more: int
-
-
-def worst_tenants() -> WorstTenants:
-    """Return the tenants with problems, the worst first."""
-    found: dict[int, dict[Severity, int]] = defaultdict(dict)
-    for severity, counts in _counts_by_severity().items():
-        for tenant_id, count in counts.items():
-            found[tenant_id][severity] = count
-    ranked = sorted(found, key=lambda tenant_id: (min(found[tenant_id]), -max(found[tenant_id].values()), tenant_id))
-    shown = [
-        TenantAlert(tenant, [_description(*problem) for problem in sorted(found[tenant.id].items())])
-        for tenant in _tenants(ranked[:MAX_TENANTS_SHOWN])
-    ]
-    return WorstTenants(shown, max(0, len(ranked) - MAX_TENANTS_SHOWN))
 
 
 def silent_tenants() -> Sequence[SilentTenant]:
@@ -289,53 +245,6 @@ def silent_tenants() -> Sequence[SilentTenant]:
     with every_tenant():
         rows = {tenant_id: (since, never) for tenant_id, since, never in db.session.execute(query) if tenant_id}
     return [SilentTenant(tenant, *rows[tenant.id]) for tenant in _tenants(rows)]
-
-
-def _counts_by_severity() -> Mapping[Severity, Mapping[int, int]]:
-    with every_tenant():
-        return {
-            Severity.REJECTED: _tenants_with_server(MailServer.rejected_at.is_not(None)),
-            Severity.NO_SERVER: _tenants_without_server(),
-            Severity.UNDELIVERED: deliveries_counts.undelivered_by_tenant(),
-            Severity.HELD: deliveries_counts.held_by_tenant(),
-            Severity.PAUSED: _tenants_with_server(
-                MailServer.paused_until > func.now(), MailServer.rejected_at.is_(None)
-            ),
-        }
-
-
-def _tenants_with_server(*conditions: ColumnElement[bool]) -> dict[int, int]:
-    query = select(MailServer.tenant_id).where(MailServer.tenant_id.is_not(None), *conditions).limit(MAX_PER_SEVERITY)
-    return {tenant_id: 0 for tenant_id in db.session.scalars(query) if tenant_id is not None}
-
-
-def _tenants_without_server() -> dict[int, int]:
-    if mail_server_service.shared_server() is not None:
-        return {}
-    on = select(NotificationSetting.tenant_id).where(NotificationSetting.enabled).distinct().subquery()
-    own = select(MailServer.id).where(MailServer.tenant_id == on.c.tenant_id).scalar_subquery()
-    query = select(on.c.tenant_id).where(own.is_(None)).limit(MAX_PER_SEVERITY)
-    return dict.fromkeys(db.session.scalars(query), 0)
-
-
-def _description(severity: Severity, count: int) -> tuple[str, str]:
-    match severity:
-        case Severity.REJECTED:
-            return "bad", gettext("Its mail server rejects the settings.")
-        case Severity.NO_SERVER:
-            return "bad", gettext("Events are on, but no mail server is set up.")
-        case Severity.UNDELIVERED:
-            sentence = ngettext(
-                "%(number)s email was not delivered in the last 24 hours.",
-                "%(number)s emails were not delivered in the last 24 hours.",
-                count,
-                number=capped_number(count),
-            )
-            return "bad", sentence
-        case Severity.HELD:
-            return "warn", held_emails(count)
-        case Severity.PAUSED:
-            return "warn", gettext("Its mail server is not responding at the moment.")
 
 
 def _tenants(ids: Iterable[int]) -> Sequence[Tenant]:

@@ -33,7 +33,7 @@ class TenantSetup(NamedTuple):
 
 
 class ChecklistStep(NamedTuple):
-    """A step. `state` is done, waiting (for the PBX) or to do; `endpoint` is the page where it is done."""
+    """A step. `state` is done, waiting (for the PBX) or to do; `endpoint` is the page where it is done, or empty."""
 
     name: str
     endpoint: str
@@ -44,13 +44,26 @@ class ChecklistStep(NamedTuple):
 
 def open_steps(setup: TenantSetup, *, has_sent: bool) -> Sequence[ChecklistStep]:
     """Return the four steps, or none if all are done or an event has been emailed before."""
-    steps = [
+    steps = all_steps(setup)
+    return [] if has_sent or all(step.state == DONE for step in steps) else steps
+
+
+def all_steps(setup: TenantSetup) -> Sequence[ChecklistStep]:
+    """Return the four steps of the tenant in scope."""
+    return [
         ChecklistStep("mail-server", _mail_server_page(setup), gettext("Mail server"), *_mail_server(setup)),
         ChecklistStep("recipients", "recipients.edit", gettext("Recipients"), *_recipients(setup)),
         ChecklistStep("events", "notifications.edit", gettext("Events"), *_events(setup)),
         ChecklistStep("key", "connect.show", gettext("PBX key"), *_key(setup)),
     ]
-    return [] if has_sent or all(step.state == DONE for step in steps) else steps
+
+
+def administrator_step(domain: str, emails: Sequence[str]) -> ChecklistStep:
+    """Return the step before the others, which only a system administrator can take."""
+    command = f"flask --app wsgi accounts add EMAIL --tenant {domain}"
+    text = gettext("Nobody administers this tenant yet. On the server, run: %(command)s", command=command)
+    state = DONE if emails else TO_DO
+    return ChecklistStep("administrator", "", gettext("Administrator"), _some_of(emails) if emails else text, state)
 
 
 def _mail_server_page(setup: TenantSetup) -> str:
@@ -77,9 +90,12 @@ def _mail_server(setup: TenantSetup) -> tuple[str, str]:
 def _recipients(setup: TenantSetup) -> tuple[str, str]:
     if not setup.addresses:
         return gettext("The people who receive notifications."), TO_DO
-    first, others = setup.addresses[0], len(setup.addresses) - 1
-    more = gettext("%(address)s and %(count)s more.", address=first, count=others)
-    return more if others else f"{first}.", DONE
+    return _some_of(setup.addresses), DONE
+
+
+def _some_of(emails: Sequence[str]) -> str:
+    first, others = emails[0], len(emails) - 1
+    return gettext("%(address)s and %(count)s more.", address=first, count=others) if others else f"{first}."
 
 
 def _events(setup: TenantSetup) -> tuple[str, str]:

@@ -9,16 +9,21 @@ from htmx_flask import request
 
 from portal.accounts.access import require_system_administrator
 from portal.deliveries import recent, statistics
+from portal.deliveries import search as deliveries_search
 from portal.deliveries.delivery_log import LogEntry
 from portal.events.storm_digest import ALL_EVENT_TYPES
 from portal.mail_servers import service as mail_server_service
-from portal.overview import alerts, chart, checklist, health
+from portal.overview import alerts, chart, checklist, health, system_search
+from portal.overview.forms import SystemSearchForm
+from portal.overview.tenant_list import ANY_PROBLEM, TenantFilter, TenantList
 from portal.tenants.models import Tenant
 from portal.tenants.views import respond_in_workspace
 from portal.tenants.workspace import workspace
 from portal.web.responses import flash_result, respond
 
 blueprint = Blueprint("overview", __name__)
+search_page = Blueprint("system_search", __name__)
+BLUEPRINTS = (blueprint, search_page)
 
 LATEST_EVENTS = 6  # events
 MAX_POLLS = 200  # 3 seconds apart, while the page waits for something
@@ -44,16 +49,31 @@ def of_system() -> ResponseReturnValue:
     require_system_administrator()
     email, server = health.system_email_health()
     stats = statistics.system_statistics()
+    in_trouble = TenantList(TenantFilter(health=ANY_PROBLEM), "health")
+    worst = in_trouble.page(size=alerts.MAX_TENANTS_SHOWN)
     return respond(
         "overview/system.html",
         email=email,
         server=server,
         alerts=list(health.system_alerts()),
-        worst=alerts.worst_tenants(),
+        worst=worst.rows,
+        more=in_trouble.count() - len(worst.rows) if worst.next_key else 0,
         silent=alerts.silent_tenants(),
         chart=chart.build_chart(stats),
         counted_at=stats.counted_at,
     )
+
+
+@search_page.get("/system/search")
+def search() -> ResponseReturnValue:
+    """Find tenants, people, emails and events of all tenants."""
+    account, form = require_system_administrator(), SystemSearchForm(formdata=request.args, meta={"csrf": False})
+    is_valid, results = form.validate(), None
+    if is_valid and form.q.data:
+        with deliveries_search.SEARCHES.hold(account.id):
+            results = system_search.search(form.q.data)
+    context = {"form": form, "results": results, "event_types": ALL_EVENT_TYPES}
+    return respond("overview/search.html", None, 200 if is_valid else 422, **context)
 
 
 @blueprint.post("/system/overview/try-now")

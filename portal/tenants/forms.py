@@ -5,9 +5,11 @@ from zoneinfo import available_timezones
 
 from flask_babel import lazy_gettext
 from wtforms import SelectField
+from wtforms.fields import SelectChoice
 from wtforms.validators import DataRequired
 
 from portal.web.forms import Normalize, PortalForm, TextField, max_length, normalize_domain
+from portal.web.i18n import LANGUAGES
 
 REGIONS = ("Africa", "America", "Antarctica", "Arctic", "Asia", "Atlantic", "Australia", "Europe", "Indian", "Pacific")
 
@@ -19,7 +21,7 @@ def time_zones() -> list[str]:
 
 
 class TenantForm(PortalForm):
-    """A tenant's name, SIP domain, realm and time zone."""
+    """A tenant's name, SIP domain, realm, time zone and, when it is added, language."""
 
     name = TextField(lazy_gettext("Name"), [DataRequired(lazy_gettext("Enter the tenant's name.")), max_length(100)])
     domain = TextField(
@@ -39,4 +41,10 @@ class TenantForm(PortalForm):
         choices=time_zones,
         default="UTC",
         description=lazy_gettext("Times in emails and on pages are shown in this time zone."),
+    )
+    language = SelectField(
+        lazy_gettext("Language"),
+        choices=[SelectChoice(tag, name, {"lang": tag}) for tag, name in LANGUAGES.items()],
+        default="en",
+        description=lazy_gettext("The language of its emails. The tenant can change it under Appearance."),
     )

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from flask_babel import gettext
-from sqlalchemy import func, or_, select
+from sqlalchemy import Select, false, func, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from portal.accounts.models import Account, Membership
@@ -12,9 +12,7 @@ from portal.errors import Refusal
 from portal.extensions import db
 from portal.signals import notify_settings_changed
 from portal.tenants.models import Tenant
-from portal.web import pagination
 from portal.web.forms import has_control_characters
-from portal.web.pagination import Page
 
 
 def get(tenant_id: int) -> Tenant:
@@ -29,25 +27,26 @@ def find(domain: str) -> Tenant | None:
     return db.session.scalar(select(Tenant).where(Tenant.domain == domain.lower()))
 
 
+def by_id(tenant_ids: Collection[int]) -> Mapping[int, Tenant]:
+    """Return these tenants by id, without those that no longer exist."""
+    tenants = db.session.scalars(select(Tenant).where(Tenant.id.in_(tenant_ids))) if tenant_ids else ()
+    return {tenant.id: tenant for tenant in tenants}
+
+
 def domains(tenant_ids: Collection[int]) -> Mapping[int, str]:
     """Return the SIP domains of these tenants by id, without tenants that no longer exist."""
-    tenants = db.session.scalars(select(Tenant).where(Tenant.id.in_(tenant_ids)))
-    return {tenant.id: tenant.domain for tenant in tenants}
+    return {tenant_id: tenant.domain for tenant_id, tenant in by_id(tenant_ids).items()}
 
 
-def search(text: str = "", after: str = "") -> Page[Tenant, str]:
-    """Return a page of the tenants whose name or domain contains the text, by domain, after the domain `after`."""
-    if has_control_characters(text + after):
-        return Page(())
-    size = pagination.PAGE_SIZE
-    query = select(Tenant).where(Tenant.domain > after).order_by(Tenant.domain).limit(size + 1)
-    if text:
-        # The index finds texts of up to three characters, and narrows the search for longer ones.
-        query = query.where(
-            Tenant.search_trigrams.contains(func.trigrams(text)),
-            or_(Tenant.name.icontains(text, autoescape=True), Tenant.domain.icontains(text, autoescape=True)),
-        )
-    return Page.of(db.session.scalars(query).all(), size, lambda tenant: tenant.domain)
+def ids_matching(text: str) -> Select[int]:
+    """Return the query of the ids of the tenants whose name or domain contains the text."""
+    if has_control_characters(text):
+        return select(Tenant.id).where(false())
+    # The index finds texts of up to three characters, and narrows the search for longer ones.
+    return select(Tenant.id).where(
+        Tenant.search_trigrams.contains(func.trigrams(text)),
+        or_(Tenant.name.icontains(text, autoescape=True), Tenant.domain.icontains(text, autoescape=True)),
+    )
 
 
 def administered_by(account: Account) -> Sequence[Tenant]:
@@ -56,11 +55,16 @@ def administered_by(account: Account) -> Sequence[Tenant]:
     return db.session.scalars(query.where(Membership.account_id == account.id).order_by(Tenant.name)).all()
 
 
-def add(name: str, domain: str, time_zone: str, realm: str | None = None) -> Tenant | Refusal:
+def add(name: str, domain: str, time_zone: str, realm: str | None = None, language: str = "en") -> Tenant | Refusal:
     """Return the new tenant, or why it cannot be added."""
-    tenant = Tenant(name=name, domain=domain, realm=realm or None, time_zone=time_zone, language="en")
+    tenant = Tenant(name=name, domain=domain, realm=realm or None, time_zone=time_zone, language=language)
     db.session.add(tenant)
     return _save(tenant)
+
+
+def newest_time_zone() -> str:
+    """Return the time zone of the tenant that was added last: the next one is probably in the same."""
+    return db.session.scalar(select(Tenant.time_zone).order_by(Tenant.id.desc()).limit(1)) or "UTC"
 
 
 def edit(tenant: Tenant, name: str, domain: str, time_zone: str, realm: str | None = None) -> Tenant | Refusal:

@@ -7,7 +7,6 @@ from io import StringIO
 from shutil import disk_usage
 from tempfile import NamedTemporaryFile
 from typing import Any, Final
-from uuid import UUID
 
 from flask import Response, send_file
 from werkzeug.exceptions import RequestEntityTooLarge, TooManyRequests
@@ -23,7 +22,7 @@ MAX_BYTES: Final = 500_000_000  # of a file
 MIN_FREE_BYTES: Final = 100_000_000  # of the disk: a file stays there until a slow client has read it
 
 Cells = Sequence[Any]
-ReadPage = Callable[[UUID | None], Page[Cells, UUID]]
+ReadPage = Callable[[Any], Page[Cells, Any]]  # from the key of the page before; None: the first page
 
 
 class TooManyDownloads(TooManyRequests):

@@ -35,6 +35,11 @@ def flash_result(result: object, success: str) -> None:
     flash(*((result.text, "error") if isinstance(result, Refusal) else (success, "success")))
 
 
+def flash_undo(success: str, undo_url: str) -> None:
+    """Flash a success message with the button "Undo", which posts to a URL that does the opposite."""
+    flash(success, f"undo:{undo_url}")
+
+
 def stream(pieces: Iterator[str]) -> Response:
     """Return a streamed response for HTMX. Its last piece is the fragment; app.js shows the pieces before.
 

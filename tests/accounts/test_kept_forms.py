@@ -217,6 +217,7 @@ ACTIONS = {  # "Save" is not what their buttons say
     *("mail_templates.restore", "mail_templates.use", "overview.try_now", "overview.try_system_now"),
     *("oauth.disconnect", "system_oauth.disconnect"),
     *("recipients.remove", "recipients.resume", "system_api_keys.renew_secret", "system_api_keys.revoke_key"),
+    *("system_mail_server.share", "system_mail_server.stop_sharing"),
     *("system_api_keys.rotate_key", "system_mail_server.try_now", "tenants.resume", "tenants.suspend"),
 }
 

@@ -273,3 +273,19 @@ def test_the_audit_trail_is_last_in_the_navigation(admin: FlaskClient, system: F
 def test_a_change_made_on_a_page_is_recorded(admin: FlaskClient, acme: str) -> None:
     post(admin, f"/tenants/{acme}/notifications", f"/tenants/{acme}/notifications/queue.call_lost", enabled="y")
     assert read(admin, TENANT)[0] == "admin@acme.example changed the notification queue.call_lost: Enabled off → on"
+
+
+def test_a_system_administrator_filters_by_tenant(system: FlaskClient, tenant_id: int, globex: str, acme: str) -> None:
+    assert len(read(system, SYSTEM, tenant="Acme.example", action="mail.discarded")) == 3
+    assert read(system, SYSTEM, tenant=globex, action="mail.discarded") == []
+    assert {row["tenant"] for row in download(system, f"/system/audit.csv?tenant={acme}")} == {acme}
+    answer = system.get(SYSTEM, query_string={"tenant": "nobody.example"})
+    assert answer.status_code == 422
+    assert "There is no tenant with this SIP domain." in answer.get_data(as_text=True)
+    assert system.get("/system/audit.csv?tenant=nobody.example").status_code == 400
+
+
+def test_a_tenants_own_trail_has_no_such_filter(admin: FlaskClient, tenant_id: int, globex: str) -> None:
+    page = admin.get(TENANT, query_string={"tenant": globex, "action": "mail.discarded"}).get_data(as_text=True)
+    assert len(sentences(page)) == 3
+    assert 'name="tenant"' not in page

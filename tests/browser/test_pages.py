@@ -39,6 +39,10 @@ SYSTEM = (
     "/system/tenants?q=nobody",
     "/system/tenants/new",
     "/system/tenants/acme.example",
+    "/system/tenants/acme.example/next-steps",
+    "/system/tenants/acme.example/suspend",
+    "/system/search",
+    "/system/search?q=acme",
     "/system/mail-server",
     "/system/keys",
     "/system/sign-in",
@@ -71,6 +75,8 @@ ELSEWHERE = {
     "account.kept_form",  # below
     "branding.email",
     "audit.csv",
+    "system_mail_server.stop_sharing",  # in test_tenants.py
+    "tenants.csv",
     "deliveries.csv",
     "deliveries.event",  # in test_deliveries.py
     "deliveries.updates",

@@ -14,6 +14,7 @@ from portal.mail_servers.smtp.outcome import Pause
 from tests.conftest import SignIn
 from tests.pages import HTMX, csrf_token, post
 from tests.smtp_peer import SmtpPeer, closed_port
+from tests.sql import sql
 
 PAGE = "/system/mail-server"
 SECRET = "correct horse battery"
@@ -244,3 +245,36 @@ def test_a_post_without_its_token_does_nothing(app: Flask, system: FlaskClient) 
     assert system.post(PAGE, data=values(2525)).status_code == 400
     with app.app_context():
         assert get_server(None) is None
+
+
+def test_stopping_to_share_asks_first_and_can_be_undone(
+    app: Flask, system: FlaskClient, admin: FlaskClient, acme: str
+) -> None:
+    def is_shared() -> bool:
+        with app.app_context():
+            server = get_server(None)
+            return server is not None and server.shared and server.port == 587
+
+    question = f"{PAGE}/stop-sharing"
+    post(system, PAGE, **values(2525, shared="y"))
+    assert post(system, PAGE, **values(2525)).location == PAGE  # no tenant has events on
+    post(system, PAGE, **values(2525, shared="y"))
+    with app.app_context():
+        sql("INSERT INTO notification_settings SELECT id, 'queue.call_lost', true, 'both' FROM tenants")
+    answer = post(system, PAGE, **values(587))
+    assert (answer.status_code, answer.location) == (303, question)
+    assert is_shared()  # and the other changes are saved
+    assert post(system, PAGE, htmx=True, **values(587)).headers["HX-Redirect"] == question
+    assert "1 tenant will send no email." in system.get(question).get_data(as_text=True)
+    assert is_shared()
+    assert system.post(question).status_code == 400  # without a CSRF token
+    assert post(system, question).location == PAGE
+    assert not is_shared()
+    page = system.get(PAGE).get_data(as_text=True)
+    assert "The mail server is no longer shared. 1 tenant sends no email." in page
+    assert re.search(rf'<form method="post" action="{PAGE}/share">.*?>Undo</button>', page, re.DOTALL)
+    assert system.get(question).location == PAGE  # there is nothing to stop any more
+    for path in (question, f"{PAGE}/share"):
+        assert post(admin, f"/tenants/{acme}/recipients", path).status_code == 404
+    assert post(system, PAGE, f"{PAGE}/share").location == PAGE
+    assert is_shared()

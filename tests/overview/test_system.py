@@ -120,7 +120,11 @@ def test_more_tenants_with_problems_than_are_shown(
     page = page_text(system, PAGE)
     assert "t0.example" in page
     assert "t2.example" not in page
-    assert "And 3 more." in page
+    assert "And 3 more" in page
+    assert 'href="/system/tenants?health=problem&amp;sort=health">And 3 more<' in system.get(PAGE).get_data(
+        as_text=True
+    )
+    assert "5 tenants" in page_text(system, "/system/tenants?health=problem&sort=health")
 
 
 def test_silent_tenants(system: FlaskClient, app: Flask, acme: str, globex: str) -> None:

@@ -109,6 +109,6 @@ def test_control_characters_and_large_numbers_in_an_address_find_nothing(
 ) -> None:
     for path in ("/tenants/a%00b/deliveries", "/system/tenants/a%00b"):
         assert system.get(path).status_code == 404
-    for path in ("/system/tenants?q=%00", "/system/tenants?after=%00"):
-        assert system.get(path).status_code == 200
+    for path, status in {"q=%00": 422, "after=%00": 200}.items():
+        assert system.get(f"/system/tenants?{path}").status_code == status
     assert post(admin, f"/tenants/{acme}/keys", f"/tenants/{acme}/keys/2147483648/revoke").status_code == 404

@@ -1,5 +1,6 @@
 """The system administrator's pages of tenants, and the way into a workspace."""
 
+import re
 from html import unescape
 from typing import Any
 
@@ -7,10 +8,22 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from portal.database.scope import enter_scope
+from portal.events.types import EVENT_TYPES
+from portal.mail_servers import service as mail_server_settings
+from portal.notifications import recipients, settings
+from portal.overview.tenant_list import TenantFilter, TenantList
+from portal.pbx import api_keys
 from portal.tenants import service as tenant_service
-from portal.web import pagination
 from tests.conftest import SignIn
+from tests.overview.page_text import page_text
 from tests.pages import HTMX, post
+from tests.smtp_peer import SmtpPeer
+from tests.sql import sql
+from tests.tenant_fixtures import Post, entered, key, peer, working_tenant
+from tests.tenant_fixtures import post as post_event
+
+__all__ = ["key", "peer", "post_event", "working_tenant"]
 
 LIST, NEW = "/system/tenants", "/system/tenants/new"
 GOOD: dict[str, Any] = {"name": "Initech", "domain": "initech.example", "time_zone": "Europe/Berlin"}
@@ -22,7 +35,7 @@ def text_of(browser: FlaskClient, path: str) -> str:
 
 def test_a_tenant_is_added_and_edited(app: Flask, system: FlaskClient) -> None:
     answer = post(system, NEW, **GOOD)
-    assert (answer.status_code, answer.location) == (303, LIST)
+    assert (answer.status_code, answer.location) == (303, f"{LIST}/initech.example/next-steps")
     assert "initech.example" in text_of(system, LIST)
     answer = post(
         system, f"{LIST}/initech.example", **GOOD | {"name": "Initrode", "time_zone": "UTC", "realm": "asterisk"}
@@ -61,7 +74,8 @@ def test_invalid_values_are_marked_and_nothing_is_added(
     assert answer.status_code == 422
     assert message in unescape(answer.get_data(as_text=True))
     with app.app_context():
-        assert [tenant.domain for tenant in tenant_service.search().rows] == [acme]
+        assert TenantList(TenantFilter()).count() == 1
+        assert tenant_service.find(acme)
 
 
 def test_the_domain_of_another_tenant_is_refused(app: Flask, system: FlaskClient, acme: str, globex: str) -> None:
@@ -85,8 +99,9 @@ def test_htmx_gets_only_the_list(system: FlaskClient, acme: str, globex: str) ->
 
 
 def test_a_search_without_a_match(system: FlaskClient, acme: str) -> None:
-    assert "No tenant found" in text_of(system, f"{LIST}?q=<b>")
-    assert "“&lt;b&gt;”" in text_of(system, f"{LIST}?q=<b>")
+    page = text_of(system, f"{LIST}?q=<b>")
+    assert "No tenants match these filters." in page
+    assert 'value="&lt;b&gt;"' in page
 
 
 def test_without_tenants_the_page_leads_to_adding_one(system: FlaskClient) -> None:
@@ -95,26 +110,57 @@ def test_without_tenants_the_page_leads_to_adding_one(system: FlaskClient) -> No
     assert f'href="{NEW}"' in html
 
 
-def test_more_tenants_than_a_page(system: FlaskClient, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pagination, "PAGE_SIZE", 2)
+def test_suspending_asks_first_and_can_be_undone(
+    system: FlaskClient, app: Flask, working_tenant: str, post_event: Post
+) -> None:
+    page = f"{LIST}/{working_tenant}"
+    assert f'href="{page}/suspend"' in text_of(system, page)
     with app.app_context():
-        for letter in "abc":
-            tenant_service.add(letter, f"{letter}.example", "UTC")
-    first = text_of(system, LIST)
-    assert "c.example" not in first
-    assert f'href="{LIST}?after=b.example"' in first
-    second = text_of(system, f"{LIST}?after=b.example")
-    assert "c.example" in second
-    assert "First page" in second
-
-
-def test_a_tenant_is_suspended_and_resumed(system: FlaskClient, acme: str) -> None:
-    page = f"{LIST}/{acme}"
-    assert post(system, page, f"{page}/suspend").location == page
-    assert "Suspended" in text_of(system, LIST)
-    assert "Suspended" in text_of(system, f"/tenants/{acme}/notifications")
+        sql("DELETE FROM mail_servers")
+    assert post_event().json["status"] == "held"
+    question = page_text(system, f"{page}/suspend")
+    assert "Suspend Acme?" in question
+    assert "Events that send email 5 Last event" in question
+    assert "1, which stay held until you resume or they expire" in question
+    assert "Suspended" not in text_of(system, f"/tenants/{working_tenant}/notifications")  # asking changes nothing
+    assert post(system, f"{page}/suspend").location == page
+    after = text_of(system, page)
+    assert "Suspended" in after
+    assert re.search(rf'<form method="post" action="{page}/resume">.*?>Undo</button>', after, re.DOTALL)
+    assert system.post(f"{page}/resume").status_code == 400  # without a CSRF token
+    assert "Suspended" in text_of(system, f"/tenants/{working_tenant}/notifications")
     assert post(system, page, f"{page}/resume").location == page
-    assert "Suspended" not in text_of(system, LIST)
+    assert "Suspended" not in text_of(system, f"/tenants/{working_tenant}/notifications")
+
+
+def test_a_new_tenant_leads_to_its_next_steps(system: FlaskClient, app: Flask, peer: SmtpPeer, sign_in: SignIn) -> None:
+    post(system, NEW, **GOOD | {"language": "fr"})
+    page, workspace = f"{LIST}/initech.example/next-steps", "/tenants/initech.example"
+    assert "0 of 5 steps done" in page_text(system, page)
+    links = re.findall(r'id="step-[\w-]+" href="([^"]+)"', text_of(system, page))
+    assert links == [f"{workspace}/{name}" for name in ("mail-server", "recipients", "notifications", "connect")]
+    sign_in("boss@initech.example", administers="initech.example")
+    with app.app_context():
+        tenant = tenant_service.find("initech.example")
+        assert tenant
+        assert tenant.language == "fr"
+        enter_scope(tenant.id)
+        mail_server_settings.save(tenant.id, entered(peer.port))
+        recipients.replace(tenant, ["ops@initech.example"])
+        settings.set_enabled(tenant, EVENT_TYPES, on=True)
+        api_keys.issue(tenant)
+    assert "4 of 5 steps done" in page_text(system, page)
+    assert "boss@initech.example." in page_text(system, page)
+
+
+def test_a_new_tenant_starts_like_the_one_before_and_in_the_language_of_the_page(
+    system: FlaskClient, acme: str
+) -> None:
+    html = system.get(NEW, headers={"Accept-Language": "fr"}).get_data(as_text=True)
+    assert '<option selected value="Europe/Berlin">' in html
+    assert '<option lang="fr" selected value="fr">' in html
+    assert 'data-from-browser="time-zone"' in html
+    assert "data-from-browser" not in text_of(system, f"{LIST}/{acme}")
 
 
 def test_a_system_administrator_in_a_workspace_has_a_way_back(system: FlaskClient, acme: str) -> None:
@@ -122,6 +168,16 @@ def test_a_system_administrator_in_a_workspace_has_a_way_back(system: FlaskClien
     html = text_of(system, f"/tenants/{acme}/")
     assert "You are managing <strong>Acme</strong>" in html
     assert f'href="{LIST}"' in html
+
+
+def test_the_way_back_leads_to_the_same_place(system: FlaskClient, acme: str) -> None:
+    system.get(f"{LIST}?q=acme&health=unused&sort=-held&after=7~zzz&nonsense=1")
+    place = f"{LIST}?after=7~zzz&amp;health=unused&amp;q=acme&amp;sort=-held"
+    assert f'href="{place}"' in text_of(system, f"/tenants/{acme}/recipients")
+    assert f'href="{place}"' in text_of(system, f"{LIST}/{acme}")
+    assert post(system, f"{LIST}/{acme}", **GOOD | {"domain": acme}).location == unescape(place)
+    system.get(f"{LIST}?health=nonsense")  # not a place
+    assert f'href="{place}"' in text_of(system, f"/tenants/{acme}/recipients")
 
 
 def test_a_tenant_administrator_sees_no_link_to_the_system(admin: FlaskClient, acme: str) -> None:
@@ -132,7 +188,7 @@ def test_a_tenant_administrator_sees_no_link_to_the_system(admin: FlaskClient, a
 
 def test_for_others_the_pages_do_not_exist(admin: FlaskClient, acme: str) -> None:
     own = f"/tenants/{acme}/notifications"
-    for path in (LIST, NEW, f"{LIST}/{acme}"):
+    for path in (LIST, f"{LIST}.csv", NEW, f"{LIST}/{acme}", f"{LIST}/{acme}/next-steps", f"{LIST}/{acme}/suspend"):
         assert admin.get(path).status_code == 404
     for path in (NEW, f"{LIST}/{acme}", f"{LIST}/{acme}/suspend", f"{LIST}/{acme}/resume"):
         assert post(admin, own, path, **GOOD).status_code == 404
@@ -147,7 +203,7 @@ def test_an_unknown_tenant(system: FlaskClient, acme: str) -> None:
 @pytest.mark.parametrize("path", [NEW, f"{LIST}/acme.example", f"{LIST}/acme.example/suspend"])
 def test_a_post_without_a_csrf_token_is_rejected(system: FlaskClient, acme: str, path: str) -> None:
     assert system.post(path, data=GOOD).status_code == 400
-    assert "Suspended" not in text_of(system, LIST)
+    assert "Suspended" not in text_of(system, f"/tenants/{acme}/overview")
 
 
 def test_an_account_without_a_tenant_sees_what_to_do(sign_in: SignIn) -> None:
