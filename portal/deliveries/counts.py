@@ -45,8 +45,9 @@ def undelivered() -> Mapping[Status, int]:
 
 
 def held_by_tenant() -> dict[int, int]:
-    """Return how many emails are held, by tenant."""
-    held = select(Delivery.tenant_id).where(IS_HELD, Delivery.expires_at > func.now()).order_by(Delivery.expires_at)
+    """Return how many emails are held, by tenant, without those that wait for the end of quiet hours."""
+    held = select(Delivery.tenant_id).where(IS_HELD, Delivery.held_until.is_(None), Delivery.expires_at > func.now())
+    held = held.order_by(Delivery.expires_at)
     return _count_by_tenant(held)
 
 

@@ -17,6 +17,8 @@ from portal.mail_servers.smtp.mime import InlineImage, MimeMessage
 from portal.mail_templates import source
 from portal.mail_templates.compiler import qr_code_value, render_message
 from portal.mail_templates.placeholders import MailContext
+from portal.notifications import recipient_links
+from portal.notifications.recipient_links import ANY_RECIPIENT
 from portal.notifications.settings import Audience
 from portal.provisioning import qr, tokens
 from portal.provisioning.sip_account import SipAccount
@@ -83,10 +85,13 @@ def _mime_message(context: EventContext, event: Event, delivery: AnyDelivery, ro
     # A digest depends on the setting of the events that it lists, but has its own content.
     version = None if event.data.uses_setting_of else context.setting.template_id
     template = source.compiled_version(version, event.event_type, mail_context.language)
-    content = render_message(event.event_type, event.data, event.time, mail_context, qr_code, template)
+    to = [recipient.email for recipient in delivery.recipients]
+    is_personal, settings_url = len(to) == 1, ""
+    if delivery.audience == Audience.RECIPIENTS:
+        settings_url = recipient_links.new_url(tenant.id, to[0] if is_personal else ANY_RECIPIENT)
+    content = render_message(event.event_type, event.data, event.time, mail_context, qr_code, template, settings_url)
     if event.sample:
         content = mark_as_sample(content)
-    to = [recipient.email for recipient in delivery.recipients]
     to_name = ""
     if isinstance(event.data, UserCreated) and delivery.audience == Audience.USER:
         to_name = event.data.display_name or ""
@@ -99,6 +104,8 @@ def _mime_message(context: EventContext, event: Event, delivery: AnyDelivery, ro
         images=images,
         recipient_name=to_name,
         list_id=f"{LIST_NAME}.{tenant.domain}",
+        unsubscribe_url=f"{settings_url}/unsubscribe" if settings_url else None,
+        is_personal=is_personal,
     )
 
 

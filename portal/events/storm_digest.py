@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from portal.events.event_type import EmailStyle, EventData, EventType
 from portal.events.fields import PhoneNumber, ShortText, Timestamp
+from portal.events.recipient_emails import QUIET_SUMMARY, SETTINGS_LINK
 from portal.events.types import EVENT_TYPES
 from portal.events.values import Placeholder, RichValue, ValueContext, format_time_of_day, prevent_autolinks
 from portal.web.i18n import locale_of, translated
@@ -61,6 +62,11 @@ class StormDigest(EventData):
     more: Annotated[int, Placeholder("MORE", _format_more)] = 0
 
     @property
+    def queue_names(self) -> tuple[str, ...]:
+        """The queue's number, and its name if the events had it."""
+        return (self.queue_number, self.queue_name) if self.queue_name else (self.queue_number,)
+
+    @property
     def uses_setting_of(self) -> str | None:
         """The type of the events in the digest."""
         return self.event_type
@@ -100,4 +106,6 @@ Between %%FROM_TIME%% and %%TO_TIME%% there were too many to email each one. **%
     },
 )
 
-ALL_EVENT_TYPES: Mapping[str, EventType] = MappingProxyType({**EVENT_TYPES, DIGEST.type: DIGEST})
+ALL_EVENT_TYPES: Mapping[str, EventType] = MappingProxyType(
+    {**EVENT_TYPES, **{event_type.type: event_type for event_type in (DIGEST, QUIET_SUMMARY, SETTINGS_LINK)}}
+)
