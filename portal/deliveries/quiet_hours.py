@@ -8,9 +8,8 @@ password, is sent as it is. A recipient that was removed or paused meanwhile get
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
-from uuid import UUID
 
-from sqlalchemy import ARRAY, ColumnElement, Uuid, any_, func, literal, select, update
+from sqlalchemy import ARRAY, ColumnElement, Uuid, and_, any_, func, literal, select, update
 from uuid_utils.compat import uuid4, uuid7
 
 from portal.database import clock
@@ -56,26 +55,17 @@ def write_summaries(tenant_id: int) -> int:
     tenant = tenant_service.get(tenant_id)
     reachable = [row.email for row in recipients.lock_recipients(tenant) if not row.is_paused]
     ended = select(Delivery.id).where(*_has_ended).order_by(Delivery.held_until, Delivery.id).limit(MAX_EMAILS)
-    held = _among(list(db.session.scalars(ended.with_for_update()).all()))
-    _end_recipients(NOT_LISTED, held(DeliveryRecipient.delivery_id), DeliveryRecipient.email.not_in(reachable))
+    ids = literal([*db.session.scalars(ended.with_for_update())], ARRAY(Uuid))  # one parameter, however many there are
+    emails, their_recipients = Delivery.id == any_(ids), DeliveryRecipient.delivery_id == any_(ids)
+    _end_recipients(NOT_LISTED, their_recipients, DeliveryRecipient.email.not_in(reachable))
     with_secrets = select(RecordedEvent.id).where(RecordedEvent.type.in_(WITH_SECRETS))
-    someone = select(DeliveryRecipient.delivery_id).where(held(DeliveryRecipient.delivery_id), _is_held)
-    make_due((held(Delivery.id)) & Delivery.event_id.in_(with_secrets) & Delivery.id.in_(someone))
-    summaries = sum(_record_summary(tenant, email, held(Delivery.id)) for email in reachable)
-    _end_recipients(LISTED, held(DeliveryRecipient.delivery_id))
-    _end_emails(held(Delivery.id))
+    with_recipient = select(DeliveryRecipient.delivery_id).where(their_recipients, _is_held)
+    make_due(and_(emails, Delivery.event_id.in_(with_secrets), Delivery.id.in_(with_recipient)))
+    summaries = sum(_record_summary(tenant, email, emails) for email in reachable)
+    _end_recipients(LISTED, their_recipients)
+    _end_emails(emails)
     db.session.commit()
     return summaries
-
-
-class _among:  # noqa: N801 (used like a function)
-    """The condition that a column has one of these ids, which are one parameter however many there are."""
-
-    def __init__(self, ids: list[UUID]) -> None:
-        self.ids = literal(ids, ARRAY(Uuid))
-
-    def __call__(self, column: ColumnElement[UUID]) -> ColumnElement[bool]:
-        return column == any_(self.ids)
 
 
 def _record_summary(tenant: Tenant, email: str, is_held: ColumnElement[bool]) -> bool:

@@ -282,12 +282,7 @@ def own(token: str) -> ResponseReturnValue:
     """Show a recipient what they get, or ask for the email address to which to send a link of their own."""
     link = _link(token)
     if link.recipient is None:
-        return respond(
-            "notifications/ask_for_link.html",
-            form=LinkForm(formdata=None),
-            token=token,
-            tenant_name=link.tenant.display_name,
-        )
+        return _ask_for_email(link, token, LinkForm(formdata=None))
     return _own_page(link, token, RulesForm.showing(link.recipient))
 
 
@@ -327,7 +322,6 @@ def resume_own(token: str) -> ResponseReturnValue:
 
 @email_settings.route("/unsubscribe", methods=["GET", "POST"])
 @public
-@csrf.exempt
 def unsubscribe(token: str) -> ResponseReturnValue:
     """Pause a recipient until they resume: what a mail program posts on "Unsubscribe" (RFC 8058, section 3.2).
 
@@ -342,14 +336,16 @@ def unsubscribe(token: str) -> ResponseReturnValue:
     return "", HTTPStatus.NO_CONTENT
 
 
+csrf.exempt(unsubscribe)  # the mail program has no session; the token in the URL is the proof
+
+
 @email_settings.post("/link")
 @public
 def send_link(token: str) -> ResponseReturnValue:
     """Email a link of their own to a recipient. The answer is the same for an email address that is none."""
     link, form = _link(token), LinkForm()
     if not form.validate():
-        context = {"form": form, "token": token, "tenant_name": link.tenant.display_name}
-        return respond("notifications/ask_for_link.html", None, 422, **context)
+        return _ask_for_email(link, token, form, 422)
     email = form.email.data
     rate_limits.enforce(NEW_LINK_LIMIT, account=f"{link.tenant.id} {email}", ip_address=request.remote_addr or "")
     send_settings_link(link.tenant, email)
@@ -365,6 +361,11 @@ def _link(token: str) -> RecipientLink:
         actor = Actor(link.recipient.email, None, request.remote_addr)
         set_actor(lambda: actor)
     return link
+
+
+def _ask_for_email(link: RecipientLink, token: str, form: LinkForm, status: int = 200) -> ResponseReturnValue:
+    context = {"form": form, "token": token, "tenant_name": link.tenant.display_name}
+    return respond("notifications/ask_for_link.html", None, status, **context)
 
 
 def _own_page(link: RecipientLink, token: str, form: RulesForm, status: int = 200) -> ResponseReturnValue:
