@@ -17,6 +17,7 @@ from wtforms import (
     TimeField,
     ValidationError,
 )
+from wtforms.fields import SelectChoice
 from wtforms.validators import DataRequired, InputRequired, Optional
 
 from portal.database import clock
@@ -106,7 +107,9 @@ class RulesForm(PortalForm):
         [max_length(MAX_QUEUES_LENGTH)],
         description=lazy_gettext("Numbers or names, separated by commas. Leave it empty for all queues."),
     )
-    quiet_day = SelectMultipleField(lazy_gettext("Days"), choices=list(DAYS_OF_WEEK), coerce=int)
+    quiet_day = SelectMultipleField(
+        lazy_gettext("Days"), choices=[SelectChoice(day) for day in DAYS_OF_WEEK], coerce=int
+    )
     quiet_from = ClockField(lazy_gettext("From"), [Optional()])
     quiet_until = ClockField(lazy_gettext("Until"), [Optional()])
     urgent_event = SelectMultipleField(lazy_gettext("Urgent events"), choices=list(EVENT_TYPES))
@@ -149,9 +152,9 @@ class OwnPauseForm(PortalForm):
     days = SelectField(
         lazy_gettext("No emails"),
         choices=[
-            ("1", lazy_gettext("for one day")),
-            ("7", lazy_gettext("for one week")),
-            ("", lazy_gettext("until I resume them")),
+            SelectChoice("1", lazy_gettext("for one day")),
+            SelectChoice("7", lazy_gettext("for one week")),
+            SelectChoice("", lazy_gettext("until I resume them")),
         ],
     )
 

@@ -327,7 +327,7 @@ def unsubscribe(token: str) -> ResponseReturnValue:
 
     Opening the URL changes nothing and leads to the page, as link scanners open it too.
     """
-    if request.method == "GET":
+    if request.method != "POST":
         return redirect(url_for("email_settings.own", token=token))
     if request.form.get("List-Unsubscribe") != "One-Click":
         raise BadRequest

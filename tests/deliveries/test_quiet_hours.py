@@ -39,21 +39,18 @@ def recipient(address: str) -> Recipient:
     return next(row for row in recipients.list_recipients() if row.email == address)
 
 
-def set_rules(
-    app: Flask, address: str, quiet: QuietHours | None, queues: tuple[str, ...] = (), urgent: Any = ()
-) -> None:
+def set_rules(app: Flask, address: str, quiet: QuietHours | None = None, **others: Any) -> None:
     with app.app_context():
-        rules = RecipientRules(address, queues, quiet, urgent)
+        rules = RecipientRules(address, quiet_hours=quiet, **others)
         recipients.change_rules(acme(), recipient(address), EVENT_TYPES, rules)
 
 
 def begin_quiet_hours(app: Flask, *addresses: str, until: time = ALL_DAY, urgent: Any = ()) -> None:
     """Let quiet hours go on for at least a day: from yesterday, whatever the time is."""
     today = datetime.now(UTC).weekday()
+    quiet = QuietHours(frozenset((today + number) % 7 for number in (-1, 0, 1)), until, until)
     for address in addresses:
-        set_rules(
-            app, address, QuietHours(frozenset({(today - 1) % 7, today, (today + 1) % 7}), until, until), (), urgent
-        )
+        set_rules(app, address, quiet, urgent_event_types=urgent)
 
 
 def end_quiet_hours(app: Flask, where: str = "true") -> int:
@@ -126,12 +123,12 @@ def test_urgent_events_are_sent_at_once(app: Flask, post: Post, working_tenant: 
 
 
 def test_events_of_other_queues_are_not_for_them(app: Flask, post: Post, working_tenant: str, peer: SmtpPeer) -> None:
-    set_rules(app, NIGHT, None, ("8001", "Support"))
+    set_rules(app, NIGHT, queues=("8001", "Support"))
     for data in ({}, {"queue_number": "8001"}, {"queue_number": "8002", "queue_name": "support"}):
         assert post(data={**CALL_LOST, **data}).json["status"] == "sent"
     assert post("user.created", WELCOME).json["status"] == "sent"
     assert [mail.recipients for mail in peer.messages] == [[OPS], *([sorted(PEOPLE, reverse=True)] * 3)]
-    set_rules(app, OPS, None, ("8001",))
+    set_rules(app, OPS, queues=("8001",))
     answer = post().json
     assert (answer["status"], answer["reason"]) == ("ignored", "no_recipient_wants_it")
 
@@ -189,13 +186,12 @@ def test_what_is_held_waits_for_the_time_that_was_promised(
 ) -> None:
     begin_quiet_hours(app, NIGHT)
     held_until = post().json["deliveries"][1]["held_until"]
-    set_rules(app, NIGHT, None)
+    set_rules(app, NIGHT)
     with app.app_context():
         acme().time_zone = "Pacific/Auckland"
         send_due_emails()
-        assert sql("SELECT held_until FROM deliveries WHERE held_until IS NOT NULL")[0][0] == datetime.fromisoformat(
-            held_until
-        )
+        (held,) = sql("SELECT held_until FROM deliveries WHERE held_until IS NOT NULL")
+        assert held[0] == datetime.fromisoformat(held_until)
     assert post().json["status"] == "sent", "without quiet hours, the next event is sent"
     assert end_quiet_hours(app) == 1
 
@@ -251,9 +247,10 @@ def test_a_worker_that_dies_loses_and_repeats_nothing(
 ) -> None:
     begin_quiet_hours(app, OPS, NIGHT)
     post()
-    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+    with monkeypatch.context() as patch:
         patch.setattr(quiet_hours, "_end_emails", lambda *_: 1 / 0)
-        end_quiet_hours(app)
+        with pytest.raises(ZeroDivisionError):
+            end_quiet_hours(app)
     assert not peer.messages
     with app.app_context():
         assert sql(HELD)[0][0] == 1

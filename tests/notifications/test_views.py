@@ -199,3 +199,10 @@ class TestStrangers:
     def test_a_post_without_its_token_does_nothing(self, admin: FlaskClient, events: str) -> None:
         for path in ("queue.call_lost", "storm-limits"):
             assert admin.post(f"{events}/{path}", data={"enabled": "y"}).status_code == 400, path
+
+
+def test_all_events_are_turned_on_and_off(app: Flask, admin: FlaskClient, working_tenant: str) -> None:
+    page = f"/tenants/{working_tenant}/notifications"
+    for value, is_on in (("off", False), ("on", True)):
+        assert post(admin, page, f"{page}/all", all=value).status_code == 303
+        assert ("checked" in admin.get(page).text) is is_on
