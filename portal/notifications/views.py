@@ -24,6 +24,7 @@ from portal.events.types import EVENT_TYPES
 from portal.extensions import csrf
 from portal.notifications import recipient_links, recipients
 from portal.notifications import settings as notifications_settings
+from portal.notifications.decision import DAYS_OF_WEEK
 from portal.notifications.forms import (
     EventsForm,
     LinkForm,
@@ -273,7 +274,8 @@ def _rules_context(tenant: Tenant, recipient: Recipient, form: RulesForm) -> dic
 
 
 def _day_names() -> Mapping[int, str]:
-    return get_day_names("abbreviated", locale=current_locale())
+    names = get_day_names("abbreviated", locale=current_locale())
+    return {day: names[day] for day in DAYS_OF_WEEK}
 
 
 @email_settings.get("")

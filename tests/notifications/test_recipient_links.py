@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from email.message import EmailMessage
 from itertools import product
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -32,7 +33,12 @@ __all__ = ["key", "peer", "post", "working_tenant"]
 
 LINK = re.compile(r"http://portal\.test(/email-settings/[\w-]+)")
 ONE_CLICK = {"List-Unsubscribe": "One-Click"}
-RULES = {"event": ["queue.call_lost"], "queues": "8000； Support", "quiet_day": [0, 1], "quiet_from": "22:00"}  # noqa: RUF001
+RULES: dict[str, Any] = {
+    "event": ["queue.call_lost"],
+    "queues": "8000\uff1b Support",
+    "quiet_day": [0, 1],
+    "quiet_from": "22:00",
+}
 
 
 def link_to(app: Flask, address: str = OPS) -> str:
@@ -92,9 +98,7 @@ def test_a_recipient_changes_what_they_get(app: Flask, client: FlaskClient, work
         {"queues": "x" * 501},
     ],
 )
-def test_wrong_rules_are_rejected(
-    app: Flask, client: FlaskClient, working_tenant: str, wrong: dict[str, object]
-) -> None:
+def test_wrong_rules_are_rejected(app: Flask, client: FlaskClient, working_tenant: str, wrong: dict[str, Any]) -> None:
     assert submit(client, link_to(app), **wrong).status_code == 422
     with app.app_context():
         acme()

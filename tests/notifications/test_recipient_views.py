@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -170,7 +171,7 @@ def test_fifty_recipients_can_be_searched(app: Flask, admin: FlaskClient, workin
 
 def test_queues_and_quiet_hours_are_edited(app: Flask, admin: FlaskClient, working_tenant: str) -> None:
     page = f"{PAGE}/1"
-    form = {"event": all_but(), "queues": "8000, 8000", "quiet_day": [5, 6], "quiet_from": "00:00:00"}
+    form: dict[str, Any] = {"event": all_but(), "queues": "8000, 8000", "quiet_day": [5, 6], "quiet_from": "00:00:00"}
     assert "Quiet hours need days and both times." in submit(admin, page, **form).text
     answer = submit(admin, page, quiet_until="00:00", urgent_event=["queue.call_lost"], **form)
     assert (answer.status_code, answer.location) == (303, PAGE)
