@@ -42,10 +42,11 @@ def new_url(tenant_id: int, email: str = ANY_RECIPIENT) -> str:
     return f"{config.current().portal_url}/email-settings/{token}"
 
 
-def read(token: str) -> RecipientLink | None:
+def read(token: str, *, for_change: bool = False) -> RecipientLink | None:
     """Return the link of a token and enter the scope of its tenant. None: the portal did not sign it, or not any more.
 
-    The signature fits one recipient. Of each one, it takes microseconds to find out.
+    The signature fits one recipient. Of each one, it takes microseconds to find out. For a change, the recipients are
+    locked until the next commit.
     """
     signed = _decode(token)
     if signed is None:
@@ -59,7 +60,7 @@ def read(token: str) -> RecipientLink | None:
     has_signature = crypto.keyring().has_fingerprint
     if has_signature(_content(head, ANY_RECIPIENT), signature):
         return RecipientLink(tenant, None)
-    for recipient in recipients.list_recipients():
+    for recipient in recipients.lock_recipients(tenant) if for_change else recipients.list_recipients():
         if has_signature(_content(head, recipient.email), signature):
             is_expired = datetime.fromtimestamp(issued_at, UTC) + LIFETIME <= clock.now()
             return RecipientLink(tenant, None if is_expired else recipient)

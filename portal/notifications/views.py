@@ -358,7 +358,7 @@ def send_link(token: str) -> ResponseReturnValue:
 def _link(token: str) -> RecipientLink:
     """Return the link of this request. Changes that are made with it are the recipient's in the audit trail."""
     rate_limits.enforce(LINK_LIMIT, ip_address=request.remote_addr or "")
-    link = recipient_links.read(token) or abort(404)
+    link = recipient_links.read(token, for_change=request.method == "POST") or abort(404)
     if link.recipient:
         actor = Actor(link.recipient.email, None, request.remote_addr)
         set_actor(lambda: actor)

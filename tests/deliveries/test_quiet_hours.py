@@ -46,7 +46,7 @@ def set_rules(app: Flask, address: str, quiet: QuietHours | None = None, **other
 
 
 def begin_quiet_hours(app: Flask, *addresses: str, until: time = ALL_DAY, urgent: Any = ()) -> None:
-    """Let quiet hours go on for at least a day: from yesterday, whatever the time is."""
+    """Set quiet hours from yesterday until at least tomorrow, whatever the time is."""
     today = datetime.now(UTC).weekday()
     quiet = QuietHours(frozenset((today + number) % 7 for number in (-1, 0, 1)), until, until)
     for address in addresses:
