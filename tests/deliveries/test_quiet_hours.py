@@ -291,6 +291,20 @@ def test_many_events_are_counted_and_the_first_are_listed(
     assert "… and 5 more" in body
 
 
+def test_an_email_that_waited_for_recipients_does_not_wait_for_quiet_hours_too(
+    app: Flask, post: Post, working_tenant: str, peer: SmtpPeer
+) -> None:
+    with app.app_context():
+        sql("DELETE FROM recipients")
+    assert post().json["reason"] == "no_recipients"
+    with app.app_context():
+        recipients.replace(acme(), PEOPLE)
+    begin_quiet_hours(app, OPS)
+    with app.app_context():
+        send_due_emails()
+    assert sorted(peer.messages[-1].recipients) == sorted(PEOPLE)
+
+
 def test_it_is_suspended_with_the_tenant(app: Flask, post: Post, working_tenant: str, peer: SmtpPeer) -> None:
     begin_quiet_hours(app, OPS, NIGHT)
     post()

@@ -121,7 +121,7 @@ def compile_html(subject: str, source: str, language: str = "en") -> CompiledTem
     body = _TAG.sub(lambda tag: _place_in_tag(tag[0]), sanitize(source)).strip()
     text = html_to_text(body.replace(f"%%{ATTRIBUTE_PREFIX}", "%%").replace(f"%%{QR_CODE}%%", f"<br>%%{QR_CODE}%%<br>"))
     body += f'{OPEN}<p style="font-size: 13px">%%{SETTINGS_LINK}%%</p>{CLOSE}'
-    text += f"{OPEN}\n%%{SETTINGS_LINK}%%\n{CLOSE}"
+    text += f"{OPEN}%%{SETTINGS_LINK}%%\n{CLOSE}"
     page = PAGE.format(
         language=html.escape(html_language(language)),
         subject=html.escape(subject),
