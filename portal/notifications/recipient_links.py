@@ -60,11 +60,13 @@ def read(token: str, *, for_change: bool = False) -> RecipientLink | None:
     has_signature = crypto.keyring().has_fingerprint
     if has_signature(_content(head, ANY_RECIPIENT), signature):
         return RecipientLink(tenant, None)
-    for recipient in recipients.lock_recipients(tenant) if for_change else recipients.list_recipients():
-        if has_signature(_content(head, recipient.email), signature):
-            is_expired = datetime.fromtimestamp(issued_at, UTC) + LIFETIME <= clock.now()
-            return RecipientLink(tenant, None if is_expired else recipient)
-    return None
+    owned = [row for row in recipients.list_recipients() if has_signature(_content(head, row.email), signature)]
+    if owned and for_change:
+        owned = [row for row in recipients.lock_recipients(tenant) if row.id == owned[0].id]
+    if not owned:
+        return None
+    is_expired = datetime.fromtimestamp(issued_at, UTC) + LIFETIME <= clock.now()
+    return RecipientLink(tenant, None if is_expired else owned[0])
 
 
 def _content(head: bytes, email: str) -> bytes:

@@ -22,8 +22,10 @@ from portal.notifications import recipient_links, recipients
 from portal.tenants import service as tenant_service
 from portal.tenants.models import Tenant
 from tests.audit.test_log import recorded
+from tests.concurrency import blocked_until_done
 from tests.deliveries.test_quiet_hours import NIGHT, OPS, acme, recipient
 from tests.due_emails import send_due_emails
+from tests.pages import csrf_token
 from tests.pages import post as submit
 from tests.smtp_peer import SmtpPeer
 from tests.sql import sql
@@ -299,3 +301,14 @@ def test_the_link_is_no_secret_of_the_log(app: Flask, post: Post, working_tenant
         for table in tables:
             rows = sql(f"SELECT count(*) FROM {table} AS t WHERE t::text LIKE :token", token=f"%{path[-20:]}%")
             assert rows[0][0] == 0, table
+
+
+def test_a_concurrently_removed_recipient_changes_nothing(app: Flask, client: FlaskClient, working_tenant: str) -> None:
+    path = link_to(app)
+    form = {"csrf_token": csrf_token(client.get(path).text), "days": "7"}
+    with app.app_context():
+        tenant = acme()
+        first, *_ = recipients.lock_recipients(tenant)
+        with blocked_until_done(app, lambda: client.post(f"{path}/pause", data=form)) as answer:
+            recipients.remove(tenant, first)
+            assert answer.result().status_code == 404
