@@ -19,7 +19,10 @@ from portal.tenants.models import Tenant
 from tests.due_emails import send_due_emails
 from tests.smtp_peer import SmtpPeer
 from tests.sql import sql
+from tests.sql_log import Statements, statements
 from tests.tenant_fixtures import CALL_LOST, PEOPLE, Post
+
+__all__ = ["statements"]
 
 OPS, NIGHT = PEOPLE
 LOST = "queue.call_lost"
@@ -113,6 +116,17 @@ def test_if_all_are_in_quiet_hours_the_event_is_held(
     assert [mail.recipients for mail in peer.messages] == [[OPS], [NIGHT]]
     assert post(id="one").json["status"] == "discarded"
     assert end_quiet_hours(app) == 0
+
+
+def test_rules_take_no_further_statement(app: Flask, post: Post, working_tenant: str, statements: Statements) -> None:
+    post()
+    statements.clear()
+    post()
+    without_rules = set(statements)
+    begin_quiet_hours(app, NIGHT)
+    statements.clear()
+    assert post().json["status"] == "partial"
+    assert set(statements) == without_rules
 
 
 def test_urgent_events_are_sent_at_once(app: Flask, post: Post, working_tenant: str, peer: SmtpPeer) -> None:
