@@ -19,6 +19,8 @@ from portal.database.engine import is_portal_table
 from portal.database.scope import every_tenant, owner_connection
 from portal.deliveries.models import Delivery, unfinished_recipients
 from portal.extensions import Base, db
+from portal.notifications.decision import RecipientRules
+from portal.notifications.models import Recipient
 from portal.provisioning.models import ProvisioningToken
 from portal.tenants import service as tenant_service
 from tests.conftest import MIGRATIONS
@@ -105,6 +107,8 @@ def test_stored_data_survives_the_migrations(empty: Flask) -> None:
         assert delivery.event.warnings == []
         token = db.session.scalars(select(ProvisioningToken)).one()
         assert (token.address_of_record, token.event_id) == ("101@acme.example", delivery.event_id)
+        recipient = db.session.scalars(select(Recipient)).one()
+        assert recipient.rules == RecipientRules("ops@acme.example", queues=[], urgent_event_types=[])
     assert db.session.scalar(select(Account.password)) == "secret-key:$argon2id$v=19$m=8,t=1,p=1$c2FsdA$aGFzaA"
     tenant = tenant_service.find("acme.example")
     assert tenant is not None
@@ -150,6 +154,34 @@ def test_a_mail_server_that_an_earlier_version_cannot_sign_in_to_is_removed(empt
         hosts = connection.exec_driver_sql("SELECT host FROM mail_servers").scalars().all()
     assert hosts == ["mail.pbx.example"]
     upgrade(MIGRATIONS)
+
+
+QUIET = """
+    INSERT INTO tenants (name, domain, time_zone, language) VALUES ('Acme', 'acme.example', 'UTC', 'en');
+    INSERT INTO recipients (tenant_id, email, queues, quiet_days, quiet_from, quiet_until)
+        VALUES (1, 'ops@acme.example', '{8000}', '{0,6}', '22:00', '07:00');
+    INSERT INTO events (id, tenant_id, external_id, type, occurred_at, fingerprint, data)
+        VALUES (gen_random_uuid(), 1, 'one', 'queue.call_lost', now(), sha256('one'), '{}');
+    INSERT INTO deliveries
+        (id, tenant_id, event_id, audience, message_id, status, reason, attempts, expires_at, held_until)
+        SELECT gen_random_uuid(), 1, id, 'recipients', '<one@portal>', 'held', 'quiet_hours', 0, now(), now()
+        FROM events;
+"""
+
+
+def test_without_quiet_hours_what_they_held_waits_for_a_person(empty: Flask) -> None:
+    upgrade(MIGRATIONS)
+    with owner_connection() as connection:
+        connection.exec_driver_sql(QUIET)
+    script = ScriptDirectory(MIGRATIONS).get_revision("0013")
+    assert script is not None
+    downgrade(MIGRATIONS, str(script.down_revision))
+    with owner_connection() as connection:
+        assert connection.exec_driver_sql("SELECT status, reason FROM deliveries").all() == [("held", "throttled")]
+    upgrade(MIGRATIONS)
+    with every_tenant():
+        recipient = db.session.scalars(select(Recipient)).one()
+        assert (recipient.queues, recipient.quiet_hours, recipient.urgent_event_types) == ([], None, [])
 
 
 def test_they_are_one_line_of_numbers() -> None:

@@ -45,6 +45,7 @@ ACTIONS: Mapping[str, str] = {
     "oauth_connection.disconnected": to_translate("disconnected the mailbox"),
     "recipients.changed": to_translate("changed the recipients"),
     "recipient.events_chosen": to_translate("chose which events {} gets"),
+    "recipient.changed": to_translate("changed what {} gets"),
     "recipient.paused": to_translate("paused email to {}"),
     "recipient.resumed": to_translate("resumed email to {}"),
     "notification.changed": to_translate("changed the notification {}"),
@@ -100,6 +101,9 @@ FIELD_LABELS: Mapping[str, str] = {
     "body": to_translate("Body"),
     "version": to_translate("Version"),
     "until": to_translate("Until"),
+    "queues": to_translate("Queues"),
+    "quiet_hours": to_translate("Quiet hours"),
+    "urgent_events": to_translate("Urgent events"),
     "message_ids": "Message-ID",
     # an API key, an account, and the sign-in policy
     "expires_at": to_translate("Expiry date"),

@@ -7,25 +7,29 @@ from uuid import UUID
 from flask_babel import gettext
 from sqlalchemy import and_, or_, select, text
 from sqlalchemy.orm import joinedload, selectinload
+from uuid_utils.compat import uuid4, uuid7
 
 from portal.accounts.models import Account
 from portal.audit.log import record
 from portal.database import clock
 from portal.database.scope import current_scope
 from portal.deliveries.context import load_context
-from portal.deliveries.intake import accept_event
+from portal.deliveries.intake import accept_event, record_event
 from portal.deliveries.lifecycle import end_deliveries
 from portal.deliveries.models import IS_UNFINISHED, Delivery, PendingDelivery, queue
 from portal.deliveries.release import make_due
 from portal.deliveries.report import EventResult
-from portal.deliveries.status import Status
+from portal.deliveries.status import HoldReason, Status
 from portal.errors import Refusal
 from portal.events.event_type import EventType
-from portal.events.parsing import SAMPLE_EXPIRY
+from portal.events.parsing import SAMPLE_EXPIRY, Event
+from portal.events.recipient_emails import SETTINGS_LINK, LinkRequest
 from portal.events.samples import sample_event
 from portal.events.storm_digest import ALL_EVENT_TYPES
 from portal.extensions import db
 from portal.mail_servers.smtp import pool
+from portal.notifications import recipients
+from portal.notifications.settings import Audience
 from portal.tenants.models import Tenant
 
 REPEATABLE: Final = (Status.SENT, Status.PARTIAL, Status.FAILED, Status.EXPIRED)
@@ -65,6 +69,7 @@ def send_again(delivery_id: UUID) -> Delivery | Refusal:
     # The lock keeps the secrets: another email of the event that ends meanwhile would erase them.
     db.session.refresh(event, with_for_update={"key_share": True})
     copies = select(Delivery.id).where(Delivery.event_id == event.id, Delivery.audience == original.audience)
+    copies = copies.where(Delivery.reason.is_distinct_from(HoldReason.QUIET_HOURS))
     if db.session.scalar(copies.where(text(IS_UNFINISHED)).limit(1)):  # the button was pressed twice
         return Refusal("delivery", gettext("This email is already being sent again."))
     if event_type.fields.secret_names() and event.secrets_encrypted is None:
@@ -96,6 +101,24 @@ def send_sample(tenant: Tenant, event_type: EventType, account: Account) -> Even
         result = accept_event(load_context(tenant.id, event_type.type), sample_event(tenant, event_type, account.email))
         assert result  # its id is new, so there is no conflict
         return result
+
+
+def send_settings_link(tenant: Tenant, email: str) -> None:
+    """Record an email to a recipient of the tenant in scope with the link that is below each email to it.
+
+    To another email address nothing is sent, which takes as long.
+    """
+    known = {recipient.email.lower(): recipient.email for recipient in recipients.list_recipients()}
+    event = Event(str(uuid4()), SETTINGS_LINK, None, clock.now(), LinkRequest(), canonical="{}")
+    row_id = uuid7()
+    to = known.get(email.lower(), email)
+    delivery = PendingDelivery.create(row_id, SETTINGS_LINK.expiry, Audience.RECIPIENTS, [to])
+    queue(delivery, clock.now())
+    record_event(tenant, event, row_id, [delivery], [None], in_session=True)
+    if email.lower() in known:
+        db.session.commit()
+    else:
+        db.session.rollback()
 
 
 def _record_action(action: str, message_ids: Sequence[str]) -> None:

@@ -99,11 +99,8 @@ class LogEntry:
 
 def logged_deliveries(deliveries: Iterable[Delivery]) -> Sequence[LoggedDelivery]:
     """Return the emails of one event, which are given oldest first, as they are in the log."""
-    logged, audiences = [], set[str]()
-    for delivery in deliveries:
-        logged.append(LoggedDelivery(delivery, is_copy=delivery.audience in audiences))
-        audiences.add(delivery.audience)
-    return logged
+    deliveries = [*deliveries]
+    return [LoggedDelivery(row, is_copy=row.created_at > deliveries[0].created_at) for row in deliveries]
 
 
 def log_page(tenant_id: int, log_filter: LogFilter = NO_FILTER, before: UUID | None = None) -> SearchPage[LogEntry]:

@@ -15,15 +15,14 @@ from uuid_utils.compat import uuid4, uuid7
 from portal.database import clock
 from portal.database.scope import enter_scope, every_tenant
 from portal.database.uuid7 import lowest_uuid7
-from portal.deliveries.intake import record_event
-from portal.deliveries.models import Delivery, PendingDelivery, RecordedEvent, Storm, queue
+from portal.deliveries.intake import new_deliveries, record_event
+from portal.deliveries.models import Delivery, RecordedEvent, Storm, queue
 from portal.deliveries.status import HoldReason
 from portal.events.parsing import Event
 from portal.events.storm_digest import DIGEST, MAX_LISTED_CALLS, StormDigest
 from portal.events.types import EVENT_TYPES
 from portal.extensions import db
 from portal.notifications import recipients
-from portal.notifications.settings import Audience
 from portal.tenants import service as tenant_service
 
 MAX_CLOCK_DIFFERENCE: Final = timedelta(hours=3)  # of the hosts that made the ids
@@ -55,12 +54,17 @@ def write_digest(tenant_id: int, event_type: str, queue_number: str) -> bool:
 
 
 def _record_digest(storm: Storm) -> bool:
-    emails = recipients.emails_for(storm.event_type)
+    tenant = tenant_service.get(storm.tenant_id)
     listed = _held_events(storm, Delivery.id.asc(), MAX_LISTED_CALLS)
-    # Without any recipients, the digest is held until there are some.
-    if not listed or (not emails and recipients.list_emails()):
+    if not listed:
         return False
     (last,) = _held_events(storm, Delivery.id.desc(), 1)
+    names = filter(None, (storm.queue_number, last.data.get("queue_name")))
+    decision, has_recipients = recipients.decide_about(tenant, storm.event_type, [*names])
+    # Without any recipients, the digest is held until there are some.
+    deliveries = new_deliveries(row_id := uuid7(), DIGEST.expiry, decision, even_if_empty=not has_recipients)
+    if not deliveries:
+        return False
     now, event_type = clock.now(), EVENT_TYPES[storm.event_type]
     data = StormDigest(
         event_type=storm.event_type,
@@ -77,10 +81,11 @@ def _record_digest(storm: Storm) -> bool:
         ],
         more=max(0, storm.held_count - len(listed)),
     )
-    digest, row_id = Event(str(uuid4()), DIGEST, None, now, data, canonical=data.model_dump_json()), uuid7()
-    delivery = PendingDelivery.create(row_id, digest.expiry, Audience.RECIPIENTS, emails)
-    queue(delivery, now)
-    record_event(tenant_service.get(storm.tenant_id), digest, row_id, [delivery], [None], in_session=True)
+    digest = Event(str(uuid4()), DIGEST, None, now, data, canonical=data.model_dump_json())
+    for delivery in deliveries:
+        if not delivery.held_until:
+            queue(delivery, now)
+    record_event(tenant, digest, row_id, deliveries, [None for _ in deliveries], in_session=True)
     return True
 
 

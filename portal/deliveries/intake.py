@@ -20,12 +20,13 @@ from portal.deliveries import shared_limit
 from portal.deliveries.attempt import attempt_delivery
 from portal.deliveries.context import EventContext
 from portal.deliveries.message import build_message
-from portal.deliveries.models import PendingDelivery, RecordedEvent, hold
+from portal.deliveries.models import PendingDelivery, RecordedEvent, hold, hold_until
 from portal.deliveries.report import EventResult, delivery_result, event_result, recorded_event_result
 from portal.deliveries.schedule import Route, ignore_reason, take_lease
 from portal.deliveries.status import HoldReason, Status
 from portal.events.parsing import Event
 from portal.extensions import db
+from portal.notifications.decision import Decision
 from portal.notifications.settings import Audience
 from portal.tenants.models import Tenant
 
@@ -39,7 +40,7 @@ def accept_event(context: EventContext, event: Event) -> EventResult | None:
     event, row_id = replace(event, id=event_id), uuid7()
     deliveries = _new_deliveries(context, event, row_id)
     ignored = None if deliveries else ignore_reason(context) or HoldReason.NO_RECIPIENT_WANTS_IT
-    routes = [take_lease(context, delivery) for delivery in deliveries]
+    routes = [None if delivery.held_until else take_lease(context, delivery) for delivery in deliveries]
     has_secrets = bool(event.data.secret_fields())
     if not record_event(context.tenant, event, row_id, deliveries, routes, ignored=ignored, in_session=has_secrets):
         db.session.rollback()
@@ -68,18 +69,34 @@ def _duplicate_result(event: Event) -> EventResult | None:
 def _new_deliveries(context: EventContext, event: Event, row_id: UUID) -> Sequence[PendingDelivery]:
     """Return the emails about an event, none if it is ignored.
 
-    The new user gets an email of their own, which names nobody else. If the tenant has recipients but none of them gets
-    this type of event now, there is no email to them. If it has no recipients at all, the email waits for some.
+    The new user gets an email of their own, which names nobody else. Recipients in quiet hours get one of their own,
+    which is held until these end. If the tenant has recipients but none of them gets this event, there is no email to
+    them. If it has no recipients at all, the email waits for some.
     """
     if ignore_reason(context):
         return []
     user_email, audience = event.data.user_email, context.setting.audience
-    recipients: dict[Audience, Sequence[str]] = {}
-    if audience is not Audience.USER and (context.recipients or not context.has_recipients):
-        recipients[Audience.RECIPIENTS] = context.recipients
+    deliveries = []
+    if audience is not Audience.USER:
+        decision = context.decide(event.event_type.type, event.data.queue_names)
+        deliveries = new_deliveries(row_id, event.expiry, decision, even_if_empty=not context.has_recipients)
     if audience is Audience.USER or (audience is Audience.BOTH and user_email):
-        recipients[Audience.USER] = [user_email] if user_email else []
-    return [PendingDelivery.create(row_id, event.expiry, *emails) for emails in recipients.items()]
+        emails = [user_email] if user_email else []
+        deliveries.append(PendingDelivery.create(row_id, event.expiry, Audience.USER, emails))
+    return deliveries
+
+
+def new_deliveries(
+    event_id: UUID, expiry: timedelta, decision: Decision, *, even_if_empty: bool = False
+) -> list[PendingDelivery]:
+    """Return the emails to recipients: one for now if there is somebody, and those held until quiet hours end."""
+    deliveries = []
+    if decision.now or even_if_empty:
+        deliveries.append(PendingDelivery.create(event_id, expiry, Audience.RECIPIENTS, decision.now))
+    for end, emails in decision.quiet.items():
+        deliveries.append(PendingDelivery.create(event_id, expiry, Audience.RECIPIENTS, emails))
+        hold_until(deliveries[-1], end)
+    return deliveries
 
 
 # The event, its storm, its emails and their recipients, in one statement. If the event is already recorded, nothing is
@@ -116,13 +133,14 @@ INSERT_EVENT = f"""
             CASE WHEN throttled THEN %(throttled)s WHEN is_over_limit THEN %(over_limit)s ELSE %(deliveries)s END::jsonb
         ) AS input (
             id uuid, audience text, message_id text, status text, reason text, mail_server_label text, attempts int,
-            lease_until timestamptz, next_attempt_at timestamptz, expires_at timestamptz, recipients jsonb
+            lease_until timestamptz, next_attempt_at timestamptz, held_until timestamptz, expires_at timestamptz,
+            recipients jsonb
         )
     ), delivery AS (
         INSERT INTO deliveries (id, tenant_id, event_id, audience, message_id, status, reason, mail_server_label,
-            attempts, lease_until, next_attempt_at, expires_at)
+            attempts, lease_until, next_attempt_at, held_until, expires_at)
         SELECT id, %(tenant_id)s, %(id)s, audience, message_id, status, reason, mail_server_label, attempts,
-            lease_until, next_attempt_at, expires_at
+            lease_until, next_attempt_at, held_until, expires_at
         FROM input
     ), recipient AS (
         INSERT INTO delivery_recipients (delivery_id, tenant_id, email, position, status, text)
@@ -194,4 +212,5 @@ def _json(rows: Sequence[Mapping[str, Any]]) -> str:
 def _held_row(row: Mapping[str, Any], reason: HoldReason) -> dict[str, Any]:
     recipients = [recipient | {"status": Status.HELD, "text": None} for recipient in row["recipients"]]
     held = {"status": Status.HELD, "reason": reason, "recipients": recipients}
-    return {**row, **held, "mail_server_label": None, "attempts": 0, "lease_until": None, "next_attempt_at": None}
+    times = dict.fromkeys(("lease_until", "next_attempt_at", "held_until"))
+    return {**row, **held, **times, "mail_server_label": None, "attempts": 0}

@@ -24,6 +24,7 @@ def expire_deliveries() -> int:
     query = (
         select(Delivery)
         .where(or_(is_due(), Delivery.reason.is_not(None)), Delivery.expires_at <= func.now())
+        .where(Delivery.held_until.is_(None))  # a summary lists it, even if the workers are late
         .order_by(Delivery.expires_at)
         .limit(BATCH_SIZE)
         .with_for_update(skip_locked=True)
@@ -48,7 +49,7 @@ def end_deliveries(deliveries: Iterable[Delivery], status: Status) -> None:
             if recipient.status in UNFINISHED:
                 recipient.status = status
         delivery.status = combine([Status(recipient.status) for recipient in delivery.recipients] or [status])
-        delivery.lease_until = delivery.next_attempt_at = delivery.reason = None
+        delivery.lease_until = delivery.next_attempt_at = delivery.held_until = delivery.reason = None
         event_ids.add(delivery.event_id)
     if not event_ids:
         return

@@ -20,6 +20,8 @@ from portal.mail_servers.smtp.mime import InlineImage, MimeMessage
 from portal.mail_templates import source
 from portal.mail_templates.compiler import qr_code_value, render_message
 from portal.mail_templates.placeholders import MailContext
+from portal.notifications import recipient_links
+from portal.notifications.recipient_links import ANY_RECIPIENT
 from portal.notifications.settings import Audience
 from portal.provisioning import qr, tokens
 from portal.provisioning.sip_account import SipAccount
@@ -88,10 +90,13 @@ def _mime_message(context: EventContext, event: Event, delivery: AnyDelivery, ro
         qr_code = qr_code_value(f"cid:{QR_CODE_CONTENT_ID}", url, mail_context.language, mail_context.branding)
         images = [InlineImage(QR_CODE_CONTENT_ID, "qr-code.png", qr.qr_code_png(url))]
     template = source.compiled_version(version, event.event_type, mail_context.language)
-    content = render_message(event.event_type, event.data, event.time, mail_context, qr_code, template)
+    to = [recipient.email for recipient in delivery.recipients]
+    is_personal, settings_url = len(to) == 1, ""
+    if delivery.audience == Audience.RECIPIENTS:
+        settings_url = recipient_links.new_url(tenant.id, to[0] if is_personal else ANY_RECIPIENT)
+    content = render_message(event.event_type, event.data, event.time, mail_context, qr_code, template, settings_url)
     if event.sample:
         content = mark_as_sample(content)
-    to = [recipient.email for recipient in delivery.recipients]
     to_name = ""
     if isinstance(event.data, UserCreated) and _is_to_user(delivery):
         to_name = event.data.display_name or ""
@@ -104,6 +109,8 @@ def _mime_message(context: EventContext, event: Event, delivery: AnyDelivery, ro
         images=images,
         recipient_name=to_name,
         list_id=f"{LIST_NAME}.{tenant.domain}",
+        unsubscribe_url=f"{settings_url}/unsubscribe" if settings_url else None,
+        is_personal=is_personal,
     )
 
 

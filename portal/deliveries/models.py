@@ -70,6 +70,7 @@ class PendingDelivery:
     attempts: int = 0
     lease_until: datetime | None = None
     next_attempt_at: datetime | None = None
+    held_until: datetime | None = None
 
     @classmethod
     def create(
@@ -147,6 +148,7 @@ class Delivery(TenantOwned, Base):
         ),
         Index("ix_deliveries_held", "tenant_id", "id", postgresql_where=text("reason IS NOT NULL")),
         Index("ix_deliveries_held_expiry", "expires_at", postgresql_where=text("reason IS NOT NULL")),
+        Index("ix_deliveries_held_until", "held_until", postgresql_where=text("held_until IS NOT NULL")),
         Index("ix_deliveries_failed", "last_attempt_at", "tenant_id", postgresql_where=text("status = 'failed'")),
         Index("ix_deliveries_expired", "expires_at", "tenant_id", postgresql_where=text("status = 'expired'")),
         CheckConstraint("audience IN ('recipients', 'user')", name="audience_known"),
@@ -156,13 +158,15 @@ class Delivery(TenantOwned, Base):
         ),
         CheckConstraint(
             "reason IN ('no_mail_server', 'no_recipients', 'mail_server_rejected', 'may_have_been_sent', "
-            "'switched_off', 'tenant_suspended', 'throttled', 'no_recipient_wants_it', 'shared_server_limit')",
+            "'switched_off', 'tenant_suspended', 'throttled', 'no_recipient_wants_it', 'shared_server_limit', "
+            "'quiet_hours')",
             name="reason_known",
         ),
         CheckConstraint("(status = 'pending') = (lease_until IS NOT NULL)", name="pending_is_leased"),
         CheckConstraint("status <> 'deferred' OR next_attempt_at IS NOT NULL", name="deferred_has_next_attempt"),
         CheckConstraint("next_attempt_at <= expires_at", name="next_attempt_before_expiry"),
         CheckConstraint("status <> 'held' OR reason IS NOT NULL", name="held_has_reason"),
+        CheckConstraint("held_until IS NULL OR reason = 'quiet_hours'", name="held_until_is_held"),
         CheckConstraint(
             f"status NOT IN ('sent', 'failed', 'expired', 'discarded') OR NOT {IS_UNFINISHED}",
             name="finished_is_not_open",
@@ -180,6 +184,7 @@ class Delivery(TenantOwned, Base):
     attempts: Mapped[int] = mapped_column(default=0)
     lease_until: Mapped[datetime | None]
     next_attempt_at: Mapped[datetime | None]
+    held_until: Mapped[datetime | None]  # the end of quiet hours
     expires_at: Mapped[datetime]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     last_attempt_at: Mapped[datetime | None]
@@ -244,6 +249,13 @@ def hold(delivery: AnyDelivery, reason: HoldReason) -> None:
     delivery.reason, delivery.next_attempt_at = reason, None
 
 
+def hold_until(delivery: AnyDelivery, end: datetime) -> None:
+    """Hold an email until its recipients' quiet hours end. It expires later by that time."""
+    hold(delivery, HoldReason.QUIET_HOURS)
+    delivery.held_until = end
+    delivery.expires_at += end - clock.now()
+
+
 def queue(delivery: AnyDelivery, at: datetime) -> None:
     """Queue an email for an attempt at that time, or let it expire if it expires first."""
     _stop(delivery, Status.DEFERRED)
@@ -254,7 +266,7 @@ def _stop(delivery: AnyDelivery, status: Status) -> None:
     for recipient in unfinished_recipients(delivery):
         recipient.status = status
     delivery.status = combine([Status(recipient.status) for recipient in delivery.recipients] or [status])
-    delivery.lease_until = None
+    delivery.lease_until = delivery.held_until = None
 
 
 class DeliveryAttempt(TenantOwned, Base):

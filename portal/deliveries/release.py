@@ -28,8 +28,9 @@ from portal.extensions import db
 from portal.signals import settings_changed
 
 BATCH_SIZE: Final = 1000
-# An email that may have been sent, or that a digest has listed, is sent only if a person decides so.
-RELEASABLE_REASONS: Final = tuple({*HoldReason} - {HoldReason.MAY_HAVE_BEEN_SENT, HoldReason.THROTTLED})
+# An email that may have been sent, or that a summary email lists, is sent only if a person decides so.
+NOT_RELEASABLE: Final = {HoldReason.MAY_HAVE_BEEN_SENT, HoldReason.THROTTLED, HoldReason.QUIET_HOURS}
+RELEASABLE_REASONS: Final = tuple({*HoldReason} - NOT_RELEASABLE)
 
 # A change of the system's mail server is one for each tenant that has emails to release and no mail server of its own.
 EXPAND_SYSTEM_REQUESTS: Final = f"""
@@ -149,7 +150,9 @@ def make_due(
     statement = (
         update(Delivery)
         .where(Delivery.id == locked.c.id)
-        .values(status=status, reason=None, next_attempt_at=func.least(func.now(), locked.c.expires_at))
+        .values(
+            status=status, reason=None, held_until=None, next_attempt_at=func.least(func.now(), locked.c.expires_at)
+        )
         .returning(Delivery.id, Delivery.message_id)
         .add_cte(released_recipients.cte("released_recipients"))
         .execution_options(synchronize_session=False)

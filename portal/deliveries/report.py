@@ -48,6 +48,8 @@ class DeliveryResult:
     """When the next attempt is made."""
     recipients: tuple[RecipientResult, ...]
     """The result for each recipient."""
+    held_until: datetime | None = None
+    """When the quiet hours of its recipients end. A summary email lists the event then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,7 @@ def delivery_result(delivery: AnyDelivery) -> DeliveryResult:
         reason=HoldReason(delivery.reason) if delivery.reason else None,
         next_attempt_at=delivery.lease_until or delivery.next_attempt_at,
         recipients=tuple(map(recipient_result, delivery.recipients)),
+        held_until=delivery.held_until,
     )
 
 

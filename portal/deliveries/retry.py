@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Final
 from uuid import UUID
 
@@ -19,11 +21,12 @@ from portal.deliveries.models import DUE_AT, HAS_DUE_TIME, Delivery, DeliveryRec
 from portal.deliveries.schedule import MAX_DELAY_AFTER_PAUSE, PATIENT_LEASE_DURATION, take_lease
 from portal.deliveries.status import Status
 from portal.events.parsing import Event
+from portal.events.recipient_emails import QUIET_SUMMARY, SETTINGS_LINK
 from portal.events.storm_digest import ALL_EVENT_TYPES
 from portal.extensions import db
 from portal.mail_servers.service import paused_until
 from portal.mail_servers.smtp.client import PATIENT_TIMEOUTS, WORKER_TIMEOUTS
-from portal.notifications.settings import Audience
+from portal.notifications.settings import Audience, EventSetting
 
 BUSY_TIME: Final = 1.0  # seconds
 FIRST_PATIENT_ATTEMPT: Final = 3
@@ -124,7 +127,9 @@ def _lease(tenant_id: int, delivery: Delivery) -> tuple[OutgoingMessage | None, 
     """
     event = _event_of(delivery.event)
     context = load_context(tenant_id, event.data.uses_setting_of or event.event_type.type)
-    _add_late_recipients(delivery, context)
+    if event.event_type in (QUIET_SUMMARY, SETTINGS_LINK):  # there is no switch for these
+        context = replace(context, setting=EventSetting(enabled=True))
+    _add_late_recipients(delivery, context, event)
     patience = PATIENT_LEASE_DURATION if _needs_patience(delivery.attempts + 1) else None
     route = shared_limit.hold_if_over(tenant_id, delivery, take_lease(context, delivery, patience))
     message = build_message(context, event, delivery, route) if route else None
@@ -166,10 +171,14 @@ def _event_of(row: RecordedEvent) -> Event:
     return Event(row.external_id, event_type, None, row.occurred_at, data, canonical="", sample=row.is_sample)
 
 
-def _add_late_recipients(delivery: Delivery, context: EventContext) -> None:
-    """Add the tenant's current recipients to an email that was held because there were none."""
+def _add_late_recipients(delivery: Delivery, context: EventContext, event: Event) -> None:
+    """Add the tenant's current recipients to an email that was held because there were none.
+
+    It is late already, so it does not wait for the end of quiet hours too.
+    """
     if not delivery.recipients and delivery.audience == Audience.RECIPIENTS:
+        decision = context.decide(event.data.uses_setting_of or event.event_type.type, event.data.queue_names)
         delivery.recipients = [
             DeliveryRecipient(tenant_id=delivery.tenant_id, email=email, position=position, status=Status.PENDING)
-            for position, email in enumerate(context.recipients)
+            for position, email in enumerate(chain(decision.now, *decision.quiet.values()))
         ]

@@ -30,6 +30,7 @@ class HoldReason(StrEnum):
     TENANT_SUSPENDED = "tenant_suspended"
     NO_RECIPIENT_WANTS_IT = "no_recipient_wants_it"
     SHARED_SERVER_LIMIT = "shared_server_limit"
+    QUIET_HOURS = "quiet_hours"
 
 
 UNFINISHED = (Status.PENDING, Status.DEFERRED, Status.HELD)

@@ -92,8 +92,13 @@ class EventTimeline:
     @property
     def needs_decision(self) -> bool:
         """Whether an email is held until a person decides about it."""
-        decided_by_person = {*HoldReason} - {*RELEASABLE_REASONS}
+        decided_by_person = {*HoldReason} - {*RELEASABLE_REASONS, HoldReason.QUIET_HOURS}
         return any(logged.delivery.reason in decided_by_person for logged, _ in self.deliveries)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether an email is held until quiet hours end."""
+        return any(logged.delivery.held_until for logged, _ in self.deliveries)
 
     @property
     def has_secrets(self) -> bool:

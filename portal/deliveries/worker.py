@@ -21,7 +21,7 @@ from procrastinate.tasks import Task
 from procrastinate.types import JSONValue
 
 from portal.database.engine import ROLE
-from portal.deliveries import digest, lifecycle, release, retention, statistics
+from portal.deliveries import digest, lifecycle, quiet_hours, release, retention, statistics
 from portal.deliveries.retry import retry_next, tenants_with_due
 from portal.mail_servers.oauth.idle_connections import refresh_idle
 
@@ -129,11 +129,20 @@ def write_digest_job(job: JobContext, tenant_id: int, event_type: str, queue_num
         digest.write_digest(tenant_id, event_type, queue_number)
 
 
+@job_queue.task(name="portal:write_summaries", pass_context=True)
+def write_summaries_job(job: JobContext, tenant_id: int) -> None:
+    """Write the summaries of a tenant's recipients whose quiet hours have ended."""
+    with _app_context(job):
+        quiet_hours.write_summaries(tenant_id)
+
+
 def queue_due_work() -> None:
-    """Queue jobs for storms whose time is over and for due emails."""
+    """Queue jobs for storms whose time is over, for quiet hours that have ended, and for due emails."""
     for tenant_id, event_type, queue_number in digest.ended_storms():
         lock = f"digest:{tenant_id}:{event_type}:{queue_number}"
         _queue_once(write_digest_job, lock, tenant_id=tenant_id, event_type=event_type, queue_number=queue_number)
+    for tenant_id in quiet_hours.tenants_with_ended_quiet_hours():
+        _queue_once(write_summaries_job, f"summaries:{tenant_id}", tenant_id=tenant_id)
     if tenants_with_due():
         queue_send_due()
 

@@ -70,6 +70,11 @@ class EventData(BaseModel):
         return None
 
     @property
+    def queue_names(self) -> tuple[str, ...]:
+        """The number and the name of the queue that the event is about, if any."""
+        return ()
+
+    @property
     def uses_setting_of(self) -> str | None:
         """The type whose setting decides whether this event is emailed, if it is another type."""
         return None

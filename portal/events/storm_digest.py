@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from portal.events.event_type import EmailStyle, EventData, EventType
 from portal.events.fields import PhoneNumber, ShortText, Timestamp
+from portal.events.recipient_emails import QUIET_SUMMARY, SETTINGS_LINK
 from portal.events.types import EVENT_TYPES
 from portal.events.values import (
     Placeholder,
@@ -101,6 +102,11 @@ class StormDigest(EventData):
         return {**filters, "since": since, "until": until}
 
     @property
+    def queue_names(self) -> tuple[str, ...]:
+        """The queue's number, and its name if the events had it."""
+        return (self.queue_number, self.queue_name) if self.queue_name else (self.queue_number,)
+
+    @property
     def uses_setting_of(self) -> str | None:
         """The type of the events in the digest."""
         return self.event_type
@@ -142,4 +148,6 @@ There were too many %%PERIOD%% to email each one. **%%HELD%%** of them were not 
     },
 )
 
-ALL_EVENT_TYPES: Mapping[str, EventType] = MappingProxyType({**EVENT_TYPES, DIGEST.type: DIGEST})
+ALL_EVENT_TYPES: Mapping[str, EventType] = MappingProxyType(
+    {**EVENT_TYPES, **{event_type.type: event_type for event_type in (DIGEST, QUIET_SUMMARY, SETTINGS_LINK)}}
+)

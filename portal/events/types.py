@@ -127,6 +127,11 @@ class QueueData(EventData):
         """The queue's number."""
         return self.queue_number
 
+    @property
+    def queue_names(self) -> tuple[str, ...]:
+        """The queue's number, and its name if the event has it."""
+        return (self.queue_number, self.queue_name) if self.queue_name else (self.queue_number,)
+
 
 class SlaBreached(QueueData):
     """Data of `queue.sla_breached`."""

@@ -34,7 +34,7 @@ from portal.mail_templates.markdown import (
 )
 from portal.mail_templates.placeholders import MailContext, placeholder_values
 from portal.mail_templates.placement import QR_CODE
-from portal.web.i18n import html_language, translated
+from portal.web.i18n import html_language, to_translate, translated
 
 TEMPLATES = ROOT / "templates"
 MAX_SUBJECT_VALUE_LENGTH = 80  # characters of one value
@@ -51,7 +51,9 @@ _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _CONTROL_CHARACTERS_EXCEPT_LINES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 _INLINER = css_inline.CSSInliner(keep_style_tags=False, load_remote_stylesheets=False)
 _BRANDING_PARTS = (*Palette._fields, "footer")
-_LAYOUT_PLACEHOLDERS = frozenset({"TENANT_NAME", *(BRANDING_PREFIX + part for part in _BRANDING_PARTS)})
+SETTINGS_LINK = f"{BRANDING_PREFIX}settings_link"
+SETTINGS_LINK_TEXT = to_translate("Pause or change these emails")
+_LAYOUT_PLACEHOLDERS = frozenset({"TENANT_NAME", SETTINGS_LINK, *(BRANDING_PREFIX + part for part in _BRANDING_PARTS)})
 # Keeps an email program from showing more than the first paragraph next to the subject.
 _PREHEADER_FILLER = "\u034f\u200c\u00a0" * 60
 
@@ -141,6 +143,7 @@ def compile_markdown(
         "language": html_language(language),
         "_": partial(translated, language),
         "branding": {part: f"%%{BRANDING_PREFIX}{part}%%" for part in _BRANDING_PARTS},
+        "settings_link": f"%%{SETTINGS_LINK}%%",
         "open": Markup(markdown.OPEN_COMMENT),  # noqa: S704
         "close": Markup(markdown.CLOSE_COMMENT),  # noqa: S704
     }
@@ -178,15 +181,21 @@ def render_message(
     context: MailContext,
     qr_code: RichValue | None = None,
     template: CompiledTemplate | None = None,
+    settings_url: str = "",
 ) -> MessageContent:
     """Return the content of an event's email, by the given or the default template.
 
-    Without `qr_code` everything about the QR code is left out.
+    Without `qr_code` everything about the QR code is left out, and without `settings_url` the link below the email with
+    which a recipient changes what they get.
     """
     values = placeholder_values(data, time, context)
     values |= context.branding.template_values(values)
     if qr_code is not None:
         values[QR_CODE] = qr_code
+    if settings_url:
+        text = translated(context.language, SETTINGS_LINK_TEXT)
+        link = f'<a href="{html.escape(settings_url)}" class="link" style="color: inherit">{html.escape(text)}</a>'
+        values[SETTINGS_LINK] = RichValue(link, f"{text}: {settings_url}")
     return (template or default_template(event_type, context.language)).render(values)
 
 

@@ -1,5 +1,6 @@
 """The tenant's "Emails of Recipients": the list, the events that each of them gets, and pauses."""
 
+import calendar
 from collections.abc import Collection, Sequence
 from datetime import UTC, date, datetime, time
 from itertools import islice
@@ -8,11 +9,13 @@ from zoneinfo import ZoneInfo
 from flask_babel import gettext
 from sqlalchemy import select
 
-from portal.audit.log import record
+from portal.audit.log import Change, record
+from portal.database import clock
 from portal.errors import Refusal
 from portal.events.types import EVENT_TYPES
 from portal.extensions import db
-from portal.notifications.models import Recipient
+from portal.notifications.decision import Decision, QuietHours, RecipientRules, decide
+from portal.notifications.models import INDEFINITELY, Recipient
 from portal.signals import notify_settings_changed
 from portal.tenants.models import Tenant
 from portal.web.forms import Edit, compare_edit, normalize_email
@@ -32,9 +35,11 @@ def list_emails() -> Sequence[str]:
     return [recipient.email for recipient in list_recipients()]
 
 
-def emails_for(event_type: str) -> Sequence[str]:
-    """Return the email addresses that currently get this event type."""
-    return [row.email for row in list_recipients() if not row.is_paused and event_type not in row.excluded_event_types]
+def decide_about(tenant: Tenant, event_type: str, queue: Collection[str]) -> tuple[Decision, bool]:
+    """Decide who gets an event of the tenant in scope, as the event path does, and return whether it has recipients."""
+    rows = list_recipients()
+    rules = [row.rules for row in rows if not row.is_paused and event_type not in row.excluded_event_types]
+    return decide((), rules, event_type, queue, clock.now(), tenant.time_zone), bool(rows)
 
 
 def lock_recipients(tenant: Tenant) -> Sequence[Recipient]:
@@ -135,6 +140,25 @@ def remove(tenant: Tenant, recipient: Recipient) -> Refusal | None:
 
 def choose_events(tenant: Tenant, recipient: Recipient, event_types: Collection[str]) -> None:
     """Send a recipient these events and no others of the existing types."""
+    _choose_events(tenant, recipient, event_types)
+    notify_settings_changed(tenant.id)
+    db.session.commit()
+
+
+def choose_event_for_all(tenant: Tenant, event_type: str, text: str = "", *, on: bool) -> None:
+    """Send the recipients whose email address contains this text an event type, or do not."""
+    for row in lock_recipients(tenant):
+        if text.lower() in row.email.lower():
+            _choose_events(tenant, row, (_included(row) | {event_type}) if on else (_included(row) - {event_type}))
+    notify_settings_changed(tenant.id)
+    db.session.commit()
+
+
+def _included(row: Recipient) -> set[str]:
+    return {event_type for event_type in EVENT_TYPES if event_type not in row.excluded_event_types}
+
+
+def _choose_events(tenant: Tenant, recipient: Recipient, event_types: Collection[str]) -> None:
     before = list(recipient.excluded_event_types)
     unknown = [event_type for event_type in before if event_type not in EVENT_TYPES]  # these stay excluded
     after = [*unknown, *(event_type for event_type in EVENT_TYPES if event_type not in event_types)]
@@ -143,14 +167,43 @@ def choose_events(tenant: Tenant, recipient: Recipient, event_types: Collection[
         [event_type for event_type in EVENT_TYPES if event_type not in excluded] for excluded in (before, after)
     ]
     record("recipient.events_chosen", recipient.email, tenant_id=tenant.id, changes={"events": included})
+
+
+def change_rules(tenant: Tenant, recipient: Recipient, event_types: Collection[str], rules: RecipientRules) -> None:
+    """Set the events, the queues and the quiet hours of a recipient.
+
+    What is held for it until its current quiet hours end stays held until then: the delivery log says so.
+    """
+    _choose_events(tenant, recipient, event_types)
+    quiet = rules.quiet_hours
+    changes: dict[str, Change] = {
+        "queues": [list(recipient.queues), [*rules.queues]],
+        "quiet_hours": [_as_text(recipient.quiet_hours), _as_text(quiet)],
+        "urgent_events": [list(recipient.urgent_event_types), [*rules.urgent_event_types]],
+    }
+    record("recipient.changed", recipient.email, tenant_id=tenant.id, changes=changes)
+    recipient.queues, recipient.urgent_event_types = [*rules.queues], [*rules.urgent_event_types]
+    recipient.quiet_days = sorted(quiet.days) if quiet else []
+    recipient.quiet_from, recipient.quiet_until = (quiet.begin, quiet.end) if quiet else (None, None)
     notify_settings_changed(tenant.id)
     db.session.commit()
 
 
-def pause(tenant: Tenant, recipient: Recipient, until: date) -> None:
-    """Send a recipient nothing until this day begins in the tenant's time zone."""
-    recipient.paused_until = datetime.combine(until, time(), ZoneInfo(tenant.time_zone)).astimezone(UTC)
-    changes = {"until": [None, until.isoformat()]}
+def _as_text(quiet: QuietHours | None) -> str | None:
+    """Return quiet hours in English, for the audit trail: "22:00 to 07:00 on Mon, Tue"."""
+    if quiet is None:
+        return None
+    days = ", ".join(calendar.day_abbr[day] for day in sorted(quiet.days))
+    return f"{quiet.begin:%H:%M} to {quiet.end:%H:%M} on {days}"
+
+
+def pause(tenant: Tenant, recipient: Recipient, until: date | datetime | None) -> None:
+    """Send a recipient nothing until this day begins in the tenant's time zone, until this time, or until resumed."""
+    zone = ZoneInfo(tenant.time_zone)
+    if until is not None and not isinstance(until, datetime):
+        until = datetime.combine(until, time(), zone)
+    recipient.paused_until = until.astimezone(UTC) if until else INDEFINITELY
+    changes = {"until": [None, until.astimezone(zone).date().isoformat()]} if until else None
     record("recipient.paused", recipient.email, tenant_id=tenant.id, changes=changes)
     db.session.commit()
 

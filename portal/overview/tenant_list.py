@@ -96,7 +96,8 @@ FACTS: Final = """
     ) AS settings ON settings.tenant_id = tenants.id
     LEFT JOIN LATERAL (
         SELECT count(*) AS count FROM (
-            SELECT FROM deliveries WHERE deliveries.tenant_id = tenants.id AND reason IS NOT NULL LIMIT :max_held
+            SELECT FROM deliveries WHERE deliveries.tenant_id = tenants.id AND reason IS NOT NULL AND held_until IS NULL
+            LIMIT :max_held
         ) AS found
     ) AS held ON true
     LEFT JOIN LATERAL (

@@ -26,9 +26,12 @@ PUNCTUATION: Final = str.maketrans(
 )
 ENDS: Final = re.compile(r"[;\n\r\t\v\f\x85\u2028\u2029]+")  # the end of an email address, wherever they are
 # A bullet or a number before an address, or a header's name.
-PREFIX: Final = re.compile(r"\A\s*(?:[•‣◦▪·*–—-]\s|\d{1,3}[.)]\s|(?:to|cc|an|à|para|收件人|抄送)\s?:)", re.IGNORECASE)
+PREFIX: Final = re.compile(
+    r"\A\s*(?:[•‣◦▪·*–—-]\s|\d{1,3}[.)]\s|(?:to|cc|bcc|smtp|an|à|para|收件人|抄送)\s?:)", re.IGNORECASE
+)
 # What follows a name, as in: Ann [mailto:ann@acme.example], Ann (ann@acme.example).
 IN_BRACKETS: Final = re.compile(r"[\[(](mailto:[^\[\]()<>\s]*|[^\[\]()<>\s@]+@[^\[\]()<>\s@]+)[\])]", re.IGNORECASE)
+QUOTES: Final = "'\"«»‹› "
 COMMENT: Final = re.compile(r"\s\([^()@]*\)")  # ann@acme.example (Ann, Sales)
 QUOTED: Final = re.compile(r'"[^"]*"')
 
@@ -46,12 +49,18 @@ def split_emails(text: str) -> Iterator[str]:
     semicolons, commas, spaces, tabs or new lines.
     """
     text = COMMENT.sub(" ", IN_BRACKETS.sub(r"<\1>", text.translate(PUNCTUATION)))
-    for part in ENDS.split(text):
+    for part in ENDS.split("\n".join(map(_without_name_cells, text.split("\n")))):
         *named, rest = PREFIX.sub("", part, 1).split(">")  # Doe, Ann <ann@acme.example
         for text in named:
             name, _, email = text.rpartition("<")
             yield from _before_brackets(name, _bare(email), f"{text}>")
         yield from _without_names(rest)
+
+
+def _without_name_cells(line: str) -> str:
+    """Return a row of a spreadsheet without the cells beside its email addresses, any other line as it is."""
+    cells = line.split("\t")
+    return "\t".join(cell for cell in cells if "@" in cell) if "@" in line else line
 
 
 def _before_brackets(text: str, emails: list[str], whole: str) -> Iterator[str]:
@@ -72,7 +81,7 @@ def _without_names(text: str) -> Iterator[str]:
 
 def _bare(text: str) -> list[str]:
     """Return an address without quotes around it, and of a link (RFC 6068) all addresses that it is to."""
-    text = text.strip().strip("'\"").strip()
+    text = text.strip().strip(QUOTES).removesuffix(".")
     if not text.lower().startswith("mailto:"):
         return [text]
     to, _, query = text[len("mailto:") :].partition("?")

@@ -199,6 +199,7 @@ SAVED_BY = {
             ),
             *("mail_templates.edit", "notifications.save_storm_limits", "notifications.set_audience"),
             *("notifications.set_enabled", "recipients.add", "recipients.choose_events", "recipients.pause"),
+            "recipients.edit_recipient",
             *("system_api_keys.issue_key", "system_mail_server.edit", "system_sign_in.require_two_factor"),
             *("tenants.edit", "tenants.new", "oauth.show", "system_oauth.show"),
         )
@@ -216,6 +217,7 @@ ACTIONS = {  # "Save" is not what their buttons say
     *("mail_servers.close_reminder", "mail_servers.try_now", "mail_servers.use_shared"),
     *("mail_templates.restore", "mail_templates.use", "overview.try_now", "overview.try_system_now"),
     *("oauth.disconnect", "system_oauth.disconnect"),
+    *("notifications.set_all_enabled", "recipients.choose_event_for_all"),
     *("recipients.remove", "recipients.resume", "system_api_keys.renew_secret", "system_api_keys.revoke_key"),
     *("system_mail_server.share", "system_mail_server.stop_sharing"),
     *("system_api_keys.rotate_key", "system_mail_server.try_now", "tenants.resume", "tenants.suspend"),

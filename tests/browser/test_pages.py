@@ -80,6 +80,9 @@ ELSEWHERE = {
     "deliveries.csv",
     "deliveries.event",  # in test_deliveries.py
     "deliveries.updates",
+    "email_settings.own",  # in test_recipients.py
+    "email_settings.unsubscribe",
+    "recipients.edit_recipient",
     "demo.html",
     "demo.inbox",
     "demo.email",

@@ -4,7 +4,7 @@ from flask import Flask
 from playwright.sync_api import Browser, Page, expect
 
 from portal.database.scope import enter_scope
-from portal.notifications import recipients
+from portal.notifications import recipient_links, recipients
 from portal.tenants import service as tenant_service
 from tests.browser.conftest import OpenPage
 from tests.browser.usable import assert_usable
@@ -82,3 +82,34 @@ def test_without_javascript(
         expect(ops).to_contain_text("Paused until")
         ops.get_by_role("button", name="End pause").click()
         expect(ops).not_to_contain_text("Paused until")
+
+
+def test_the_pages_of_one_recipient(
+    sign_in: OpenPage, open_page: OpenPage, live_app: Flask, working_tenant: str
+) -> None:
+    page = sign_in("admin@acme.example", PAGE, administers=working_tenant)
+    page.get_by_role("row").filter(has_text="ops@acme.example").get_by_role("link", name="Edit").click()
+    page.get_by_label("Queues").fill("8000")
+    for day in ("Sat", "Sun"):
+        page.get_by_label(day).check()
+    page.get_by_label("From").fill("00:00")
+    page.get_by_label("Until").fill("00:00")
+    assert_usable(page)
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("Quiet hours: 00:00 to 00:00 (Sat, Sun)")).to_be_visible()
+    with live_app.app_context():
+        tenant = tenant_service.find(working_tenant)
+        assert tenant is not None
+        own, shared = (recipient_links.new_url(tenant.id, email) for email in ("ops@acme.example", ""))
+    page = open_page(own)
+    expect(page.get_by_label("Queues")).to_have_value("8000")
+    assert_usable(page)
+    page.get_by_label("No emails").select_option("until I resume them")
+    page.get_by_role("button", name="Pause").click()
+    expect(page.get_by_text("You get no emails until you resume them.")).to_be_visible()
+    assert_usable(page)
+    page = open_page(shared)
+    page.get_by_label("Your email address").fill("ops@acme.example")
+    page.get_by_role("button", name="Send the link").click()
+    expect(page.get_by_text("If ops@acme.example is a recipient")).to_be_visible()
+    assert_usable(page)

@@ -102,7 +102,7 @@ def test_its_sample_has_every_field_and_is_valid(event_type: EventType) -> None:
 
 @pytest.mark.parametrize("event_type", ALL_EVENT_TYPES.values(), ids=str)
 def test_its_sample_does_not_depend_on_the_day(event_type: EventType) -> None:
-    later = NOW + timedelta(days=400)
+    later = NOW + timedelta(weeks=58)
     today, then = (placeholder_values(event_type.sample_data(day), day, ACME) for day in (NOW, later))
     assert {name for name in today if today[name] != then[name]} <= {"DATE_TIME"}
 

@@ -44,6 +44,7 @@ ACME = MailContext(
     event_url=f"{PORTAL}/019a0000-0000-7000-8000-000000000001",
 )
 ADDRESS = "https://portal.example/provision/9mXkq2vT7pLr4ZcWnB8yHs"
+SETTINGS_URL = "https://portal.example/email-settings/AAAAAWsLjz3VchTZWEQSm4LBFpNKkjAgX0FEP_iI6vihhIcFlMUMpg"
 QR_CODE = qr_code_value("cid:qr-code", ADDRESS)
 TRANSLATIONS = sorted(LANGUAGES.keys() - {"en"})
 every_language = pytest.mark.parametrize("language", TRANSLATIONS)
@@ -66,7 +67,7 @@ def _as_text(content: MessageContent) -> str:
 
 def _sample(event_type: EventType, context: MailContext = ACME) -> MessageContent:
     picture = qr_code_value("cid:qr-code", ADDRESS, context.language, context.branding) if event_type.qr_code else None
-    return render_message(event_type, event_type.sample_data(NOW), NOW, context, picture)
+    return render_message(event_type, event_type.sample_data(NOW), NOW, context, picture, settings_url=SETTINGS_URL)
 
 
 @every_event_type
@@ -88,7 +89,13 @@ def test_email_by_a_custom_template(type_name: str, form: TemplateFormat) -> Non
     subject, _, body = (EMAILS / f"{name}.{SUFFIXES[form]}").read_text().partition("\n\n")
     template = compile_source(event_type, TemplateSource(form, subject.removeprefix("Subject: "), body))
     content = render_message(
-        event_type, event_type.sample_data(NOW), NOW, ACME, QR_CODE if event_type.qr_code else None, template
+        event_type,
+        event_type.sample_data(NOW),
+        NOW,
+        ACME,
+        QR_CODE if event_type.qr_code else None,
+        template,
+        SETTINGS_URL,
     )
     _compare(f"{name}.txt", _as_text(content))
     _compare(f"{name}.html", content.html)

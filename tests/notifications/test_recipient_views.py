@@ -1,7 +1,9 @@
 """The page of a tenant's recipients."""
 
+import re
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -136,3 +138,46 @@ def test_the_last_result_of_each_recipient(admin: FlaskClient, post: Post, worki
     peer.script = {}
     assert post().json["status"] == "sent"
     assert "user unknown" not in admin.get(PAGE).text
+
+
+def test_an_event_is_chosen_for_all_or_those_that_are_shown(
+    app: Flask, admin: FlaskClient, working_tenant: str
+) -> None:
+    lost = f"{PAGE}/events/queue.call_lost"
+    answer = submit(admin, PAGE, lost, all="off", q="NIGHT")
+    assert (answer.status_code, answer.location) == (303, f"{PAGE}?q=NIGHT")
+    assert [each[1] for each in state(app)] == [[], ["queue.call_lost"]]
+    submit(admin, PAGE, lost, all="off")
+    assert [each[1] for each in state(app)] == [["queue.call_lost"]] * 2
+    html = submit(admin, PAGE, lost, htmx=True, all="on").get_data(as_text=True)
+    assert html.lstrip().startswith('<div id="recipients">')
+    assert [each[1] for each in state(app)] == [[], []]
+    assert submit(admin, PAGE, f"{PAGE}/events/queue.nothing", all="on").status_code == 404
+
+
+def test_fifty_recipients_can_be_searched(app: Flask, admin: FlaskClient, working_tenant: str) -> None:
+    assert 'id="recipient-search"' not in admin.get(PAGE).text
+    with app.app_context():
+        tenant = tenant_service.find("acme.example")
+        assert tenant is not None
+        enter_scope(tenant.id)
+        recipients.replace(tenant, [f"{'long' * 10}.{number}@{'x' * 60}.example" for number in range(50)])
+    assert admin.get(PAGE).text.count('<tbody id="recipient-') == 50
+    page = admin.get(f"{PAGE}?q=LONG.4").text
+    assert page.count('<tbody id="recipient-') == 11
+    assert "11 of 50 recipients" in page
+    assert 'value="LONG.4"' in page
+
+
+def test_queues_and_quiet_hours_are_edited(app: Flask, admin: FlaskClient, working_tenant: str) -> None:
+    page = f"{PAGE}/1"
+    form: dict[str, Any] = {"event": all_but(), "queues": "8000, 8000", "quiet_day": [5, 6], "quiet_from": "00:00:00"}
+    assert "Quiet hours need days and both times." in submit(admin, page, **form).text
+    answer = submit(admin, page, quiet_until="00:00", urgent_event=["queue.call_lost"], **form)
+    assert (answer.status_code, answer.location) == (303, PAGE)
+    html = admin.get(PAGE).text
+    assert "Queues: 8000<" in html
+    assert "Quiet hours: 00:00 to 00:00 (Sat, Sun)" in html
+    html = admin.get(page).text
+    assert re.search(r'name="urgent_event" value="queue.call_lost" checked', html)
+    assert admin.get(f"{PAGE}/99").status_code == 404

@@ -199,3 +199,9 @@ class TestStrangers:
     def test_a_post_without_its_token_does_nothing(self, admin: FlaskClient, events: str) -> None:
         for path in ("queue.call_lost", "storm-limits"):
             assert admin.post(f"{events}/{path}", data={"enabled": "y"}).status_code == 400, path
+
+
+def test_all_events_are_turned_on_and_off(admin: FlaskClient, events: str) -> None:
+    for value, count in (("on", len(EVENT_TYPES)), ("off", 0)):
+        assert post(admin, events, f"{events}/all", all=value).status_code == 303
+        assert admin.get(events).text.count(" checked") == count

@@ -16,6 +16,8 @@ pytestmark = pytest.mark.slow
 PUBLIC = {
     "health.healthz",  # a monitor has no account
     "provisioning.provision",  # the token in the address is the proof
+    # The token in the URL is the proof.
+    *(f"email_settings.{name}" for name in ("own", "save", "pause_own", "resume_own", "send_link", "unsubscribe")),
     "webhook.receive_event",  # the key is the proof
     "webhook.receive_payload",  # the same
     "webhook.openapi",  # tells nothing but the interface

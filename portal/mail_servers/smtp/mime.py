@@ -24,6 +24,7 @@ _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _EMAIL = re.compile(rf"[A-Za-z0-9!#$%&'*+/=?^_`{{|}}~.-]{{1,64}}@{_LABEL}(?:\.{_LABEL})*")
 _MESSAGE_ID = re.compile(r"<[!-;=?A-~]+@[!-;=?A-~]+>")
 _TOKEN = re.compile(r"[A-Za-z0-9._/+-]{1,200}(?:@[A-Za-z0-9._-]{1,200})?")
+_URL = re.compile(r"https?://[!-;=?-~]{1,900}")
 _LIST_ID = re.compile(r"[A-Za-z0-9._-]{1,300}")
 _MAX_LINE_LENGTH = 76  # RFC 2047, section 2
 _MAX_EMAIL_LENGTH = 254  # RFC 5321, section 4.5.3.1.3, without its brackets
@@ -83,11 +84,15 @@ class MimeMessage(flask_mail.Message):
         images: Sequence[InlineImage] = (),
         recipient_name: str = "",
         list_id: str | None = None,
+        unsubscribe_url: str | None = None,
+        is_personal: bool = False,
     ) -> None:
         """Compose a message to at least one recipient, with the images that the HTML shows by content id.
 
         `message_id` has its angle brackets, `date` its time zone. `recipient_name` is the name of the only recipient.
-        `list_id` names all emails of this kind in List-Id (RFC 2919), for filters.
+        `list_id` names all emails of this kind in List-Id (RFC 2919), for filters. `unsubscribe_url` is a page for
+        people (RFC 2369, section 3.2); if it `is_personal` and encrypted, a POST to it has the same effect without any
+        question (RFC 8058).
 
         Raises:
             ValueError: no recipient, or a date without a time zone.
@@ -110,6 +115,7 @@ class MimeMessage(flask_mail.Message):
         self.mail_options, self.rcpt_options = [], []
         self.attachments = [_inline(image) for image in images]
         self.recipient_name, self.list_id = recipient_name, list_id
+        self.unsubscribe_url, self.is_personal = unsubscribe_url, is_personal
 
     def as_bytes(self) -> bytes:
         """Return the message with CR LF line ends, in ASCII only. UnsafeHeader: a value could become another header."""
@@ -129,6 +135,10 @@ class MimeMessage(flask_mail.Message):
         ]
         if self.list_id:
             headers.append(("List-Id", f"<{_checked(_LIST_ID, self.list_id)}>"))
+        if self.unsubscribe_url:
+            headers.append(("List-Unsubscribe", f"<{_checked(_URL, self.unsubscribe_url)}>"))
+            if self.is_personal and self.unsubscribe_url.startswith("https:"):
+                headers.append(("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"))
         if self.cc:
             headers.append(("Cc", _mailboxes(self.cc)))
         if self.reply_to:

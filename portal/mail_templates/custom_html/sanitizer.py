@@ -11,7 +11,7 @@ from collections import Counter
 
 import nh3
 
-from portal.mail_templates.compiler import CompiledTemplate, placeholders_in
+from portal.mail_templates.compiler import SETTINGS_LINK, CompiledTemplate, placeholders_in
 from portal.mail_templates.custom_html.css import (
     IMAGE_URL,
     has_too_many_rules,
@@ -20,7 +20,7 @@ from portal.mail_templates.custom_html.css import (
     sanitize_stylesheet,
 )
 from portal.mail_templates.custom_html.plain_text import html_to_text
-from portal.mail_templates.markdown import ATTRIBUTE_PREFIX, PLACEHOLDER, add_url_prefixes
+from portal.mail_templates.markdown import ATTRIBUTE_PREFIX, CLOSE, OPEN, PLACEHOLDER, add_url_prefixes
 from portal.mail_templates.placement import (
     ALLOWED_SCHEME,
     HOST_PLACEHOLDERS,
@@ -120,13 +120,15 @@ def compile_html(subject: str, source: str, language: str = "en") -> CompiledTem
     _check(source, css)
     body = _TAG.sub(lambda tag: _place_in_tag(tag[0]), sanitize(source)).strip()
     text = html_to_text(body.replace(f"%%{ATTRIBUTE_PREFIX}", "%%").replace(f"%%{QR_CODE}%%", f"<br>%%{QR_CODE}%%<br>"))
+    body += f'{OPEN}<p style="font-size: 13px">%%{SETTINGS_LINK}%%</p>{CLOSE}'
+    text += f"{OPEN}%%{SETTINGS_LINK}%%\n{CLOSE}"
     page = PAGE.format(
         language=html.escape(html_language(language)),
         subject=html.escape(subject),
         style=sanitize_stylesheet(css),
         body=body,
     )
-    return CompiledTemplate.of(subject, text, page, placeholders_in(subject, source))
+    return CompiledTemplate.of(subject, text, page, placeholders_in(subject, source) | {SETTINGS_LINK})
 
 
 def sanitize(source: str) -> str:
