@@ -1,10 +1,11 @@
-"""The guides: files of `docs/`, converted to HTML once. Links between them stay, and other relative links become text."""
+"""The guides: files of `docs/`, converted to HTML once. Links between them stay; other relative links become text."""
 
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from posixpath import join, normpath
 from typing import Final
@@ -77,7 +78,7 @@ def visible_guides(*, to_operators: bool) -> Sequence[Guide]:
 
 @cache
 def guide_page(guide: Guide, *, to_operators: bool) -> GuidePage:
-    """Return a guide as HTML. Links to guides that the reader does not see are text, and so are links to other files."""
+    """Return a guide as HTML. Links to guides that the reader does not see, and to other files, become text."""
     parser = MarkdownIt("commonmark").enable("table")
     tokens = _without_images(parser.parse((docs_folder() / guide.file).read_text(encoding="utf-8")))
     parser.renderer.rules |= {"table_open": lambda *_: _TABLE, "table_close": lambda *_: "</table></div>"}  # type: ignore[attr-defined]
@@ -122,7 +123,7 @@ def _without_images(tokens: Sequence[Token]) -> Sequence[Token]:
 def _mark_headings(tokens: Sequence[Token]) -> Sequence[Heading]:
     headings: list[Heading] = []
     count = Counter[str]()
-    for token, inline in zip(tokens, tokens[1:], strict=False):
+    for token, inline in pairwise(tokens):
         if token.type == "heading_open":
             text = "".join(child.content for child in inline.children or ())
             anchor = anchor_of(text)

@@ -23,7 +23,9 @@ def init_app(app: Flask) -> None:
 def index() -> ResponseReturnValue:
     """List the guides."""
     to_operators = _is_for_operators()
-    guides = [(guide, guide_page(guide, to_operators=to_operators)) for guide in visible_guides(to_operators=to_operators)]
+    guides = [
+        (guide, guide_page(guide, to_operators=to_operators)) for guide in visible_guides(to_operators=to_operators)
+    ]
     return respond("help/index.html", guides=guides)
 
 

@@ -149,8 +149,10 @@ def choose_events(tenant: Tenant, recipient: Recipient, event_types: Collection[
 
 def pause(tenant: Tenant, recipient: Recipient, until: date) -> None:
     """Send a recipient nothing until this day begins in the tenant's time zone."""
-    recipient.paused_until = datetime.combine(until, time(), ZoneInfo(tenant.time_zone)).astimezone(UTC)
-    changes = {"until": [None, until.isoformat()]}
+    zone = ZoneInfo(tenant.time_zone)
+    before = recipient.paused_until.astimezone(zone).date() if recipient.paused_until and recipient.is_paused else None
+    recipient.paused_until = datetime.combine(until, time(), zone).astimezone(UTC)
+    changes = {"until": [before and before.isoformat(), until.isoformat()]}
     record("recipient.paused", recipient.email, tenant_id=tenant.id, changes=changes)
     db.session.commit()
 

@@ -1,5 +1,6 @@
 """Template filters for dates, durations and numbers in the reader's language."""
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
@@ -15,6 +16,7 @@ from portal.database import clock
 from portal.web.i18n import locale_of
 
 TIME = "%H:%M"
+MAX_LISTED = 10
 
 
 def init_app(app: Flask) -> None:
@@ -78,6 +80,12 @@ def day(moment: datetime, zone: str) -> str:
 def long_date(day: date) -> str:
     """Return a date with its weekday: "Saturday, 5 December 2026"."""
     return str(format_date(day, "full", locale=current_locale()))
+
+
+def long_list(items: Sequence[str]) -> str:
+    """Return the items with commas, and only the number of those after the tenth."""
+    text, more = ", ".join(items[:MAX_LISTED]), len(items) - MAX_LISTED
+    return gettext("%(items)s and %(count)s more", items=text, count=more) if more > 0 else text
 
 
 def decimal(number: int) -> str:

@@ -19,7 +19,9 @@ HELP_LINK = re.compile(r'<a class="help-link" href="([^"]+)"')
 
 
 def anchors(file: Path) -> set[str]:
-    return {anchor_of(re.sub(r"[`*]", "", line.lstrip("# "))) for line in file.read_text().splitlines() if line[:1] == "#"}
+    return {
+        anchor_of(re.sub(r"[`*]", "", line.lstrip("# "))) for line in file.read_text().splitlines() if line[:1] == "#"
+    }
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
