@@ -84,8 +84,8 @@ def guide_page(guide: Guide, *, to_operators: bool) -> GuidePage:
     parser.renderer.rules |= {"table_open": lambda *_: _TABLE, "table_close": lambda *_: "</table></div>"}  # type: ignore[attr-defined]
     title, *headings = _mark_headings(tokens)
     visible = visible_guides(to_operators=to_operators)
-    for token in tokens:
-        _adapt(token)
+    for number, token in enumerate(tokens):
+        _adapt(token, tokens[number + 1 : number + 3])
         for child in token.children or ():
             if child.type == "link_open":
                 child.attrSet("href", link_target(guide, str(child.attrGet("href")), visible))
@@ -135,10 +135,12 @@ def _mark_headings(tokens: Sequence[Token]) -> Sequence[Heading]:
     return headings
 
 
-def _adapt(token: Token) -> None:
+def _adapt(token: Token, following: Sequence[Token]) -> None:
     """Give an element the classes and roles that it has in other pages."""
-    if token.type == "th_open":
+    if token.type == "th_open" and following[0].content:
         token.attrSet("scope", "col")
+    elif token.type == "th_open":  # the heading of the column that has the headings of the rows
+        token.tag = following[1].tag = "td"
     elif token.type == "fence":
         token.type, token.tag = "code_block", "pre"
         token.attrSet("class", "code")
