@@ -23,6 +23,7 @@ TOPICS: Final[Mapping[str, str]] = {
     "recipients": "tenant-administrators#recipients",
     "security": "tenant-administrators#signing-in",
     "security.change_password": "tenant-administrators#account-and-history",
+    "single_sign_on": "tenant-administrators#signing-in",
     "system_api_keys": "system-administrators#system-keys",
     "system_mail_server": "system-administrators#the-shared-mail-server",
     "system_oauth": "oauth",
