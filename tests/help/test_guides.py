@@ -15,6 +15,7 @@ from tests.security.test_routes import address
 
 FILES = [*docs_folder().rglob("*.md"), *ROOT.glob("*.md")]
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
 HELP_LINK = re.compile(r'<a class="help-link" href="([^"]+)"')
 
 
@@ -26,7 +27,7 @@ def anchors(file: Path) -> set[str]:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_no_link_in_the_docs_is_dead(file: Path) -> None:
-    for href in LINK.findall(file.read_text()):
+    for href in LINK.findall(CODE.sub("", file.read_text())):
         path, _, anchor = href.partition("#")
         if not href.startswith(("http:", "https:", "mailto:")):
             linked = (file.parent / path).resolve() if path else file
