@@ -38,6 +38,7 @@ GUIDES: Final[Mapping[str, Guide]] = {
         Guide("mail-providers", "guides/mail-providers.md"),
         Guide("oauth", "guides/oauth.md"),
         Guide("softphones", "guides/softphones.md"),
+        Guide("placeholders", "reference/placeholders.md"),
         Guide("delivery", "reference/delivery.md"),
         Guide("system-administrators", "guides/system-administrators.md", is_for_operators=True),
         Guide("operators", "guides/operators.md", is_for_operators=True),
