@@ -22,6 +22,7 @@ from portal.database import embedded, engine, fast_sql
 from portal.deliveries import release
 from portal.deliveries import views as deliveries_views
 from portal.extensions import bootstrap, csrf, db, htmx, migrate
+from portal.help import views as help_views
 from portal.mail_servers import views as mail_servers_views
 from portal.mail_servers.account_email import AccountEmail
 from portal.mail_servers.oauth import views as oauth_views
@@ -56,6 +57,7 @@ BLUEPRINTS = (
     api_reference_views.blueprint,
     provisioning_views.blueprint,
     audit_views.blueprint,
+    help_views.blueprint,
 )
 ENGINE_OPTIONS = {
     "pool_size": 2,  # kept open; further ones are given back to Postgres when they are not used
@@ -127,6 +129,7 @@ def _init_extensions(app: Flask, settings: Settings) -> None:
     i18n.init_app(app)
     errors.init_app(app)
     filters.init_app(app)
+    help_views.init_app(app)
     responses.init_app(app)
     cli.init_app(app)
     sign_in_commands.init_app(app)

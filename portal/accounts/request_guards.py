@@ -30,7 +30,7 @@ from portal.accounts.rate_limits import (
     Rule,
 )
 from portal.accounts.single_sign_on import identities
-from portal.audit.labels import UNKNOWN_ACCOUNT
+from portal.audit.labels import UNKNOWN_ACCOUNT, UNKNOWN_ACTOR
 from portal.audit.log import Actor, record, set_actor
 from portal.extensions import db
 from portal.web.errors import error_page, is_about_origin
@@ -341,7 +341,7 @@ def _request_actor() -> Actor:
     """Return who acts in this request, for the audit trail."""
     if current_user.is_authenticated:
         return Actor(current_user.email, current_user.id, request.remote_addr)
-    return Actor("somebody", None, request.remote_addr)
+    return Actor(UNKNOWN_ACTOR, None, request.remote_addr)
 
 
 def _record_sign_in(_app: Flask, authn_via: list[str] | None, **_: object) -> None:
@@ -361,6 +361,7 @@ def _record_failed_sign_in(response: Response) -> Response:
     is_sign_in = request.method == "POST" and request.endpoint == "security.login"
     if account or (is_sign_in and response.status_code == HTTPStatus.OK):
         # Never what was typed: people type passwords into this field.
-        record("account.sign_in_failed", account.email if account else UNKNOWN_ACCOUNT)
+        action = "account.sign_in_failed" if request.endpoint in SIGN_IN_PAGES else "account.confirmation_failed"
+        record(action, account.email if account else UNKNOWN_ACCOUNT)
         db.session.commit()
     return response

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 
 from portal.web.i18n import to_translate
 
+# Who acts without an account, as it is stored.
+PORTAL_ACTOR = to_translate("portal")
+UNKNOWN_ACTOR = to_translate("somebody")
 SYSTEM_MAIL_SERVER = to_translate("the system administrator's mail server")  # the subject of some entries
 UNKNOWN_ACCOUNT = to_translate("an email address without an account")  # likewise
 
@@ -15,6 +18,7 @@ ACTIONS: Mapping[str, str] = {
     "account.unbound": to_translate("disconnected the account {} from single sign-on"),
     "account.signed_out": to_translate("signed out"),
     "account.sign_in_failed": to_translate("failed to sign in as {}"),
+    "account.confirmation_failed": to_translate("failed to confirm the password of {}"),
     "account.added": to_translate("added the account {}"),
     "account.changed": to_translate("changed the account {}"),
     "account.removed": to_translate("removed the account {}"),
@@ -36,8 +40,8 @@ ACTIONS: Mapping[str, str] = {
     "mail_server.added": to_translate("set up the mail server"),
     "mail_server.changed": to_translate("changed the mail server"),
     "mail_server.removed": to_translate("removed the mail server"),
-    "mail_server.tested": to_translate("sent a test email through {}"),
-    "mail_server.tried_now": to_translate("retried the paused mail server"),
+    "mail_server.tested": to_translate("requested a test email through {}"),
+    "mail_server.tried_now": to_translate("ended the pause of the mail server"),
     "oauth_connection.added": to_translate("set up the sign-in with OAuth 2.0"),
     "oauth_connection.changed": to_translate("changed the sign-in with OAuth 2.0"),
     "oauth_connection.removed": to_translate("removed the sign-in with OAuth 2.0"),
@@ -56,9 +60,9 @@ ACTIONS: Mapping[str, str] = {
     "key.changed": to_translate("changed the key {}"),
     "key.revoked": to_translate("revoked the key {}"),
     "key.removed": to_translate("removed the key {}"),
-    "event.sample_sent": to_translate("sent a sample of the event {}"),
-    "mail.sent_now": to_translate("sent {} now"),
-    "mail.sent_again": to_translate("sent {} again"),
+    "event.sample_sent": to_translate("requested a sample of the event {}"),
+    "mail.sent_now": to_translate("released {} to be sent now"),
+    "mail.sent_again": to_translate("queued {} to be sent again"),
     "mail.discarded": to_translate("discarded {}"),
 }
 
@@ -81,6 +85,7 @@ FIELD_LABELS: Mapping[str, str] = {
     "mailbox": to_translate("Mailbox"),
     "credential_expires_at": to_translate("Secret expires on"),
     "to": to_translate("Recipients"),
+    "recipients": to_translate("Recipients"),
     # a tenant and its emails
     "name": to_translate("Name"),
     "domain": to_translate("SIP domain"),
@@ -95,7 +100,8 @@ FIELD_LABELS: Mapping[str, str] = {
     "storm_minutes": to_translate("Minutes before a summary"),
     # an event's notification, its template and its recipients
     "enabled": to_translate("Enabled"),
-    "audience": to_translate("Who gets it"),
+    "events": to_translate("Events"),
+    "audience": to_translate("Send it to"),
     "subject": to_translate("Subject"),
     "format": to_translate("Format"),
     "body": to_translate("Body"),
@@ -116,3 +122,4 @@ FIELD_LABELS: Mapping[str, str] = {
 }
 TIME_FIELDS = ("expires_at", "credential_expires_at", "version")  # stored as ISO 8601
 DAY_FIELDS = ("until",)
+EVENT_TYPE_SUBJECTS = ("notification.", "template.", "event.")  # the beginnings of actions on an event type

@@ -7,7 +7,7 @@ from typing import Any
 from flask import g
 from sqlalchemy import insert
 
-from portal.audit.labels import ACTIONS
+from portal.audit.labels import ACTIONS, PORTAL_ACTOR
 from portal.audit.models import AuditEntry
 from portal.database.scope import every_tenant
 from portal.extensions import db
@@ -24,7 +24,7 @@ class Actor:
     ip_address: str | None = None
 
 
-PORTAL = Actor("portal")
+PORTAL = Actor(PORTAL_ACTOR)
 
 
 def set_actor(find: Callable[[], Actor]) -> None:

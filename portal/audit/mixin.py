@@ -58,8 +58,9 @@ def _record_row(row: Audited, verb: str) -> None:
             verbs.append(when_cleared if change[1] is None else when_set)
         else:
             changes[field.removesuffix("_encrypted")] = change
-    if changes or verb != "changed":
-        verbs.insert(0, row.audited_verbs.get(verb, verb))
+    verb = row.audited_verbs.get(verb, verb)
+    if changes or verb != "changed":  # a row that is added with what was the default changes nothing
+        verbs.insert(0, verb)
     for action in verbs:
         record(f"{row.audited_as}.{action}", row.audited_subject, tenant_id=row.audited_tenant_id, changes=changes)
         changes = {}

@@ -1,14 +1,15 @@
 """The delivery log of a tenant: its events and what happened to their emails, newest first."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from itertools import groupby
 from typing import Final
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import select
-from sqlalchemy.orm import selectinload
+from sqlalchemy.orm import joinedload
 
 from portal.database import clock
 from portal.deliveries.actions import REPEATABLE
@@ -56,6 +57,12 @@ class LoggedDelivery:
         return self.delivery.status in REPEATABLE and not self.is_unfinished
 
     @property
+    def actions(self) -> Sequence[str]:
+        """What a person can do with the email."""
+        possible = {"send_now": self.can_send_now, "discard": self.can_discard, "send_again": self.can_send_again}
+        return [action for action, is_possible in possible.items() if is_possible]
+
+    @property
     def has_next_attempt(self) -> bool:
         """Whether the email is queued and does not expire first."""
         at = self.delivery.next_attempt_at
@@ -67,10 +74,13 @@ class LoggedDelivery:
         return self.can_discard or self.is_in_progress
 
     @property
-    def recipients_by_reply(self) -> Iterator[Sequence[DeliveryRecipient]]:
-        """The recipients, with neighbours that got the same reply together."""
-        for _, recipients in groupby(self.delivery.recipients, lambda row: (row.status, row.code, row.text)):
-            yield list(recipients)
+    def recipients_by_reply(self) -> Collection[Sequence[DeliveryRecipient]]:
+        """The recipients, together with those that got the same reply. What a server says about success is not one."""
+        groups: dict[object, list[DeliveryRecipient]] = {}
+        for row in self.delivery.recipients:
+            reply = Status.SENT if row.status == Status.SENT else (row.status, row.code, row.text)
+            groups.setdefault(reply, []).append(row)
+        return groups.values()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +113,14 @@ def logged_deliveries(deliveries: Iterable[Delivery]) -> Sequence[LoggedDelivery
     return [LoggedDelivery(row, is_copy=row.created_at > deliveries[0].created_at) for row in deliveries]
 
 
+def by_day(entries: Iterable[LogEntry], zone: ZoneInfo) -> Sequence[tuple[date, Sequence[LogEntry]]]:
+    """Return the entries in groups, by the day in the zone on which the event was recorded."""
+    return [
+        (day, list(of_day))
+        for day, of_day in groupby(entries, lambda entry: entry.event.received_at.astimezone(zone).date())
+    ]
+
+
 def log_page(tenant_id: int, log_filter: LogFilter = NO_FILTER, before: UUID | None = None) -> SearchPage[LogEntry]:
     """Return a page of the tenant in scope: the newest events that match, or those before one of them."""
     found = search_events(tenant_id, log_filter, before, limit=pagination.PAGE_SIZE)
@@ -114,8 +132,9 @@ def load_entries(event_ids: Collection[UUID]) -> Sequence[LogEntry]:
     if not event_ids:
         return []
     query = select(RecordedEvent).where(RecordedEvent.id.in_(event_ids)).order_by(RecordedEvent.id.desc())
-    query = query.options(selectinload(RecordedEvent.deliveries).selectinload(Delivery.recipients))
-    return [LogEntry(event) for event in db.session.scalars(query.execution_options(populate_existing=True))]
+    query = query.options(joinedload(RecordedEvent.deliveries).selectinload(Delivery.recipients))
+    events = db.session.scalars(query.execution_options(populate_existing=True)).unique()
+    return [LogEntry(event) for event in events]
 
 
 def entries_of_deliveries(delivery_ids: Collection[UUID]) -> Sequence[LogEntry]:

@@ -1,8 +1,10 @@
 """The delivery log of a tenant, the page of one event, and what a person can do with emails there."""
 
 from collections.abc import Collection, Mapping
+from functools import cache
 from typing import Any, Final
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from flask import Blueprint, flash, redirect, url_for
 from flask.typing import ResponseReturnValue
@@ -25,6 +27,7 @@ from portal.tenants.models import Tenant
 from portal.tenants.views import respond_in_workspace
 from portal.tenants.workspace import workspace
 from portal.web import csv_export, i18n
+from portal.web.filters import long_date
 from portal.web.responses import respond
 from portal.web.slots import Busy
 
@@ -46,7 +49,8 @@ def log(domain: str) -> ResponseReturnValue:
         with search.slot(current_account().id, log_filter):
             page = delivery_log.log_page(tenant.id, log_filter, before)
     context = {"form": form, "page": page, "newest": polling.newest_key(page.rows), "before": before}
-    context |= {"filters": _filters(), "entries": page.rows}
+    days = delivery_log.by_day(page.rows, ZoneInfo(tenant.time_zone))
+    context |= {"filters": _filters(), "days": [(long_date(day), entries) for day, entries in days]}
     if request.headers.get("HX-Trigger") == SHOW_NEW_EVENTS and page.rows:
         context["focus"] = page.rows[0].event.id
     status, context = 200 if is_valid else 422, _row_context(tenant) | context
@@ -203,8 +207,12 @@ def _form() -> LogFilterForm:
 
 def _filters() -> dict[str, Any]:
     """Return the filters in the URL."""
-    form = _form()
-    return {name: value for name, value in request.args.items() if value and name in form}
+    return {name: value for name, value in request.args.items() if value and name in _filter_names()}
+
+
+@cache
+def _filter_names() -> Collection[str]:
+    return {field.name for field in _form()}
 
 
 def _watched_events() -> Collection[tuple[UUID, str]]:

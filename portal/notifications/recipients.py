@@ -202,9 +202,10 @@ def pause(tenant: Tenant, recipient: Recipient, until: date | datetime | None) -
     zone = ZoneInfo(tenant.time_zone)
     if until is not None and not isinstance(until, datetime):
         until = datetime.combine(until, time(), zone)
-    recipient.paused_until = until.astimezone(UTC) if until else INDEFINITELY
-    changes = {"until": [None, until.astimezone(zone).date().isoformat()]} if until else None
-    record("recipient.paused", recipient.email, tenant_id=tenant.id, changes=changes)
+    before, recipient.paused_until = recipient.paused_until, until.astimezone(UTC) if until else INDEFINITELY
+    if recipient.paused_until != before:
+        changes = {"until": [None, until.astimezone(zone).date().isoformat()]} if until else None
+        record("recipient.paused", recipient.email, tenant_id=tenant.id, changes=changes)
     db.session.commit()
 
 

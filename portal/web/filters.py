@@ -1,30 +1,38 @@
 """Template filters for dates, durations and numbers in the reader's language."""
 
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from babel import Locale
-from babel.dates import format_skeleton, format_time, format_timedelta
+from babel.dates import format_date, format_skeleton, format_timedelta
 from babel.numbers import format_decimal
 from flask import Flask
 from flask_babel import get_locale, gettext
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from portal.database import clock
 from portal.web.i18n import locale_of
 
-DAY, TIME = "yMMMd", "HH:mm"
+TIME = "%H:%M"
+MAX_LISTED = 10
 
 
 def init_app(app: Flask) -> None:
     """Register the filters."""
-    for template_filter in (local_time, ago, time_later, day, duration, decimal):
+    for template_filter in (local_time, local_clock, ago, time_later, day, duration, decimal):
         app.add_template_filter(template_filter)
 
 
 def local_time(moment: datetime, zone: str) -> Markup:
     """Return a `time` element that shows the moment in an IANA time zone."""
     return _time_element(moment, _date_and_time(moment, zone), title="")
+
+
+def local_clock(moment: datetime, zone: str) -> Markup:
+    """Return a `time` element that shows the hour and the minute in an IANA time zone."""
+    return _time_element(moment, f"{moment.astimezone(ZoneInfo(zone)):{TIME}}", title="")
 
 
 def ago(moment: datetime, zone: str) -> Markup:
@@ -42,7 +50,12 @@ def _date_and_time(moment: datetime, zone: str) -> str:
         there = moment.astimezone(ZoneInfo(zone))
     except OverflowError:  # the last second of 9999: a certificate without an end (RFC 5280, section 4.1.2.5)
         there = moment
-    return f"{format_skeleton(DAY, there, locale=reader)}, {format_time(there, TIME, locale=reader)}"
+    return f"{_short_date(there.date(), reader)}, {there:{TIME}}"
+
+
+@lru_cache(maxsize=256)
+def _short_date(date: date, reader: Locale) -> str:
+    return format_skeleton("yMMMd", date, locale=reader)
 
 
 def current_locale() -> Locale:
@@ -64,6 +77,17 @@ def day(moment: datetime, zone: str) -> str:
     return format_skeleton("MMMMd" if this_year else "yMMMMd", local, locale=current_locale())
 
 
+def long_date(day: date) -> str:
+    """Return a date with its weekday: "Saturday, 5 December 2026"."""
+    return str(format_date(day, "full", locale=current_locale()))
+
+
+def long_list(items: Sequence[str]) -> str:
+    """Return the items with commas, and only the number of those after the tenth."""
+    text, more = ", ".join(items[:MAX_LISTED]), len(items) - MAX_LISTED
+    return gettext("%(items)s and %(count)s more", items=text, count=more) if more > 0 else text
+
+
 def decimal(number: int) -> str:
     """Return a number with separated thousands: "1,204"."""
     return format_decimal(number, locale=current_locale())
@@ -78,5 +102,5 @@ def duration(seconds: float) -> str:
 
 def _time_element(moment: datetime, text: str, title: str) -> Markup:
     utc = moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    titled = Markup(' title="{}"').format(title) if title else ""
-    return Markup('<time datetime="{}"{}>{}</time>').format(utc, titled, text)
+    titled = f' title="{escape(title)}"' if title else ""
+    return Markup(f'<time datetime="{utc}"{titled}>{escape(text)}</time>')  # noqa: S704 (all of it is escaped)

@@ -17,6 +17,9 @@ from babel.messages.pofile import read_po
 from babel.support import NullTranslations, Translations
 from flask import Flask, g, has_request_context, request
 from flask_babel import Babel, Domain, get_locale
+from jinja2 import pass_eval_context
+from jinja2.nodes import EvalContext
+from markupsafe import Markup
 
 CATALOG_FOLDER: Final = Path(__file__).parents[1] / "translations"
 LANGUAGES: Final[Mapping[str, str]] = MappingProxyType(
@@ -78,8 +81,23 @@ def init_app(app: Flask) -> None:
     """Show pages in the language of their reader."""
     Babel(app, locale_selector=_select_language).domain_instance = CatalogDomain()  # type: ignore[no-untyped-call]
     app.jinja_env.globals.update(
-        languages=LANGUAGES, html_language=html_language, page_language=lambda: html_language(current_language())
+        _=_translate,
+        languages=LANGUAGES,
+        html_language=html_language,
+        page_language=lambda: html_language(current_language()),
     )
+
+
+@pass_eval_context
+def _translate(context: EvalContext, message: str, /, **values: Any) -> str:
+    """Return a template's message in the language of the page, with `values` filled in for `%(name)s`.
+
+    Jinja's own function does the same in four times the time, and a page has hundreds of messages.
+    """
+    text = catalog(current_language()).gettext(message)
+    if context.autoescape:
+        text = Markup(text)  # noqa: S704 (a message of the catalogue)
+    return text % values if "%" in text else text
 
 
 def current_language() -> str:

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, Request, Response, current_app, g
+from flask import Flask, Request, Response, current_app, g, url_for
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionMixin
 from werkzeug.security import safe_join
 
@@ -23,6 +23,7 @@ def init_app(app: Flask) -> None:
     app.after_request(_add_cache_headers)
     app.url_defaults(_add_hash_to_name)
     app.url_value_preprocessor(_remove_hash_from_name)
+    app.jinja_env.globals["icons_url"] = _icons_url
 
 
 class _SessionInterface(SecureCookieSessionInterface):
@@ -60,6 +61,13 @@ def _content_hash(endpoint: str, filename: str) -> str | None:
         return _hash_of(path, Path(path).stat().st_mtime_ns) if path else None
     except OSError:
         return None
+
+
+def _icons_url() -> str:
+    """Return the URL of the icons, built once for all icons of a page."""
+    if "icons_url" not in g:
+        g.icons_url = url_for("static", filename="icons.svg")
+    return str(g.icons_url)
 
 
 @cache

@@ -52,6 +52,11 @@ def test_a_changed_password_is_told_once(app: Flask, admin: FlaskClient) -> None
     assert done(app)[1:] == [(EMAIL, "password_changed", EMAIL)]
 
 
+def test_a_wrong_password_of_someone_who_is_signed_in_is_no_failed_sign_in(app: Flask, admin: FlaskClient) -> None:
+    assert post(admin, "/account/confirm", password="wrong").status_code == 200
+    assert done(app)[1:] == [(EMAIL, "confirmation_failed", EMAIL)]
+
+
 def test_looking_is_not_told(app: Flask, admin: FlaskClient, acme: str) -> None:
     for page in ("deliveries", "mail-server", "audit", "audit.csv"):
         admin.get(f"/tenants/{acme}/{page}")

@@ -1,7 +1,7 @@
 """Recording: one entry for each action, with old and new values, in the same transaction."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
@@ -147,6 +147,12 @@ def test_saving_without_changes_is_not_recorded(tenant: Tenant) -> None:
     recipients.replace(tenant, ["b@acme.example", "a@acme.example"])
     notifications_settings.set_enabled(tenant, ["queue.call_lost"], on=True)
     assert len(entries()) == before
+    (paused, _), until = recipients.list_recipients(), date(2100, 1, 1)
+    recipients.pause(tenant, paused, until)
+    for _ in range(2):
+        recipients.pause(tenant, paused, until)
+        account_service.require_two_factor(False)
+    assert recorded(before) == [("recipient.paused", paused.email, {"until": [None, "2100-01-01"]})]
 
 
 def test_a_mail_server(tenant: Tenant) -> None:

@@ -11,21 +11,27 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from portal.audit.log import Actor, record, set_actor
-from portal.audit.views import CSV_COLUMNS
+from portal.audit.views import CSV_COLUMNS, _value_labels
 from portal.database.scope import enter_scope
+from portal.events.storm_digest import ALL_EVENT_TYPES
 from portal.extensions import db
 from portal.mail_servers import service as mail_server_service
-from portal.mail_servers.smtp.client import AuthMode
+from portal.mail_servers.oauth.identity_providers import PROVIDERS_BY_KEY, GrantType
+from portal.mail_servers.providers import PROVIDERS
+from portal.mail_servers.smtp.client import AuthMode, Encryption
+from portal.mail_templates.source import TemplateFormat
 from portal.notifications import recipients
+from portal.notifications.settings import Audience
 from portal.tenants import service as tenant_service
 from portal.web import csv_export, pagination
+from portal.web.i18n import LANGUAGES
 from tests.pages import HTMX, post
 from tests.sql import sql
 from tests.tenant_fixtures import entered
 
 SET_UP = (
-    "ann@acme.example set up the mail server: Email Service Provider smtp; SMTP Server Address mail.old; "
-    "SMTP Server Port 587; Encryption none; Authentication Mode auto; Username ann; Sender email pbx@acme.example; "
+    "ann@acme.example set up the mail server: Email Service Provider Generic SMTP; SMTP Server Address mail.old; "
+    "SMTP Server Port 587; Encryption None; Authentication Mode Auto; Username ann; Sender email pbx@acme.example; "
     "Password set"
 )
 TENANT, SYSTEM = "/tenants/acme.example/audit", "/system/audit"
@@ -68,7 +74,9 @@ def test_entries_are_shown_in_the_readers_language_and_stored_in_english(
         record("mail.sent_now", "2 emails", tenant_id=tenant.id, changes={"message_ids": [None, ["<1@a>", "<2@a>"]]})
         record("mail_server.changed", tenant_id=tenant.id, changes={"shared": [False, True], "password": "changed"})
         db.session.commit()
-    assert read(admin, TENANT, actor="ann@acme.example")[1].startswith("ann@acme.example sent 2 emails now")
+    assert read(admin, TENANT, actor="ann@acme.example")[1].startswith(
+        "ann@acme.example released 2 emails to be sent now"
+    )
     admin.environ_base["HTTP_ACCEPT_LANGUAGE"] = "de"
     changed, sent = read(admin, TENANT, actor="ann@acme.example")
     assert changed.startswith("ann@acme.example hat den Mailserver geändert: Einstellungen des Mailservers auf alle ")
@@ -90,9 +98,10 @@ def test_times_days_and_stored_texts_are_translated(app: Flask, admin: FlaskClie
         db.session.commit()
     admin.environ_base["HTTP_ACCEPT_LANGUAGE"] = "de"
     tested, paused, used = read(admin, TENANT, actor="ann@acme.example")
-    assert tested.endswith("hat eine Test-E-Mail über den Mailserver der Systemadministration gesendet")
+    assert tested.endswith("hat eine Test-E-Mail über den Mailserver der Systemadministration angefordert")
     assert paused.endswith("hat die E-Mails an it@acme.example pausiert: Bis 01.12.2026")
-    assert used.endswith(" für queue.call_lost wiederhergestellt: Version Standard → 2. März 2026, 00:30")
+    template = "für „Ein Anruf in einer Warteschlange ging verloren“ wiederhergestellt"
+    assert used.endswith(f" {template}: Version Standard → 2. März 2026, 00:30")
 
 
 def test_entries_are_sentences(app: Flask, admin: FlaskClient, acme: str) -> None:
@@ -225,6 +234,10 @@ def test_csv_has_all_columns_and_uses_the_same_filters(
     (ann,) = download(admin, f"{TENANT}.csv?actor=ann%40acme.example")
     assert tuple(ann) == CSV_COLUMNS
     assert (ann["tenant"], ann["ip_address"], ann["subject"]) == ("acme.example", "192.0.2.1", "1 emails")
+    assert (ann["what"], rows[-2]["what"]) == (
+        "ann@acme.example discarded 1 emails",
+        "portal made admin@acme.example an administrator of the tenant",
+    )
     assert rows[-1]["changes"].startswith('{"name": [null, "Acme"]')
 
 
@@ -272,7 +285,9 @@ def test_the_audit_trail_is_last_in_the_navigation(admin: FlaskClient, system: F
 
 def test_a_change_made_on_a_page_is_recorded(admin: FlaskClient, acme: str) -> None:
     post(admin, f"/tenants/{acme}/notifications", f"/tenants/{acme}/notifications/queue.call_lost", enabled="y")
-    assert read(admin, TENANT)[0] == "admin@acme.example changed the notification queue.call_lost: Enabled off → on"
+    assert read(admin, TENANT)[0] == (
+        "admin@acme.example changed the notification “When a queue call is lost”: Enabled off → on"
+    )
 
 
 def test_a_system_administrator_filters_by_tenant(system: FlaskClient, tenant_id: int, globex: str, acme: str) -> None:
@@ -289,3 +304,41 @@ def test_a_tenants_own_trail_has_no_such_filter(admin: FlaskClient, tenant_id: i
     page = admin.get(TENANT, query_string={"tenant": globex, "action": "mail.discarded"}).get_data(as_text=True)
     assert len(sentences(page)) == 3
     assert 'name="tenant"' not in page
+
+
+def test_a_list_shows_what_was_added_and_removed_in_the_words_of_the_pages(
+    app: Flask, admin: FlaskClient, acme: str
+) -> None:
+    with app.app_context():
+        tenant = tenant_service.find(acme)
+        assert tenant is not None
+        set_actor(lambda: Actor("ann@acme.example"))
+        events = [["queue.call_lost", "user.created"], ["queue.call_lost", "queue.callback_failed"]]
+        record("recipient.events_chosen", "it@acme.example", tenant_id=tenant.id, changes={"events": events})
+        many = [f"{number}@acme.example" for number in range(12)]
+        record("recipients.changed", tenant_id=tenant.id, changes={"recipients": [["0@acme.example"], many]})
+        record("notification.changed", "user.created", tenant_id=tenant.id, changes={"audience": ["both", "user"]})
+        db.session.commit()
+    notification, changed, chosen = read(admin, TENANT, actor="ann@acme.example")
+    assert chosen == (
+        "ann@acme.example chose which events it@acme.example gets: added When the queue callback is unsuccessful; "
+        "removed A new user was created"
+    )
+    assert changed.endswith("added 1@acme.example, " + ", ".join(many[2:11]) + " and 1 more")
+    assert notification.endswith("“A new user was created”: Send it to The recipients and the new user → The new user")
+
+
+def test_each_value_of_a_choice_has_the_label_of_its_page(app: Flask) -> None:
+    with app.test_request_context():
+        labels = _value_labels()
+    for field, values in {
+        "provider": [*PROVIDERS, *PROVIDERS_BY_KEY],
+        "encryption": [*Encryption],
+        "auth_mode": [*AuthMode],
+        "audience": [*Audience],
+        "format": [*TemplateFormat],
+        "grant_type": [*GrantType],
+        "language": [*LANGUAGES],
+        "event_type": [*ALL_EVENT_TYPES],
+    }.items():
+        assert set(values) <= set(labels[field]), field

@@ -59,7 +59,7 @@ def post_lost_calls(post: Post, *callers: int) -> None:
 
 def event_row(page: Page, caller: int) -> Locator:
     """The row of the event with this caller, with all its emails."""
-    return page.locator("tbody").filter(has_text=f"· {caller}")
+    return page.locator("tbody[id]").filter(has_text=f"· {caller}")
 
 
 def remove_server(app: Flask) -> None:
@@ -87,7 +87,7 @@ def test_held_email_shows_the_reason_and_is_released_when_it_is_fixed(
     expect(page.get_by_text("The settings are saved.")).to_be_visible()
     page.goto(LOG)
     worker(1)  # releases and sends it
-    expect(event_row(page, 7001)).to_contain_text("queued as 4711")
+    expect(event_row(page, 7001)).to_contain_text("Sent")
     expect(event_row(page, 7001).get_by_role("button", name="Send again")).to_be_visible()
 
 
@@ -108,7 +108,7 @@ def test_a_selection_is_sent_now_and_the_page_shows_the_result(
     expect(event_row(page, 7003).locator("th a")).to_be_focused()
     worker(2)
     for caller in (7001, 7003):
-        expect(event_row(page, caller)).to_contain_text("queued as 4711")
+        expect(event_row(page, caller)).to_contain_text("Sent")
     expect(event_row(page, 7002)).to_contain_text("Will try again")
 
 
@@ -125,7 +125,7 @@ def test_all_are_selected_at_once_and_discarded(page: Page, post: Post, peer: Sm
     page.get_by_role("button", name="Select all").click()
     page.get_by_role("group", name="Selected emails").get_by_role("button", name="Discard").click()
     expect(page.get_by_text("3 emails were discarded.")).to_be_visible()
-    expect(page.locator("tbody").get_by_text("Discarded")).to_have_count(3)
+    expect(page.locator("tbody[id]").get_by_text("Discarded")).to_have_count(3)
     expect(page.get_by_role("checkbox")).to_have_count(0)
 
 
@@ -146,7 +146,7 @@ def test_an_action_on_one_email_keeps_the_selection(page: Page, post: Post, peer
     worker(1)
     expect(event_row(page, 7002).get_by_role("checkbox")).to_be_checked()
     event_row(page, 7002).get_by_role("checkbox").uncheck()
-    expect(event_row(page, 7001).get_by_text("queued as 4711")).to_have_count(2)
+    expect(event_row(page, 7001).get_by_text("Sent", exact=True)).to_have_count(2)
     expect(event_row(page, 7002)).to_contain_text("Will try again")
 
 
@@ -163,7 +163,7 @@ def test_a_pause_is_ended(page: Page, post: Post, peer: SmtpPeer, worker: Work) 
     expect(strip).not_to_contain_text("Paused")
     worker(1)
     page.goto(LOG)
-    expect(event_row(page, 7001)).to_contain_text("queued as 4711")
+    expect(event_row(page, 7001)).to_contain_text("Sent")
 
 
 def test_storm_limits_are_set(page: Page) -> None:
@@ -184,7 +184,7 @@ def test_the_list_and_the_url_follow_the_search(page: Page, post: Post) -> None:
     page.goto(LOG)
     page.evaluate(WATCH_SHIFTS)
     page.get_by_label("Search").press_sequentially("7002", delay=30)
-    expect(page.locator("tbody")).to_have_count(1)
+    expect(page.locator("tbody[id]")).to_have_count(1)
     expect(event_row(page, 7002)).to_be_visible()
     expect(page.get_by_label("Search")).to_be_focused()
     expect(page).to_have_url(re.compile(r"/deliveries\?q=7002$"))
@@ -196,7 +196,7 @@ def test_the_list_and_the_url_follow_the_search(page: Page, post: Post) -> None:
     expect(event_row(page, 7002)).to_be_visible()
     expect(page.get_by_label("Outcome")).to_have_value("")
     page.get_by_role("link", name="Clear").click()
-    expect(page.locator("tbody")).to_have_count(2)
+    expect(page.locator("tbody[id]")).to_have_count(2)
 
 
 def test_more_filters_can_be_opened(page: Page, post: Post) -> None:
@@ -226,7 +226,7 @@ def test_new_events_are_announced_and_shown_on_request(page: Page, post: Post) -
     assert_usable(page)
     news.click()
     expect(event_row(page, 7003).locator("th a")).to_be_focused()
-    expect(page.locator("tbody")).to_have_count(3)
+    expect(page.locator("tbody[id]")).to_have_count(3)
     expect(news).to_have_count(0)
 
 
@@ -286,7 +286,7 @@ def test_without_javascript_the_log_is_filtered_and_emails_are_managed(
         plain.goto(LOG)
         plain.get_by_label("Search").fill("7002")
         plain.get_by_role("button", name="Filter").click()
-        expect(plain.locator("tbody")).to_have_count(1)
+        expect(plain.locator("tbody[id]")).to_have_count(1)
         assert "q=7002" in plain.url
         event_row(plain, 7002).get_by_role("button", name="Discard").click()
         expect(event_row(plain, 7002)).to_contain_text("Discarded")

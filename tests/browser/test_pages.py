@@ -27,6 +27,7 @@ from tests.signing import post_body
 
 STRANGERS = (
     "/api/reference",
+    "/help/connecting-a-pbx",
     "/provision/sample",
     "/sign-in",
     "/forgotten-password",
@@ -52,6 +53,8 @@ SYSTEM = (
     "/system/audit?actor=nobody&since=nonsense",
     "/account/password",
     "/account/two-factor",
+    "/help/",
+    "/help/performance",
 )
 TENANT = (
     "/tenants/acme.example/overview",

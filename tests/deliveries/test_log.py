@@ -5,6 +5,9 @@ import re
 from flask import Flask
 from flask.testing import FlaskClient
 
+from portal.database.scope import enter_scope
+from portal.notifications import recipients
+from portal.tenants import service as tenant_service
 from portal.web import pagination
 from tests.smtp_peer import SmtpPeer
 from tests.sql import sql
@@ -24,11 +27,40 @@ def test_it_shows_the_mail_servers_own_words(
     for words in (
         *PEOPLE,
         "When a queue call is lost",
-        "queued as 4711",
         "550 5.1.1 no such &lt;b&gt;user&lt;/b&gt;",
         "Partly sent",
     ):
         assert words in page
+    assert "queued as 4711" not in page, "what is said about success is on the event's page"
+
+
+def test_events_are_grouped_by_the_day_in_the_tenants_time_zone(
+    admin: FlaskClient, app: Flask, post: Post, working_tenant: str
+) -> None:
+    for number in range(3):
+        post(data={"queue_number": "8000", "caller_number": f"700{number}"})
+    for caller, at in (("7001", "2026-03-01 23:30Z"), ("7000", "2026-03-01 22:30Z")):  # Berlin: 2 and 1 March
+        with app.app_context():
+            sql(f"UPDATE events SET received_at = '{at}' WHERE data ->> 'caller_number' = '{caller}'")
+    page = admin.get(f"/tenants/{working_tenant}/deliveries").text
+    found = re.findall(r'scope="colgroup"[^>]*>([^<]+)<|· (7\d{3})|(\d\d:\d\d)</time></td>', page)
+    read = [day or caller or clock for day, caller, clock in found]
+    assert read[2:] == ["7002", "Monday, 2 March 2026", "00:30", "7001", "Sunday, 1 March 2026", "23:30", "7000"]
+
+
+def test_several_recipients_are_one_line_and_a_failure_has_a_line_of_its_own(
+    admin: FlaskClient, app: Flask, post: Post, working_tenant: str, peer: SmtpPeer
+) -> None:
+    with app.app_context():
+        tenant = tenant_service.find(working_tenant)
+        assert tenant is not None
+        enter_scope(tenant.id)
+        recipients.replace(tenant, ["a@x.example", "b@x.example", "c@x.example", "d@x.example"])
+    peer.script = {"rcpt": ["250 ok", "550 5.1.1 no such user", "250 ok", "250 ok"]}
+    post()
+    page = re.sub(r"\s+", " ", re.sub("<[^>]*>", "", admin.get(f"/tenants/{working_tenant}/deliveries").text))
+    assert "a@x.example and 2 more" in page
+    assert "b@x.example Failed 550 5.1.1 no such user" in page
 
 
 def test_it_shows_why_a_mail_waits_or_never_was(

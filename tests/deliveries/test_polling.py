@@ -60,7 +60,7 @@ def test_an_outcome_changes_in_its_place(admin: FlaskClient, waiting: None, work
     html = answer.get_data(as_text=True)
     assert html.count("<tbody ") == html.count('hx-swap-oob="true"') == 1
     assert "7002" in html
-    assert "queued as 4711" in html
+    assert "#sent" in html
     assert "messages" not in html, "what stands in the page's messages stays"
 
 

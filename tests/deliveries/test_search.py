@@ -167,7 +167,7 @@ def test_pages_keep_what_is_looked_for(admin: FlaskClient, filled: None, monkeyp
     assert "queue=8001" in older[1]
     second = unescape(admin.get(older[1]).get_data(as_text=True))
     assert "8001" in first
-    assert [len(re.findall("<tbody", page)) for page in (first, second)] == [1, 1]
+    assert [len(re.findall("<tbody id=", page)) for page in (first, second)] == [1, 1]
     assert 'rel="next"' not in second
     assert re.search(rf'href="{LOG}\?queue=8001" rel="prev"', second)
 
@@ -181,15 +181,15 @@ def test_a_search_says_how_far_back_it_looked_and_goes_on(
     further = re.search(r'href="([^"]+)">Search further back', first)
     assert further
     second = unescape(admin.get(further[1]).get_data(as_text=True))
-    assert second.count("<tbody") == 1
+    assert second.count("<tbody id=") == 1
     assert "Nothing found" not in second
     further = re.search(r'href="([^"]+)">Search further back', second)
     assert further
     third = unescape(admin.get(further[1]).get_data(as_text=True))
-    assert third.count("<tbody") == 1
+    assert third.count("<tbody id=") == 1
     assert "Search further back" not in third
     assert "Looked back" not in third
-    assert read(admin, q="evt-1").count("<tbody") == 1, "an id is found however old it is"
+    assert read(admin, q="evt-1").count("<tbody id=") == 1, "an id is found however old it is"
 
 
 def test_the_bound_does_not_shorten_the_whole_log(
@@ -198,7 +198,7 @@ def test_the_bound_does_not_shorten_the_whole_log(
     monkeypatch.setattr(pagination, "PAGE_SIZE", 2)
     monkeypatch.setattr(search, "MAX_SEARCHED", 3)
     page = read(admin)
-    assert page.count("<tbody") == 2
+    assert page.count("<tbody id=") == 2
     assert "Looked back" not in page
 
 

@@ -24,6 +24,8 @@ PUBLIC = {
     "api_reference.show",  # the same as a page
     "single_sign_on.begin",  # it is the way in
     "single_sign_on.finish",  # the same
+    "help.index",  # guides without a word about this installation
+    "help.show",  # the same
 }
 LARGEST = str(2**31 - 1)  # id of a row
 TOKEN = re.compile(r"[\w-]+\.[\w-]{6}\.[\w-]{20,}")  # which is another one in each second

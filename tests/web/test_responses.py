@@ -15,7 +15,7 @@ from werkzeug.exceptions import TooManyRequests
 
 from portal.config import PRODUCT, ROOT
 from portal.database import clock
-from portal.web import errors, filters, i18n, responses
+from portal.web import errors, filters, i18n, responses, static_files
 
 HTMX = {"HX-Request": "true"}
 PAGE = """{% extends "card.html" %}
@@ -35,8 +35,8 @@ def client(tmp_path: Path) -> FlaskClient:
     app.jinja_loader.searchpath.append(str(tmp_path))  # type: ignore[union-attr]
     for extension in (Bootstrap5, CSRFProtect, Htmx):
         extension(app)
-    app.jinja_env.globals["product"] = PRODUCT
-    for module in (i18n, errors, filters, responses):
+    app.jinja_env.globals |= {"product": PRODUCT, "help_url": lambda: "/help/"}
+    for module in (static_files, i18n, errors, filters, responses):
         module.init_app(app)
     _add_views(app)
     return app.test_client()
