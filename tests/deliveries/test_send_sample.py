@@ -141,7 +141,7 @@ def test_without_javascript_it_leads_to_the_log(admin: FlaskClient, working_tena
 def test_who_sent_it_is_in_the_audit_trail(admin: FlaskClient, working_tenant: str, peer: SmtpPeer) -> None:
     ask(admin, "queue.call_lost")
     trail = admin.get("/tenants/acme.example/audit").text
-    assert "sent a sample of the event" in trail
+    assert "requested a sample of the event" in trail
 
 
 def test_it_is_as_rare_as_a_test_e_mail_and_of_known_kinds_only(
