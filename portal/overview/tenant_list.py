@@ -101,7 +101,8 @@ FACTS: Final = """
         ) AS found
     ) AS held ON true
     LEFT JOIN LATERAL (
-        SELECT count(*) AS count FROM memberships WHERE memberships.tenant_id = tenants.id AND memberships.role = 'administrator'
+        SELECT count(*) AS count FROM memberships
+        WHERE memberships.tenant_id = tenants.id AND memberships.role = 'administrator'
     ) AS administrators ON true
     LEFT JOIN LATERAL (
         SELECT max(received_at) AS received_at FROM (
