@@ -33,6 +33,8 @@ from portal.overview import views as overview_views
 from portal.pbx import api_key_views, rejections, webhook_views
 from portal.pbx.api_reference import views as api_reference_views
 from portal.pbx.connect import views as connect_views
+from portal.people import invitations
+from portal.people import views as people_views
 from portal.provisioning import views as provisioning_views
 from portal.tenants import views as tenants_views
 from portal.web import compression, deployment, errors, filters, i18n, responses, static_files
@@ -45,6 +47,7 @@ BLUEPRINTS = (
     *accounts_views.BLUEPRINTS,
     single_sign_on_views.blueprint,
     tenants_views.blueprint,
+    *people_views.BLUEPRINTS,
     *overview_views.BLUEPRINTS,
     *mail_servers_views.BLUEPRINTS,
     *oauth_views.BLUEPRINTS,
@@ -124,6 +127,7 @@ def _init_extensions(app: Flask, settings: Settings) -> None:
     request_guards.init_app(app)
     accounts_views.init_app(app)
     single_sign_on_views.init_app(app)
+    invitations.init_app()
     release.init_app()
     rejections.init_app()
     i18n.init_app(app)

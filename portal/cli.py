@@ -12,8 +12,7 @@ from flask.cli import AppGroup, ScriptInfo, with_appcontext
 
 from portal import config, key_rotation
 from portal.accounts import service as account_service
-from portal.accounts import two_factor
-from portal.accounts.models import Account
+from portal.accounts.models import ADMINISTRATOR, VIEWER, Account
 from portal.audit.log import Actor, set_actor
 from portal.database.engine import DATABASE_ERRORS
 from portal.database.scope import enter_scope
@@ -28,6 +27,7 @@ from portal.notifications import settings
 from portal.pbx import api_keys
 from portal.pbx.forms import OVERLAP_HOURS, KeyForm, OverlapForm, RotationForm
 from portal.pbx.models import ApiKey
+from portal.people import members
 from portal.tenants import service as tenant_service
 from portal.tenants.forms import TenantForm
 from portal.tenants.models import Tenant
@@ -96,40 +96,52 @@ def init_app(app: Flask) -> None:
 @accounts.command("add")
 @click.argument("email")
 @click.option("--system-admin", is_flag=True, help="Make the account a system administrator.")
-@click.option("--tenant", metavar="DOMAIN", help="Make the account an administrator of this tenant.")
-def add_account(email: str, system_admin: bool, tenant: str | None) -> None:
+@click.option("--tenant", metavar="DOMAIN", help="Give the account access to this tenant.")
+@click.option("--viewer", is_flag=True, help="With --tenant: as a viewer, who changes nothing. Default: administrator.")
+def add_account(email: str, system_admin: bool, tenant: str | None, viewer: bool) -> None:
     """Add an account, or a role to an existing one. PORTAL_PASSWORD is its password; if unset, you are asked for it."""
     owner = _owner(tenant, system_admin, "--system-admin")
-    password = None if account_service.find(email) else _password()
-    tenant_id = owner.id if owner else None
-    account = _unwrap(account_service.add(email, password, system_administrator=system_admin, tenant_id=tenant_id))
-    click.echo(f"{account.email} " + (f"administers {tenant}." if tenant else "is a system administrator."))
+    existing = account_service.find(email)
+    password = None if existing and not existing.is_only_invited else _password()
+    tenant_id, role = owner.id if owner else None, VIEWER if viewer else ADMINISTRATOR
+    account = _unwrap(
+        account_service.add(email, password, system_administrator=system_admin, tenant_id=tenant_id, role=role)
+    )
+    if tenant_id:
+        _refuse_if(members.set_role(account, tenant_id, role, by=None))
+    doing = f"views {tenant}." if viewer else f"administers {tenant}."
+    click.echo(f"{account.email} " + (doing if tenant else "is a system administrator."))
 
 
 @accounts.command("reset-two-factor")
 @ACCOUNT
 def reset_two_factor(account: Account) -> None:
     """Remove the second factor of an account whose owner lost the authenticator app and the recovery codes."""
-    two_factor.reset(account)
+    _refuse_if(members.reset_two_factor(account, by=None))
     click.echo(f"{account.email} can sign in with the password only.")
 
 
 @accounts.command("remove-role")
 @ACCOUNT
 @click.option("--system-admin", is_flag=True, help="The account is no longer a system administrator.")
-@click.option("--tenant", metavar="DOMAIN", help="The account is no longer an administrator of this tenant.")
+@click.option("--tenant", metavar="DOMAIN", help="The account has no access to this tenant any more.")
 def remove_role(account: Account, system_admin: bool, tenant: str | None) -> None:
     """Remove a role from an account."""
     owner = _owner(tenant, system_admin, "--system-admin")
-    account_service.remove_role(account, system_administrator=system_admin, tenant_id=owner.id if owner else None)
-    click.echo(f"{account.email} no longer " + (f"administers {tenant}." if tenant else "is a system administrator."))
+    if owner:
+        _refuse_if(members.remove(account, owner.id, by=None))
+    else:
+        _refuse_if(members.set_system_administrator(account, False, by=None))
+    click.echo(
+        f"{account.email} " + (f"has no access to {tenant}." if tenant else "is no longer a system administrator.")
+    )
 
 
 @accounts.command("change-password")
 @ACCOUNT
 def change_password(account: Account) -> None:
     """Set an account's password and sign it out everywhere. PORTAL_PASSWORD is used as in `add`."""
-    _unwrap(account_service.change_password(account, _password()))
+    _refuse_if(account_service.change_password(account, _password()))
     click.echo(f"{account.email} has a new password.")
 
 
@@ -137,7 +149,7 @@ def change_password(account: Account) -> None:
 @ACCOUNT
 def deactivate_account(account: Account) -> None:
     """Sign an account out everywhere and block it."""
-    account_service.set_active(account, False)
+    _refuse_if(members.set_active(account, False, by=None))
     click.echo(f"{account.email} is deactivated.")
 
 
@@ -145,7 +157,7 @@ def deactivate_account(account: Account) -> None:
 @ACCOUNT
 def activate_account(account: Account) -> None:
     """Unblock a deactivated account."""
-    account_service.set_active(account, True)
+    _refuse_if(members.set_active(account, True, by=None))
     click.echo(f"{account.email} is active.")
 
 
@@ -340,6 +352,11 @@ def _unwrap(result: Result | Refusal) -> Result:
     if isinstance(result, Refusal):
         _fail(result.text)
     return result
+
+
+def _refuse_if(refusal: Refusal | None) -> None:
+    if refusal:
+        _fail(refusal.text)
 
 
 def _validated(form: FormType) -> FormType:

@@ -9,7 +9,7 @@ from werkzeug.test import TestResponse
 
 TENANT_PAGES = (  # below /tenants/<domain>/
     *("overview", "deliveries", "mail-server", "recipients", "notifications", "templates", "appearance"),
-    *("connect", "keys", "audit"),
+    *("connect", "keys", "audit", "people"),
 )
 PASSWORD = "a long enough password"
 WRONG_PASSWORD = "wrong wrong wrong"

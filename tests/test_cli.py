@@ -16,7 +16,10 @@ from portal.notifications import recipients
 from portal.notifications import settings as notifications_settings
 from portal.pbx import api_keys
 from portal.tenants import service as tenant_service
+from tests.mail_servers.test_account_email import use_server, wait_for
 from tests.pages import PASSWORD
+from tests.people.example_people import role_of
+from tests.smtp_peer import SmtpPeer
 
 Run = Callable[..., Result]
 SERVER = (
@@ -162,6 +165,10 @@ def test_an_unreachable_database_is_reported_in_one_line(settings: Settings) -> 
 def test_roles_can_be_removed(run: Run, system: FlaskClient, admin: FlaskClient, acme: str) -> None:
     assert run(f"accounts remove-role admin@acme.example --tenant {acme}").exit_code == 0
     assert admin.get(f"/tenants/{acme}/deliveries").status_code == 404
+    last = run("accounts remove-role root@pbx.example --system-admin")
+    assert (last.exit_code, "last active system administrator" in last.output) == (1, True)
+    assert run("accounts deactivate root@pbx.example").exit_code == 1
+    assert run("accounts add second@pbx.example --system-admin").exit_code == 0
     assert run("accounts remove-role root@pbx.example --system-admin").exit_code == 0
     assert system.get("/system/tenants").status_code == 404
     assert run("accounts remove-role nobody@acme.example --system-admin").exit_code == 1
@@ -173,6 +180,19 @@ def test_a_password_changed_by_command_follows_the_rules(
     monkeypatch.setenv("PORTAL_PASSWORD", "short")
     result = run("accounts change-password admin@acme.example")
     assert (result.exit_code, result.output) == (1, "Error: A password needs at least 10 characters.\n")
+
+
+def test_a_viewer_is_added_and_a_changed_password_is_emailed(app: Flask, run: Run, acme: str) -> None:
+    assert run(f"accounts add bob@acme.example --tenant {acme} --viewer").output == f"bob@acme.example views {acme}.\n"
+    again = run(f"accounts add bob@acme.example --tenant {acme}")
+    assert again.output == f"bob@acme.example administers {acme}.\n"
+    assert role_of(app, "bob@acme.example", acme) == "administrator"
+    with SmtpPeer() as peer:
+        use_server(app, peer.port)
+        assert run("accounts change-password bob@acme.example").exit_code == 0
+        assert run("accounts reset-two-factor bob@acme.example").exit_code == 0
+        wait_for(lambda: len(peer.messages) == 2)
+        assert b"http://portal.test/forgotten-password" in peer.messages[0].content
 
 
 def test_a_deactivated_account_is_signed_out_and_blocked(run: Run, admin: FlaskClient, acme: str) -> None:

@@ -12,7 +12,7 @@ from flask_migrate import downgrade, upgrade
 from sqlalchemy import inspect, select
 
 from portal import create_app
-from portal.accounts.models import Account
+from portal.accounts.models import Account, Membership
 from portal.config import Settings
 from portal.database import fast_sql
 from portal.database.engine import is_portal_table
@@ -134,6 +134,28 @@ def test_bindings_go_with_their_table_and_accounts_stay(empty: Flask) -> None:
     with owner_connection() as connection:
         assert connection.exec_driver_sql("SELECT break_glass FROM accounts").scalars().all() == [False]
         assert connection.exec_driver_sql("SELECT count(*) FROM account_identities").scalar_one() == 0
+
+
+PEOPLE = """
+    INSERT INTO accounts (email, password, active, fs_uniquifier) VALUES
+        ('ann@acme.example', 'x', true, 'ann'), ('vic@acme.example', 'x', true, 'vic'),
+        ('new@acme.example', NULL, true, 'new');
+    INSERT INTO tenants (name, domain, time_zone, language) VALUES ('Acme', 'acme.example', 'UTC', 'en');
+    INSERT INTO memberships (account_id, tenant_id, role) VALUES (1, 1, 'administrator'), (2, 1, 'viewer');
+    INSERT INTO invitations (tenant_id, email, role, token_hash, invited_by, expires_at)
+        VALUES (1, 'new@acme.example', 'viewer', 'x', 'Ann', now());
+"""
+
+
+def test_in_an_earlier_version_viewers_have_no_access_and_invited_people_no_account(empty: Flask) -> None:
+    upgrade(MIGRATIONS, "0009")
+    with owner_connection() as connection:
+        connection.exec_driver_sql(PEOPLE)
+    downgrade(MIGRATIONS, "0008")
+    upgrade(MIGRATIONS)
+    members = db.session.scalars(select(Membership)).all()
+    assert [(member.account.email, member.role) for member in members] == [("ann@acme.example", "administrator")]
+    assert set(db.session.scalars(select(Account.email))) == {"ann@acme.example", "vic@acme.example"}
 
 
 CONNECTED = """

@@ -27,6 +27,7 @@ ROOMS = (
     "pbx/",
     "mail_templates/",
     "notifications/",
+    "people/",
     "provisioning/",
     "tenants/",
     "_",
@@ -131,7 +132,7 @@ def test_their_words_are_translated() -> None:
 
 def test_there_are_templates() -> None:
     assert "layout.html" in PAGES
-    assert "accounts/email/password_changed.txt" in ALL
+    assert "accounts/email/message.txt" in ALL
 
 
 def test_a_template_that_runs_sql_is_noticed(context: Flask) -> None:

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from flask import Flask
+from flask import Flask, g
 from flask_security import current_user
 from werkzeug.exceptions import NotFound
 
-from portal.accounts.models import Account
+from portal.accounts.models import VIEWER, Account
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -32,6 +32,12 @@ def for_clients(view: View) -> View:
     """Declare that a view is for programs and not for browsers: it is public and uses no session and no CSRF token."""
     view.is_for_clients = True  # type: ignore[attr-defined]
     return public(view)
+
+
+def open_to_viewers(view: View) -> View:
+    """Declare that viewers of a tenant may open this view. All others do not exist for them, and no POST does."""
+    view.is_open_to_viewers = True  # type: ignore[attr-defined]
+    return view
 
 
 def polled(view: View) -> View:
@@ -70,6 +76,18 @@ def is_public(app: Flask, endpoint: str | None) -> bool:
     if endpoint is None or endpoint == "static" or endpoint.endswith(".static"):
         return True
     return endpoint in SIGN_IN_PAGES or getattr(app.view_functions[endpoint], "is_public", False)
+
+
+def note_view(app: Flask, endpoint: str | None, method: str) -> None:
+    """Remember for `may_open` which view this request is for."""
+    is_open = getattr(app.view_functions.get(endpoint or ""), "is_open_to_viewers", False)
+    g.is_open_to_viewers = is_open and method in {"GET", "HEAD"}
+
+
+def may_open(account: Account, tenant_id: int) -> bool:
+    """Return whether the account may open this request's view in the tenant's workspace."""
+    role = account.role_in(tenant_id)
+    return role is not None and (role != VIEWER or g.get("is_open_to_viewers", False))
 
 
 def is_closed(endpoint: str) -> bool:

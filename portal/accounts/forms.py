@@ -1,6 +1,7 @@
 """The forms of an account."""
 
-from typing import Any
+import re
+from typing import Any, Final
 from uuid import uuid4
 
 from flask_babel import gettext, lazy_gettext
@@ -11,7 +12,10 @@ from wtforms.validators import DataRequired
 
 from portal.accounts.models import Account
 from portal.accounts.service import accepts_password
-from portal.web.forms import PortalForm, TextField
+from portal.web.forms import Normalize, PortalForm, TextField, max_length, normalize_email
+
+WEB_ADDRESS: Final = re.compile(r"[/:@<>]|\w[.\u3002\uff0e]\w{2}")  # what mail programs would turn into a link
+CHANGES_OF_DIRECTION: Final = re.compile("[\u202a-\u202e\u2066-\u2069]")  # with which a name shows another text
 
 
 class PasswordSignInForm(LoginForm):
@@ -47,8 +51,9 @@ class GenericForgotPasswordForm(ForgotPasswordForm):
 
     def validate(self, **kwargs: Any) -> bool:
         """Return whether an address was entered. `user` is its account, or one that is not stored."""
-        is_valid = super().validate(**kwargs) and isinstance(self.user, Account) and accepts_password(self.user)
-        if not is_valid and self.email.data:
+        is_found = super().validate(**kwargs) and isinstance(self.user, Account) and accepts_password(self.user)
+        has_password = self.user is not None and self.user.password  # an invited account has none yet
+        if not (is_found and has_password) and self.email.data:
             self.email.errors = []
             self.user = Account(email=self.email.data, password="", active=True, fs_uniquifier=uuid4().hex)
         return bool(self.email.data) and "csrf_token" not in self.errors
@@ -67,4 +72,36 @@ class AuthenticatorCodeForm(PortalForm):
         lazy_gettext("Code from the app"),
         validators=[DataRequired(lazy_gettext("Enter the code that the app shows."))],
         render_kw={"autocomplete": "one-time-code", "inputmode": "numeric"},
+    )
+
+
+def normalize_name(text: str) -> str:
+    """Return a person's name. Raise ValueError for one that would become a link in an invitation to somebody else."""
+    if WEB_ADDRESS.search(text) or CHANGES_OF_DIRECTION.search(text):
+        raise ValueError(gettext("Enter only your name, without a web or email address."))
+    return text
+
+
+def normalize_account_email(text: str) -> str:
+    """Return an email address in lower case, as accounts have it. Raise ValueError with a sentence for people."""
+    return normalize_email(text).lower()
+
+
+class NameForm(PortalForm):
+    """The name of a person."""
+
+    name = TextField(
+        lazy_gettext("Your name"),
+        [DataRequired(lazy_gettext("Enter your name.")), max_length(100), Normalize(normalize_name)],
+        render_kw={"autocomplete": "name"},
+    )
+
+
+class NewEmailForm(PortalForm):
+    """An email address that becomes an account's."""
+
+    email = TextField(
+        lazy_gettext("Email address"),
+        [DataRequired(lazy_gettext("Enter an email address.")), Normalize(normalize_account_email)],
+        render_kw={"autocomplete": "off", "inputmode": "email", "spellcheck": "false", "autocapitalize": "off"},
     )

@@ -23,7 +23,8 @@ from portal import crypto
 from portal.audit.mixin import Audited
 from portal.extensions import Base, db
 
-SYSTEM_ADMINISTRATOR = "system_administrator"
+SYSTEM_ADMINISTRATOR = "system_administrator"  # a role in the whole system
+ADMINISTRATOR, VIEWER = "administrator", "viewer"  # the roles in a tenant
 
 account_roles = Table(
     "account_roles",
@@ -34,7 +35,7 @@ account_roles = Table(
 
 
 class Role(Base, RoleMixin):
-    """A role in the whole system. Administering a tenant is a `Membership`."""
+    """A role in the whole system. Roles in a tenant are in `Membership`."""
 
     __tablename__ = "roles"
 
@@ -50,19 +51,24 @@ def totp_secret_context(account_id: int) -> str:
 class Account(Audited, Base, UserMixin):
     """A person who signs in with an email address and a password, and with a code if two-factor authentication is on.
 
+    An invited account has no password until it accepts its invitation.
+
     Names that begin with `tf_` and `mf_` are Flask-Security's.
     """
 
     __tablename__ = "accounts"
     __table_args__ = (CheckConstraint("email = lower(email)", name="email_lower_case"),)
     audited_as = "account"
-    audited_fields = ("email", "active", "language", "break_glass")
-    audited_secrets = ("totp_secret_encrypted",)
+    audited_fields = ("email", "name", "language", "break_glass")
 
     id: Mapped[int] = mapped_column(primary_key=True)
     email: Mapped[str] = mapped_column(unique=True)
-    password: Mapped[str]
+    name: Mapped[str | None]
+    password: Mapped[str | None]
+    last_sign_in_at: Mapped[datetime | None]
     active: Mapped[bool] = mapped_column(default=True)
+    # The tenant whose administrators have deactivated it, and may reactivate it; None: the system's have.
+    deactivated_by_tenant_id: Mapped[int | None] = mapped_column(ForeignKey("tenants.id", ondelete="SET NULL"))
     language: Mapped[str | None]  # the language of the pages; None is the browser's
     # May use its password although `SSO_ONLY` is on: for the day on which the provider fails.
     break_glass: Mapped[bool] = mapped_column(default=False, server_default=false())
@@ -88,9 +94,20 @@ class Account(Audited, Base, UserMixin):
         """The email address."""
         return self.email
 
-    def may_enter(self, tenant_id: int) -> bool:
-        """Return whether the account may work in the tenant's workspace."""
-        return self.is_system_administrator or any(membership.tenant_id == tenant_id for membership in self.memberships)
+    def role_in(self, tenant_id: int) -> str | None:
+        """Return the account's role in the tenant, or None. System administrators administer all tenants."""
+        if self.is_system_administrator:
+            return ADMINISTRATOR
+        return next((member.role for member in self.memberships if member.tenant_id == tenant_id), None)
+
+    def administers(self, tenant_id: int) -> bool:
+        """Return whether the account may change the tenant's settings. Viewers only read."""
+        return self.role_in(tenant_id) == ADMINISTRATOR
+
+    @property
+    def is_only_invited(self) -> bool:
+        """Whether nobody has used the account yet, and it has no role: only invitations for its address."""
+        return not (self.password or self.last_sign_in_at or self.memberships or self.roles)
 
     @property
     def has_two_factor(self) -> bool:
@@ -115,18 +132,21 @@ class Account(Audited, Base, UserMixin):
 
 
 class Membership(Audited, Base):
-    """An account administers a tenant."""
+    """An account's role in a tenant."""
 
     __tablename__ = "memberships"
+    __table_args__ = (CheckConstraint("role IN ('administrator', 'viewer')", name="role_known"),)
     audited_as = "membership"
+    audited_fields = ("role",)
 
     account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True)
     tenant_id: Mapped[int] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"), primary_key=True, index=True)
+    role: Mapped[str] = mapped_column(default=ADMINISTRATOR, server_default=ADMINISTRATOR)
     account: Mapped[Account] = relationship(back_populates="memberships")
 
     @property
     def audited_subject(self) -> str:
-        """The email address of the administrator."""
+        """The email address of the member."""
         account = self.account or db.session.get_one(Account, self.account_id)  # a deleted one has lost its account
         return account.email
 
@@ -142,6 +162,24 @@ class AccountIdentity(Base):
     issuer: Mapped[str]
     subject: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class EmailChange(Base):
+    """A new email address of an account, until the owners of both addresses have confirmed it."""
+
+    __tablename__ = "email_changes"
+    __table_args__ = (CheckConstraint("new_email = lower(new_email)", name="email_lower_case"),)
+
+    account_id: Mapped[int] = mapped_column(
+        ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    new_email: Mapped[str]
+    old_token_hash: Mapped[bytes] = mapped_column(unique=True)
+    new_token_hash: Mapped[bytes] = mapped_column(unique=True)
+    old_confirmed: Mapped[bool] = mapped_column(default=False)
+    new_confirmed: Mapped[bool] = mapped_column(default=False)
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+    account: Mapped[Account] = relationship()
 
 
 class AccountSession(Base):

@@ -16,7 +16,15 @@ from werkzeug.exceptions import BadRequest, NotFound, UnsupportedMediaType
 from portal import config
 from portal.accounts import kept_forms, known_browsers, rate_limits, sessions
 from portal.accounts import service as account_service
-from portal.accounts.access import SIGN_IN_PAGES, current_account, is_closed, is_polled, is_public, saving_endpoint
+from portal.accounts.access import (
+    SIGN_IN_PAGES,
+    current_account,
+    is_closed,
+    is_polled,
+    is_public,
+    note_view,
+    saving_endpoint,
+)
 from portal.accounts.models import Account
 from portal.accounts.passwords import HASHING
 from portal.accounts.rate_limits import (
@@ -32,6 +40,7 @@ from portal.accounts.rate_limits import (
 from portal.accounts.single_sign_on import identities
 from portal.audit.labels import UNKNOWN_ACCOUNT, UNKNOWN_ACTOR
 from portal.audit.log import Actor, record, set_actor
+from portal.database import clock
 from portal.extensions import db
 from portal.web.errors import error_page, is_about_origin
 from portal.web.forms import MAX_EMAIL_LENGTH
@@ -41,7 +50,10 @@ ACCOUNT_SESSION: Final = "account_session"  # in the cookie: the token of the `A
 PROVEN_IDENTITY: Final = "proven_identity"  # in the cookie: a `ProvenIdentity`, while the code is missing
 PROVIDER_TWO_FACTOR: Final = "provider_two_factor"  # in the cookie: the provider has asked for a second factor
 FLASK_LOGIN_KEYS: Final = ("_user_id", "_fresh", "_id")  # in the cookie: Flask-Login's own
-HASHING_PAGES: Final = {"security.login", "security.reset_password", "security.verify", "security.change_password"}
+HASHING_PAGES: Final = {
+    *("security.login", "security.reset_password", "security.verify", "security.change_password"),
+    "invitation.accept",
+}
 PASSWORD_PAGES: Final = {"security.verify", "security.change_password"}
 CODE_PAGES: Final = ("security.two_factor_token_validation", "security.mf_recovery")
 
@@ -71,7 +83,7 @@ FORGOT_PASSWORD: Final = Rule(
         Limit(3, HOUR, ACCOUNT_AND_BROWSER),
     ),
 )
-RESET_PASSWORD: Final = Rule("reset password", (Limit(30, HOUR, ACCOUNT), Limit(30, HOUR, IP_ADDRESS)))
+ONE_TIME_LINK: Final = Rule("one-time link", (Limit(30, HOUR, ACCOUNT), Limit(30, HOUR, IP_ADDRESS)))
 # Someone who found a signed-in browser and guesses the password.
 CONFIRM_PASSWORD: Final = Rule(
     "confirm password", (Limit(10, 15 * MINUTE, ACCOUNT), Limit(60, 15 * MINUTE, IP_ADDRESS))
@@ -80,7 +92,9 @@ RATE_LIMITS: Final = {
     "security.login": SIGN_IN,
     **dict.fromkeys(CODE_PAGES, SECOND_FACTOR),
     "security.forgot_password": FORGOT_PASSWORD,
-    "security.reset_password": RESET_PASSWORD,
+    "security.reset_password": ONE_TIME_LINK,
+    "invitation.accept": ONE_TIME_LINK,
+    "account.confirm_email": ONE_TIME_LINK,
     "security.verify": CONFIRM_PASSWORD,
     "security.change_password": CONFIRM_PASSWORD,
 }
@@ -122,6 +136,7 @@ def init_app(app: Flask) -> None:
 def _guard() -> ResponseReturnValue | None:
     """Return a response that replaces the view's, or None."""
     endpoint = request.endpoint or ""
+    note_view(current_app, endpoint, request.method)
     if not is_public(current_app, request.endpoint):
         if not current_user.is_authenticated:
             return _ask_to_sign_in()
@@ -344,11 +359,12 @@ def _request_actor() -> Actor:
     return Actor(UNKNOWN_ACTOR, None, request.remote_addr)
 
 
-def _record_sign_in(_app: Flask, authn_via: list[str] | None, **_: object) -> None:
+def _record_sign_in(_app: Flask, user: Account, authn_via: list[str] | None, **_: object) -> None:
     if "change" not in (authn_via or ()):  # the new session after a password change is not a sign-in
+        user.last_sign_in_at = clock.now()
         through: str | None = g.get("signed_in_through")
-        # Flask-Security commits it
         record("account.signed_in_through", through) if through else record("account.signed_in")
+        db.session.commit()
 
 
 def _note_failed_sign_in(_app: Flask, user: Account, **_: object) -> None:

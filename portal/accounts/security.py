@@ -12,6 +12,7 @@ from portal.accounts.forms import GenericForgotPasswordForm, NewPasswordForm, Pa
 from portal.accounts.models import Account, Role
 from portal.accounts.passwords import PASSWORD_HELP, PasswordContext, PasswordRules, SecretKeyHash
 from portal.accounts.two_factor import CLOCK_TOLERANCE, RecoveryCodes, Totp
+from portal.audit.labels import ROLE_LABELS
 from portal.config import PRODUCT, Settings
 from portal.extensions import db
 from portal.web.library_texts import library_text
@@ -70,8 +71,8 @@ def configuration(settings: Settings) -> dict[str, Any]:
             "allow_smtputf8": False,
         },
         "SECURITY_EMAIL_TEMPLATE_PASSWORD_RESET": emails.RESET_INSTRUCTIONS,
-        "SECURITY_EMAIL_TEMPLATE_PASSWORD_RESET_NOTICE": emails.CHANGE_NOTICE,
-        "SECURITY_EMAIL_TEMPLATE_PASSWORD_CHANGE_NOTICE": emails.CHANGE_NOTICE,
+        "SECURITY_EMAIL_TEMPLATE_PASSWORD_RESET_NOTICE": emails.PASSWORD_CHANGED,
+        "SECURITY_EMAIL_TEMPLATE_PASSWORD_CHANGE_NOTICE": emails.PASSWORD_CHANGED,
         "SECURITY_EMAIL_PLAINTEXT": False,  # see `emails.render`
         "SECURITY_EMAIL_HTML": False,
         "SECURITY_RESET_PASSWORD_WITHIN": timedelta(hours=2),
@@ -103,6 +104,6 @@ def init_app(app: Flask, settings: Settings, mail_util: type[MailUtil]) -> None:
     )
     security.pwd_context = PasswordContext(**security.pwd_context.to_dict(resolve=True))
     security.i18n_domain = SecurityTexts(app)  # type: ignore[no-untyped-call]
-    app.jinja_env.globals["password_help"] = PASSWORD_HELP
+    app.jinja_env.globals.update(password_help=PASSWORD_HELP, role_labels=ROLE_LABELS)
     security.want_json(lambda _request: False)
     security.login_manager.request_loader(None)

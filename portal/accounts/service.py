@@ -1,50 +1,91 @@
 """Adding and changing accounts, and the sign-in policy."""
 
 from collections.abc import Sequence
+from typing import Final
 from uuid import uuid4
 
 from flask import current_app
 from flask_babel import gettext, refresh
 from flask_security import admin_change_password, hash_password
-from sqlalchemy import delete, func, select
+from sqlalchemy import func, select
 
 from portal import config
 from portal.accounts import rate_limits
-from portal.accounts.models import SYSTEM_ADMINISTRATOR, Account, AccountSession, Membership, Role, SignInPolicy
+from portal.accounts.models import ADMINISTRATOR, SYSTEM_ADMINISTRATOR, Account, Membership, Role, SignInPolicy
 from portal.audit.log import record
 from portal.errors import Refusal
 from portal.extensions import db
 from portal.web.forms import normalize_email
 
 POLICY_ID = 1  # the table has one row
+ACCESS_LOCK: Final = 0x616363657373  # "access"; Postgres's advisory lock
 
 
 def add(
-    email: str, password: str | None, *, system_administrator: bool = False, tenant_id: int | None = None
+    email: str,
+    password: str | None,
+    *,
+    system_administrator: bool = False,
+    tenant_id: int | None = None,
+    role: str = ADMINISTRATOR,
 ) -> Account | Refusal:
     """Return the new or existing account, with the role added. An existing account keeps its password.
 
-    A new account needs a password that follows the password rules.
+    A new account, or one that was only invited, needs a password that follows the password rules.
     """
     try:
         email = normalize_email(email).lower()
     except ValueError as error:
         return Refusal("email", str(error))
     account = find(email)
-    if account is None:
-        errors, password = current_app.extensions["security"].password_util.validate(password or "", True, email=email)
-        if errors:
-            return Refusal("password", errors[0])
-        account = Account(email=email, password=hash_password(password), active=True, fs_uniquifier=uuid4().hex)
-        db.session.add(account)
-    if system_administrator and not account.is_system_administrator:
-        role = db.session.scalar(select(Role).where(Role.name == SYSTEM_ADMINISTRATOR))
-        account.roles = [*account.roles, role or Role(name=SYSTEM_ADMINISTRATOR)]
-        record("account.made_system_administrator", email)
-    if tenant_id is not None and not any(membership.tenant_id == tenant_id for membership in account.memberships):
-        account.memberships.append(Membership(tenant_id=tenant_id))
+    if account is None or account.is_only_invited:
+        hashed = hashed_password(email, password or "")
+        if isinstance(hashed, Refusal):
+            return hashed
+        account = account or new(email)
+        account.password = hashed
+    if system_administrator:
+        grant(account, SYSTEM_ADMINISTRATOR)
+    if tenant_id is not None:
+        grant(account, role, tenant_id)
     db.session.commit()
     return account
+
+
+def new(email: str) -> Account:
+    """Return a new account without a password, without committing it."""
+    account = Account(email=email, active=True, fs_uniquifier=uuid4().hex, roles=[], memberships=[])
+    db.session.add(account)
+    return account
+
+
+def grant(account: Account, role: str, tenant_id: int | None = None) -> None:
+    """Give the account a role in a tenant, or in the system, without committing it. A role that it has stays."""
+    if tenant_id is not None:
+        if not any(membership.tenant_id == tenant_id for membership in account.memberships):
+            account.memberships.append(Membership(tenant_id=tenant_id, role=role))
+    elif not account.is_system_administrator:
+        system_role = db.session.scalar(select(Role).where(Role.name == SYSTEM_ADMINISTRATOR))
+        account.roles = [*account.roles, system_role or Role(name=SYSTEM_ADMINISTRATOR)]
+        record("account.made_system_administrator", account.email)
+
+
+def lock_access(*accounts: Account) -> None:
+    """Wait until no other transaction changes who has access, and read these accounts again.
+
+    So two requests at once cannot each remove the other's last administrator.
+    """
+    db.session.execute(select(func.pg_advisory_xact_lock(ACCESS_LOCK)))
+    for account in accounts:
+        db.session.refresh(
+            account, ["active", "deactivated_by_tenant_id", "password", "last_sign_in_at", "roles", "memberships"]
+        )
+
+
+def hashed_password(email: str, password: str) -> str | Refusal:
+    """Return the hash of a new password, or which of the password rules it breaks."""
+    errors, password = current_app.extensions["security"].password_util.validate(password, True, email=email)
+    return Refusal("password", errors[0]) if errors else str(hash_password(password))
 
 
 def find(email: str) -> Account | None:
@@ -52,32 +93,14 @@ def find(email: str) -> Account | None:
     return db.session.scalar(select(Account).where(Account.email == email.strip().lower()))
 
 
-def remove_role(account: Account, *, system_administrator: bool = False, tenant_id: int | None = None) -> None:
-    """Let the account no longer administer the system, or the tenant."""
-    if system_administrator and account.is_system_administrator:
-        account.roles = [role for role in account.roles if role.name != SYSTEM_ADMINISTRATOR]
-        record("account.removed_as_system_administrator", account.email)
-    if tenant_id is not None:
-        account.memberships = [membership for membership in account.memberships if membership.tenant_id != tenant_id]
-    db.session.commit()
-
-
 def change_password(account: Account, password: str) -> Refusal | None:
     """Set the account's password and sign it out everywhere, unless the password breaks the rules."""
     errors, password = current_app.extensions["security"].password_util.validate(password, False, user=account)
     if errors:
         return Refusal("password", errors[0])
-    admin_change_password(account, password, notify=False)
+    admin_change_password(account, password)
     db.session.commit()
     return None
-
-
-def set_active(account: Account, active: bool) -> None:
-    """Unblock the account, or block it and sign it out everywhere."""
-    account.active = active
-    if not active:
-        db.session.execute(delete(AccountSession).where(AccountSession.account_id == account.id))
-    db.session.commit()
 
 
 def accepts_password(account: Account) -> bool:
@@ -124,6 +147,12 @@ def set_language(account: Account, language: str | None) -> None:
     account.language = language
     db.session.commit()
     refresh()
+
+
+def set_name(account: Account, name: str) -> None:
+    """Save the name of the account's owner."""
+    account.name = name
+    db.session.commit()
 
 
 def requires_two_factor() -> bool:

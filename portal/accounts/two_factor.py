@@ -14,8 +14,10 @@ from passlib.totp import TotpMatch
 from sqlalchemy import CursorResult, any_, func, literal, or_, update
 
 from portal import crypto
+from portal.accounts import emails
 from portal.accounts.models import Account
 from portal.accounts.service import requires_two_factor
+from portal.audit.log import record
 from portal.crypto import hash_token
 from portal.errors import Refusal
 from portal.extensions import db
@@ -98,11 +100,21 @@ def turn_on(account: Account, secret: str, code: str) -> list[str] | Refusal:
             "code", gettext("This code is incorrect. Wait for the next one, and check the clock of your phone.")
         )
     account.tf_totp_secret, account.totp_counter = secret, counter
-    return renew_recovery_codes(account)
+    record("account.two_factor_on", account.email)
+    codes = _new_recovery_codes(account)
+    emails.send(emails.TWO_FACTOR_ON, account)
+    return codes
 
 
 def renew_recovery_codes(account: Account) -> list[str]:
     """Return new recovery codes. The old ones stop working."""
+    record("account.new_recovery_codes", account.email)
+    codes = _new_recovery_codes(account)
+    emails.send(emails.NEW_RECOVERY_CODES, account)
+    return codes
+
+
+def _new_recovery_codes(account: Account) -> list[str]:
     texts = (base64.b32encode(secrets.token_bytes(RECOVERY_CODE_BYTES)).decode() for _ in range(RECOVERY_CODE_COUNT))
     codes = ["-".join(text.lower()[start : start + 4] for start in range(0, len(text), 4)) for text in texts]
     account.mf_recovery_codes = [_hash(code) for code in codes]
@@ -114,14 +126,26 @@ def turn_off(account: Account) -> Refusal | None:
     """Turn two-factor authentication off, unless it is required."""
     if requires_two_factor():
         return Refusal("", gettext("Your system administrator requires two-factor authentication."))
-    reset(account)
+    _remove(account)
+    record("account.two_factor_off", account.email)
+    db.session.commit()
+    emails.send(emails.TWO_FACTOR_OFF, account)
     return None
 
 
-def reset(account: Account) -> None:
-    """Turn two-factor authentication off, also for someone who lost the app and the recovery codes."""
-    account.tf_totp_secret, account.mf_recovery_codes = None, []
+def reset(account: Account, tenant_id: int | None = None) -> None:
+    """Turn two-factor authentication off for someone who lost the app and the recovery codes.
+
+    `tenant_id` is the tenant whose audit trail shows it.
+    """
+    _remove(account)
+    record("account.two_factor_reset", account.email, tenant_id=tenant_id)
     db.session.commit()
+    emails.send(emails.TWO_FACTOR_RESET, account)
+
+
+def _remove(account: Account) -> None:
+    account.tf_totp_secret, account.mf_recovery_codes = None, []
 
 
 def _totp() -> Totp:

@@ -9,16 +9,18 @@ from flask_security import auth_required
 from werkzeug.exceptions import BadRequest
 
 from portal import config
-from portal.accounts import kept_forms, sessions, two_factor
+from portal.accounts import email_change, kept_forms, sessions, two_factor
 from portal.accounts import service as account_service
-from portal.accounts.access import current_account, kept_as, require_system_administrator
-from portal.accounts.forms import AuthenticatorCodeForm
+from portal.accounts.access import current_account, kept_as, public, require_system_administrator
+from portal.accounts.forms import AuthenticatorCodeForm, NameForm, NewEmailForm
 from portal.accounts.models import Account
 from portal.accounts.request_guards import ACCOUNT_SESSION
 from portal.accounts.security import CONFIRMED_FOR
 from portal.accounts.single_sign_on.provider import redirect_url
 from portal.errors import Refusal
+from portal.people import invitations
 from portal.provisioning import qr
+from portal.tenants import service as tenant_service
 from portal.web.i18n import LANGUAGES
 from portal.web.responses import flash_result, respond
 
@@ -41,6 +43,62 @@ def init_app(app: Flask) -> None:
 def security() -> ResponseReturnValue:
     """Show how the account signs in, and where it is signed in."""
     return _page()
+
+
+@blueprint.route("/name", methods=["GET", "POST"])
+@kept_as(".change_name")
+def change_name() -> ResponseReturnValue:
+    """Change the name of the account's owner."""
+    account, form = current_account(), NameForm(obj=current_account())
+    if form.validate_on_submit():
+        account_service.set_name(account, form.name.data)
+        flash(gettext("Your name has been saved."), "success")
+        return redirect(url_for("account.security"), 303)
+    return respond("accounts/name.html", None, 422 if form.is_submitted() else 200, form=form)
+
+
+@blueprint.route("/email", methods=["GET", "POST"])
+@password_confirmed
+def change_email() -> ResponseReturnValue:
+    """Email links to the old and the new email address, which change it together."""
+    form = NewEmailForm()
+    if form.validate_on_submit():
+        refusal = email_change.start(current_account(), form.email.data)
+        if refusal is None:
+            return redirect(url_for("account.security"), 303)
+        form.refuse(refusal)
+    return respond("accounts/email_form.html", None, 422 if form.is_submitted() else 200, form=form)
+
+
+@blueprint.post("/email/cancel")
+def cancel_email_change() -> ResponseReturnValue:
+    """Forget an email address that still has to be confirmed."""
+    email_change.cancel(current_account())
+    flash(gettext("Your email address stays the same."), "success")
+    return redirect(url_for("account.security"), 303)
+
+
+@blueprint.get("/email/confirm/<token>")
+@public
+def show_email_change(token: str) -> ResponseReturnValue:
+    """Show what a link confirms. Opening it confirms nothing: programs that scan email open it too."""
+    change = email_change.find_by_token(token)
+    status = 200 if change else 404
+    return respond("accounts/email_confirm.html", None, status, token=token, change=change, refusal=None)
+
+
+@blueprint.post("/email/confirm/<token>")
+@public
+def confirm_email(token: str) -> ResponseReturnValue:
+    """Confirm the old or the new email address of an account."""
+    result = email_change.confirm(token)
+    if isinstance(result, Refusal):
+        return respond("accounts/email_confirm.html", None, 404, token=token, change=None, refusal=result)
+    if result.old_confirmed and result.new_confirmed:
+        flash(gettext("Your email address is now %(email)s. Sign in with it.", email=result.new_email), "success")
+        return redirect(url_for("security.login"), 303)
+    flash(gettext("This address is confirmed. Now open the link in the email to the other one."), "success")
+    return redirect(url_for("tenants.home"), 303)
 
 
 @blueprint.post("/language")
@@ -189,4 +247,9 @@ def _page() -> ResponseReturnValue:
         sessions=sessions.active_sessions(account),
         current_session=sessions.find(session[ACCOUNT_SESSION]),
         required=account_service.requires_two_factor(),
+        email_change=email_change.pending(account),
+        invitations=[
+            (invitation, tenant_service.get(invitation.tenant_id).name if invitation.tenant_id else "")
+            for invitation in invitations.of_account(account)
+        ],
     )

@@ -13,6 +13,7 @@ from portal.audit.labels import (
     EVENT_TYPE_SUBJECTS,
     FIELD_LABELS,
     PORTAL_ACTOR,
+    ROLE_LABELS,
     SYSTEM_MAIL_SERVER,
     TIME_FIELDS,
     UNKNOWN_ACCOUNT,
@@ -104,6 +105,8 @@ def _value(field: str, value: Any, labels: ValueLabels) -> str | datetime:
         return gettext("none")
     if isinstance(value, bool):
         return gettext("on") if value else gettext("off")
+    if field == "role":
+        return gettext(ROLE_LABELS.get(value, value))
     if field in TIME_FIELDS:
         return gettext("default") if value == "default" else datetime.fromisoformat(value)
     if field in DAY_FIELDS:

@@ -26,12 +26,24 @@ ACTIONS: Mapping[str, str] = {
     "account.password_reset": to_translate("set a new password for {} with a link from an email"),
     "account.made_system_administrator": to_translate("made {} a system administrator"),
     "account.removed_as_system_administrator": to_translate("removed {} as a system administrator"),
+    "account.deactivated": to_translate("deactivated the account {}"),
+    "account.reactivated": to_translate("reactivated the account {}"),
+    "account.sessions_ended": to_translate("ended all sessions of {}"),
+    "account.two_factor_on": to_translate("set up two-factor authentication for {}"),
+    "account.two_factor_off": to_translate("turned off two-factor authentication of {}"),
+    "account.two_factor_reset": to_translate("reset two-factor authentication of {}"),
+    "account.new_recovery_codes": to_translate("created new recovery codes for {}"),
+    "account.email_change_requested": to_translate("asked to change the email address of {}"),
+    "invitation.sent": to_translate("invited {}"),
+    "invitation.withdrawn": to_translate("withdrew the invitation of {}"),
+    "invitation.accepted": to_translate("accepted the invitation of {}"),
     "account.unlocked": to_translate("cleared the rate limits of {}"),
     "account.session_ended": to_translate("ended a session of {}"),
     "sign_in_policy.changed": to_translate("changed the sign-in policy"),
     "sign_in_policy.removed": to_translate("removed the sign-in policy"),
-    "membership.added": to_translate("made {} an administrator of the tenant"),
-    "membership.removed": to_translate("removed {} as an administrator of the tenant"),
+    "membership.added": to_translate("gave {} access to the tenant"),
+    "membership.changed": to_translate("changed the role of {} in the tenant"),
+    "membership.removed": to_translate("removed {} from the tenant"),
     "tenant.added": to_translate("added the tenant {}"),
     "tenant.changed": to_translate("changed the tenant {}"),
     "tenant.suspended": to_translate("suspended the tenant {}"),
@@ -64,6 +76,12 @@ ACTIONS: Mapping[str, str] = {
     "mail.sent_now": to_translate("released {} to be sent now"),
     "mail.sent_again": to_translate("queued {} to be sent again"),
     "mail.discarded": to_translate("discarded {}"),
+}
+
+ROLE_LABELS: Mapping[str, str] = {
+    "administrator": to_translate("Administrator"),
+    "viewer": to_translate("Viewer"),
+    "system_administrator": to_translate("System administrator"),
 }
 
 FIELD_LABELS: Mapping[str, str] = {
@@ -116,8 +134,7 @@ FIELD_LABELS: Mapping[str, str] = {
     "signing_secret": to_translate("Signing secret"),
     "email": to_translate("Email"),
     "break_glass": to_translate("Break-glass account"),
-    "active": to_translate("Active"),
-    "totp_secret": to_translate("Authenticator app"),
+    "role": to_translate("Role"),
     "two_factor_required": to_translate("Require two-factor authentication"),
 }
 TIME_FIELDS = ("expires_at", "credential_expires_at", "version")  # stored as ISO 8601

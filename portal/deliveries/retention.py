@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import delete, select
 
 from portal import config
-from portal.accounts import kept_forms, rate_limits, sessions
+from portal.accounts import email_change, kept_forms, rate_limits, sessions
 from portal.database import clock
 from portal.database.scope import every_tenant
 from portal.database.uuid7 import lowest_uuid7
@@ -43,6 +43,7 @@ def delete_old_data() -> int:
     retention_due.send()
     sessions.delete_expired()
     kept_forms.delete_expired()
+    email_change.delete_expired()
     rate_limits.delete_empty()
     logger.info("Deleted %d events that are older than the retention period.", deleted)
     return deleted

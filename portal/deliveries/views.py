@@ -12,7 +12,7 @@ from flask_babel import gettext, ngettext
 from htmx_flask import request
 from werkzeug.exceptions import BadRequest, NotFound
 
-from portal.accounts.access import current_account, polled
+from portal.accounts.access import current_account, open_to_viewers, polled
 from portal.deliveries import actions, delivery_log, export, polling, search, timeline
 from portal.deliveries.delivery_log import LogEntry
 from portal.deliveries.forms import LogFilterForm
@@ -39,6 +39,7 @@ SHOW_NEW_EVENTS: Final = "show-new-events"  # the id of the link that says how m
 
 
 @blueprint.get("/tenants/<domain>/deliveries")
+@open_to_viewers
 def log(domain: str) -> ResponseReturnValue:
     """Show the events that match the filters in the URL, newest first."""
     tenant, form, before = workspace(domain), _form(), request.args.get("before", type=UUID)
@@ -60,6 +61,7 @@ def log(domain: str) -> ResponseReturnValue:
 
 
 @blueprint.get("/tenants/<domain>/deliveries.csv")
+@open_to_viewers
 def csv(domain: str) -> ResponseReturnValue:
     """Download all events that match the filters in the URL."""
     tenant, form = workspace(domain), _form()
@@ -73,6 +75,7 @@ def csv(domain: str) -> ResponseReturnValue:
 
 @blueprint.get("/tenants/<domain>/deliveries/updates")
 @polled
+@open_to_viewers
 def updates(domain: str) -> ResponseReturnValue:
     """Show what has changed since a page was rendered, or nothing."""
     tenant, form, event_id = workspace(domain), _form(), request.args.get("event_id", type=UUID)
@@ -96,6 +99,7 @@ def updates(domain: str) -> ResponseReturnValue:
 
 
 @blueprint.get("/tenants/<domain>/deliveries/<uuid:event_id>")
+@open_to_viewers
 def event(domain: str, event_id: UUID) -> ResponseReturnValue:
     """Show one event and its emails."""
     return _event_page(workspace(domain), event_id)

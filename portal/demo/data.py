@@ -113,7 +113,7 @@ def _accounts() -> list[Account]:
 
 
 def _if_current(password: str, account: Account) -> str | None:
-    return password if verify_password(password, account.password) else None
+    return password if account.password and verify_password(password, account.password) else None
 
 
 def _set_passwords(password: str) -> None:

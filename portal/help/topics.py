@@ -13,12 +13,14 @@ TOPICS: Final[Mapping[str, str]] = {
     "connect": "connecting-a-pbx",
     "deliveries": "tenant-administrators#delivery-log",
     "demo": "tenant-administrators",
+    "invitation": "tenant-administrators#people",
     "mail_servers": "mail-providers#on-the-mail-server-page",
     "mail_templates": "tenant-administrators#templates-and-appearance",
     "notifications": "tenant-administrators#notifications",
     "oauth": "oauth",
     "overview.of_system": "system-administrators",
     "overview.of_tenant": "tenant-administrators",
+    "people": "tenant-administrators#people",
     "provisioning": "softphones",
     "recipients": "tenant-administrators#recipients",
     "security": "tenant-administrators#signing-in",
@@ -33,7 +35,10 @@ TOPICS: Final[Mapping[str, str]] = {
     "tenants.home": "tenant-administrators",
 }
 # The page of the system, where a blueprint has the same page for a tenant.
-SYSTEM_TOPICS: Final[Mapping[str, str]] = {"audit": "system-administrators#security"}
+SYSTEM_TOPICS: Final[Mapping[str, str]] = {
+    "audit": "system-administrators#security",
+    "people": "system-administrators#people",
+}
 
 
 def topic_of(endpoint: str | None, *, of_tenant: bool) -> str:

@@ -1,4 +1,4 @@
-"""Email to accounts (password resets and notices), through the system's mail server."""
+"""Email to accounts (invitations, links and notices), through the system's mail server."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -6,11 +6,10 @@ from datetime import UTC, datetime
 from threading import BoundedSemaphore
 from typing import Any
 
-from flask import Flask, current_app, url_for
+from flask import Flask, current_app
 from flask_security import MailUtil
 from sqlalchemy.exc import SQLAlchemyError
 
-from portal import config
 from portal.accounts import emails
 from portal.extensions import db
 from portal.mail_servers import service as mail_server_service
@@ -25,7 +24,7 @@ MAX_WAITING = 50  # emails; more are not sent
 
 
 class AccountEmail(MailUtil):
-    """Sends Flask-Security's emails in the background.
+    """Sends the emails to accounts, and Flask-Security's, in the background.
 
     The visitor's response does not wait for a mail server, and neither its time nor its text reveals whether an email
     was sent.
@@ -44,7 +43,7 @@ class AccountEmail(MailUtil):
         recipient: str | tuple[str, str],
         sender: str | tuple[str, str],  # noqa: ARG002
         body: str | None,  # noqa: ARG002
-        html: str | None,
+        html: str | None,  # noqa: ARG002
         **kwargs: Any,
     ) -> None:
         """Send an email in the background, unless the `user` is not a stored account.
@@ -52,12 +51,12 @@ class AccountEmail(MailUtil):
         Failures are logged, without addresses and content.
         """
         email = recipient if isinstance(recipient, str) else recipient[1]
-        title, text, html = emails.render(template, kwargs["user"], reset_link=kwargs.get("reset_link"))
-        content = MessageContent(title, _with_portal_url(text), _with_portal_url(html))
+        account = kwargs.pop("user")
+        content = MessageContent(*emails.render(template, account, **kwargs))
         if not self._free_places.acquire(blocking=False):
             current_app.logger.error("An email to an account was not sent: too many are waiting.")
             return
-        work = self._send if kwargs["user"].id else _send_nothing
+        work = self._send if account.id else _send_nothing
         self._workers.submit(work, content, email).add_done_callback(lambda _: self._free_places.release())
 
     def _send(self, content: MessageContent, email: str) -> None:
@@ -92,13 +91,3 @@ def _send(content: MessageContent, email: str) -> str | None:
     advice = advice_for(reply, server.port, host=server.host)
     db.session.commit()
     return None if reply.kind is ReplyKind.ACCEPTED else f"{reply.stage} {reply.code or ''} {advice}"
-
-
-def _with_portal_url(text: str) -> str:
-    """Return the text with its links under PORTAL_URL.
-
-    Flask-Security builds them from the request's Host header, which a stranger who requests a password reset for
-    somebody else could choose.
-    """
-    request_url = url_for("tenants.home", _external=True)
-    return text.replace(request_url, f"{config.current().portal_url}/")

@@ -17,7 +17,7 @@ from sqlalchemy import types as sql_types
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.selectable import FromClause
 
-from portal.accounts.models import Account, Membership
+from portal.accounts.models import ADMINISTRATOR, Account, Membership
 from portal.database.scope import every_tenant
 from portal.deliveries import counts
 from portal.extensions import db
@@ -101,7 +101,8 @@ FACTS: Final = """
         ) AS found
     ) AS held ON true
     LEFT JOIN LATERAL (
-        SELECT count(*) AS count FROM memberships WHERE memberships.tenant_id = tenants.id
+        SELECT count(*) AS count FROM memberships
+        WHERE memberships.tenant_id = tenants.id AND memberships.role = 'administrator'
     ) AS administrators ON true
     LEFT JOIN LATERAL (
         SELECT max(received_at) AS received_at FROM (
@@ -254,7 +255,7 @@ def administrators_of(tenant_ids: Collection[int]) -> Mapping[int, Sequence[str]
     query = (
         select(Membership.tenant_id, Account.email)
         .join(Account, Account.id == Membership.account_id)
-        .where(Membership.tenant_id.in_(tenant_ids))
+        .where(Membership.tenant_id.in_(tenant_ids), Membership.role == ADMINISTRATOR)
         .order_by(Account.email)
     )
     found = defaultdict[int, list[str]](list)

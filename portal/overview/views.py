@@ -7,7 +7,7 @@ from flask.typing import ResponseReturnValue
 from flask_babel import gettext
 from htmx_flask import request
 
-from portal.accounts.access import require_system_administrator
+from portal.accounts.access import open_to_viewers, require_system_administrator
 from portal.deliveries import recent, statistics
 from portal.deliveries import search as deliveries_search
 from portal.deliveries.delivery_log import LogEntry
@@ -30,6 +30,7 @@ MAX_POLLS = 200  # 3 seconds apart, while the page waits for something
 
 
 @blueprint.get("/tenants/<domain>/overview")
+@open_to_viewers
 def of_tenant(domain: str) -> ResponseReturnValue:
     """Show email health, alerts and the latest deliveries."""
     return _tenant_page(workspace(domain))

@@ -49,8 +49,8 @@ def ids_matching(text: str) -> Select[int]:
     )
 
 
-def administered_by(account: Account) -> Sequence[Tenant]:
-    """Return the tenants that the account administers, by name."""
+def tenants_of(account: Account) -> Sequence[Tenant]:
+    """Return the tenants in which the account has a role, by name."""
     query = select(Tenant).join(Membership, Membership.tenant_id == Tenant.id)
     return db.session.scalars(query.where(Membership.account_id == account.id).order_by(Tenant.name)).all()
 

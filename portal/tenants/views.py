@@ -50,14 +50,16 @@ def respond_in_workspace(
             "mail_server_status": context.get("mail_server_status") or mail_server_service.tenant_status(tenant),
             "last_attempt": recent.last_attempt(),
             "tenants_url": url_of_place(),
-            "shows_reminder": _is_entering(tenant) and mail_server_service.is_reminder_due(tenant, current_account()),
+            "shows_reminder": _is_entering(tenant)
+            and current_account().administers(tenant.id)
+            and mail_server_service.is_reminder_due(tenant, current_account()),
         } | context
     return respond(page, fragment, status, tenant=tenant, **context)
 
 
 def _workspaces(tenant: Tenant, account: Account) -> Sequence[Tenant]:
     """Return the tenants between which the account can switch. Most administer one: that costs no query."""
-    return tenant_service.administered_by(account) if len(account.memberships) > 1 else [tenant]
+    return tenant_service.tenants_of(account) if len(account.memberships) > 1 else [tenant]
 
 
 def _is_entering(tenant: Tenant) -> bool:
@@ -75,7 +77,7 @@ def home() -> ResponseReturnValue:
         return redirect(url_for("account.kept_form", form_id=form_id))
     if account.is_system_administrator:
         return redirect(url_for("overview.of_system"))
-    tenants = tenant_service.administered_by(account)
+    tenants = tenant_service.tenants_of(account)
     if len(tenants) == 1:
         return redirect(url_for("tenants.enter", domain=tenants[0].domain))
     return respond("tenants/choose.html", tenants=tenants)

@@ -2,16 +2,16 @@
 
 from werkzeug.exceptions import NotFound
 
-from portal.accounts.access import current_account
+from portal.accounts.access import current_account, may_open
 from portal.database.scope import enter_scope
 from portal.tenants.models import Tenant
 from portal.tenants.service import find
 
 
 def workspace(domain: str) -> Tenant:
-    """Return the tenant and enter its scope. Raise NotFound if the account may not, or there is none."""
+    """Return the tenant and enter its scope. Raise NotFound if there is none, or the account may not open this view."""
     tenant = find(domain)
-    if tenant is None or not current_account().may_enter(tenant.id):
+    if tenant is None or not may_open(current_account(), tenant.id):
         raise NotFound
     enter_scope(tenant.id)
     return tenant

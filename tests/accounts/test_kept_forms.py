@@ -191,7 +191,9 @@ SAVED_BY = {
         endpoint: endpoint
         for endpoint in (
             *(
+                "account.change_name",
                 "account.choose_language",
+                "people.invite",
                 "api_keys.issue_key",
                 "branding.edit",
                 "connect.issue_key",
@@ -210,6 +212,8 @@ SAVED_BY = {
     "system_mail_server.test": "system_mail_server.edit",
 }
 ACTIONS = {  # "Save" is not what their buttons say
+    *("account.cancel_email_change", "account.change_email", "people.accept_own", "people.act", "people.remove"),
+    *("people.resend", "people.set_role", "people.withdraw"),
     *("account.discard_kept_form", "account.end_other_sessions", "account.end_session"),
     *("account.renew_recovery_codes", "account.set_up_two_factor", "account.turn_two_factor_off"),
     *("api_keys.renew_secret", "api_keys.revoke_key", "api_keys.rotate_key"),

@@ -1,5 +1,6 @@
 """The language of the pages and emails of an account: the account's, else the browser's, else English."""
 
+from datetime import timedelta
 from typing import Any
 
 import flask_security
@@ -12,6 +13,7 @@ from flask.testing import FlaskClient
 from portal.accounts import emails
 from portal.accounts import service as account_service
 from portal.accounts.models import Account
+from portal.config import PRODUCT
 from portal.events.types import EVENT_TYPES
 from portal.mail_templates.compiler import default_template
 from portal.mail_templates.custom_html.sanitizer import compile_html
@@ -146,22 +148,27 @@ def test_every_text_of_flask_security_is_overridden(
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("template", [emails.RESET_INSTRUCTIONS, emails.CHANGE_NOTICE])
-def test_account_emails_are_in_the_accounts_language(app: Flask, template: str, language: str) -> None:
+def test_account_emails_are_in_the_accounts_language(app: Flask, language: str) -> None:
+    link = "https://portal.test/link"
+    names: dict[str, Any] = {"who": "Ann <b> (ann@acme.example)", "tenant": "Acme & Co", "old": EMAIL, "new": EMAIL}
     with app.test_request_context(headers={"Accept-Language": "fr"}):
         account = account_service.add(EMAIL, PASSWORD)
         assert isinstance(account, Account)
         account_service.set_language(account, language)
-        subject, text, html = emails.render(template, account, reset_link="https://portal.test/link")
-    assert subject == translated(language, emails.SUBJECTS[template])
-    assert f'<html lang="{html_language(language)}">' in html
-    for content in (text, html):
-        assert EMAIL in content
-        assert translated(language, "Choose a new password") in html
+        for key, message in emails.MESSAGES.items():
+            subject, text, html = emails.render(key, account, link=link, valid_for=timedelta(days=7), **names)
+            assert subject == translated(language, message.subject, product=PRODUCT)
+            assert f'<html lang="{html_language(language)}">' in html
+            assert link in text
+            assert f'href="{link}"' in html
+            assert translated(language, message.link_text) in text
+            assert EMAIL in text or ".system_administrator" in key
+            assert "%(" not in text
+            assert "Ann <b>" not in html
 
 
 def test_account_emails_use_the_browsers_language_otherwise(app: Flask) -> None:
     with app.test_request_context(headers={"Accept-Language": "es"}):
         account = account_service.add(EMAIL, PASSWORD)
         assert isinstance(account, Account)
-        assert '<html lang="es">' in emails.render(emails.CHANGE_NOTICE, account)[2]
+        assert '<html lang="es">' in emails.render(emails.PASSWORD_CHANGED, account)[2]

@@ -8,6 +8,7 @@ from flask.testing import FlaskClient
 from playwright.sync_api import expect
 from sqlalchemy import delete
 
+from portal.accounts import service as account_service
 from portal.accounts.models import AccountSession
 from portal.database.scope import enter_scope
 from portal.demo.mailbox import Mailbox
@@ -21,8 +22,10 @@ from portal.tenants import service as tenant_service
 from tests.authenticator import Authenticator
 from tests.browser.conftest import OpenPage
 from tests.browser.usable import assert_usable
+from tests.conftest import make_account
 from tests.demo.example_email import mail
 from tests.pages import PASSWORD
+from tests.people.example_people import account_with, invite
 from tests.signing import post_body
 
 STRANGERS = (
@@ -44,6 +47,10 @@ SYSTEM = (
     "/system/tenants/acme.example/suspend",
     "/system/search",
     "/system/search?q=acme",
+    "/system/people",
+    "/system/people?q=nobody",
+    "/system/people/invite",
+    "/system/people/1",
     "/system/mail-server",
     "/system/keys",
     "/system/sign-in",
@@ -52,6 +59,8 @@ SYSTEM = (
     "/system/audit",
     "/system/audit?actor=nobody&since=nonsense",
     "/account/password",
+    "/account/name",
+    "/account/email",
     "/account/two-factor",
     "/help/",
     "/help/performance",
@@ -72,10 +81,12 @@ TENANT = (
     "/tenants/acme.example/connect?pbx=portsip",
     "/tenants/acme.example/keys",
     "/tenants/acme.example/audit",
+    "/tenants/acme.example/people/invite",
 )
 # Checked above in other words, or no page of ours.
 ELSEWHERE = {
     "account.kept_form",  # below
+    *("account.show_email_change", "invitation.show"),  # below
     "branding.email",
     "audit.csv",
     "system_mail_server.stop_sharing",  # in test_tenants.py
@@ -205,6 +216,37 @@ def test_the_second_factor(sign_in: OpenPage) -> None:
     page.get_by_label("Code").fill(codes[0])
     page.get_by_role("button", name="Sign in").click()
     page.wait_for_url("**/system/overview")
+
+
+def test_people(sign_in: OpenPage, open_page: OpenPage, app: Flask, acme: str) -> None:
+    make_account(app, "second@acme.example", administers=acme)
+    with app.app_context():
+        account_service.set_name(account_with("second@acme.example"), "Wolfeschlegelsteinhausenbergerdorff" * 2)
+    page = sign_in("admin@acme.example", administers=acme)
+    links = [
+        invite(app, acme, f"{'long.' * number}name@acme.example", "viewer", "admin@acme.example") for number in (1, 10)
+    ]
+    page.goto("/tenants/acme.example/people")
+    assert_usable(page)
+    page.get_by_role("link", name="Wolfe").click()
+    page.locator("summary", has_text="Deactivate").click()
+    assert_usable(page)
+    page.reload()
+    page.locator("summary", has_text="Deactivate").click()
+    page.get_by_role("button", name="Confirm").locator("visible=true").click()
+    page.get_by_text("is deactivated and signed out").wait_for()
+    assert_usable(page)
+    for path in ("/invitations/gone", "/account/email/confirm/gone"):
+        assert_usable(open_page(path))
+    page = open_page(links[1])
+    assert_usable(page)
+    page.get_by_label("Your name").fill("Ann")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Accept").click()
+    page.wait_for_url("**/tenants/acme.example/overview")
+    assert_usable(page)
+    page.goto("/tenants/acme.example/deliveries")
+    assert_usable(page)
 
 
 def test_captured_email(open_page: OpenPage, mailbox: Mailbox) -> None:

@@ -15,6 +15,8 @@ pytestmark = pytest.mark.slow
 # Each with the reason why a stranger is answered.
 PUBLIC = {
     "health.healthz",  # a monitor has no account
+    *("invitation.show", "invitation.accept"),  # the token in the address is the proof; without it 404
+    *("account.show_email_change", "account.confirm_email"),  # the same
     "provisioning.provision",  # the token in the address is the proof
     # The token in the URL is the proof.
     *(f"email_settings.{name}" for name in ("own", "save", "pause_own", "resume_own", "send_link", "unsubscribe")),

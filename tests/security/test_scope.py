@@ -43,6 +43,10 @@ CONNECTION = """
     INSERT INTO oauth_connections (tenant_id, provider, grant_type)
     SELECT id, 'google', 'authorization_code' FROM tenants WHERE domain = 'acme.example'
 """
+INVITATION = """
+    INSERT INTO invitations (tenant_id, email, role, token_hash, invited_by, expires_at)
+    SELECT id, 'bob@acme.example', 'viewer', 'hash', 'Ann', now() FROM tenants WHERE domain = 'acme.example'
+"""
 WELCOME = {"name": "Ann", "extension_number": "101", "extension_password": "s3cret", "sip_domain": "acme.example"}
 
 
@@ -61,6 +65,7 @@ def filled(app: Flask, post: Post, working_tenant: str, globex: str) -> tuple[in
         sql(ATTEMPT)
         sql(USAGE)
         sql(CONNECTION)
+        sql(INVITATION)
         acme, other = tenant_service.find(working_tenant), tenant_service.find(globex)
         assert acme is not None
         assert other is not None

@@ -19,6 +19,7 @@ from portal.accounts import service as account_service
 from portal.accounts.models import Account
 from portal.accounts.single_sign_on import views
 from portal.extensions import db
+from portal.people import members
 from tests.accounts.single_sign_on.conftest import (
     BEGIN,
     ChangeSettings,
@@ -373,7 +374,7 @@ def test_a_deactivated_account_does_not_finish_with_its_code(
     with app.app_context():
         found = account_service.find(EMAIL)
         assert found is not None
-        account_service.set_active(found, False)
+        members.set_active(found, False, by=None)
     give_code(client, phone.code(1))
     assert not is_signed_in(client)
 

@@ -16,6 +16,7 @@ from portal.accounts.single_sign_on.id_token import Claims, verified_email
 from portal.audit.labels import UNKNOWN_ACCOUNT
 from portal.audit.log import record
 from portal.extensions import db
+from portal.signals import first_sign_in
 
 
 class NoAccess(NamedTuple):
@@ -61,7 +62,9 @@ def unbind(account: Account) -> None:
 
 
 def _accept_invitation(account: Account) -> None:
-    """Accept a pending invitation: the first sign-in proves what its link would. Runs in the transaction of `bind`."""
+    """Accept the invitations of an account that nobody has used: the sign-in proves what their links would."""
+    if account.last_sign_in_at is None and not account.password:
+        first_sign_in.send(account)
 
 
 def _bound_account(subject: str) -> Account | None:

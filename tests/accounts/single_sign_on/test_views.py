@@ -15,6 +15,7 @@ from portal.accounts.single_sign_on import identities
 from portal.accounts.single_sign_on import provider as portal_provider
 from portal.audit.labels import UNKNOWN_ACCOUNT
 from portal.extensions import db
+from portal.people import members
 from portal.web.slots import Bound, Slots
 from tests.accounts.single_sign_on.conftest import (
     BEGIN,
@@ -112,7 +113,7 @@ def test_a_deactivated_account_and_none_get_the_same_page(
     with app.app_context():
         found = account_service.find(EMAIL)
         assert found is not None
-        account_service.set_active(found, False)
+        members.set_active(found, False, by=None)
     deactivated = sign_in_at(client, provider)
     provider.subject, provider.email = "person-2", "nobody@acme.example"
     nobody = sign_in_at(client, provider)
