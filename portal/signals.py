@@ -5,6 +5,7 @@ from blinker import Namespace
 _signals = Namespace()
 
 settings_changed = _signals.signal("settings-changed", doc="Settings that may release held email changed.")
+alerts_due = _signals.signal("alerts-due", doc="It is time to look for alerts. Receivers commit themselves.")
 retention_due = _signals.signal("retention-due", doc="It is time to delete old rows. Receivers commit themselves.")
 
 

@@ -17,6 +17,8 @@ from portal.accounts.models import Account
 from portal.accounts.request_guards import ACCOUNT_SESSION
 from portal.accounts.security import CONFIRMED_FOR
 from portal.accounts.single_sign_on.provider import redirect_url
+from portal.alerts import preferences
+from portal.alerts.texts import KIND_LABELS
 from portal.errors import Refusal
 from portal.provisioning import qr
 from portal.web.i18n import LANGUAGES
@@ -189,4 +191,6 @@ def _page() -> ResponseReturnValue:
         sessions=sessions.active_sessions(account),
         current_session=sessions.find(session[ACCOUNT_SESSION]),
         required=account_service.requires_two_factor(),
+        alert_kinds=preferences.chosen(account),
+        alert_labels=KIND_LABELS,
     )

@@ -38,7 +38,16 @@ AUDITED = sorted(
 # What changes without anyone's action, identifies the row, or has an entry of its own.
 NOT_RECORDED: dict[type, set[str]] = {
     Account: {"id", "password", "fs_uniquifier", "totp_counter", "recovery_code_hashes"},
-    MailServer: {"id", "tenant_id", "paused_until", "pause_reason", "rejected_at", "saved_at"},
+    MailServer: {
+        "id",
+        "tenant_id",
+        "paused_until",
+        "pause_reason",
+        "rejected_at",
+        "failing_since",
+        "last_failed_at",
+        "saved_at",
+    },
     OAuthConnection: {
         *("id", "tenant_id", "certificate", "refresh_token_encrypted", "access_token_encrypted"),
         *("access_token_expires_at", "refreshing_until", "lapsed_at", "lapse_reason"),

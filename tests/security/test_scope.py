@@ -43,6 +43,10 @@ CONNECTION = """
     INSERT INTO oauth_connections (tenant_id, provider, grant_type)
     SELECT id, 'google', 'authorization_code' FROM tenants WHERE domain = 'acme.example'
 """
+ALERT = """
+    INSERT INTO alerts (tenant_id, kind, subject, details, began_at, tell_at)
+    SELECT id, 'silence', '', '{}', now(), now() FROM tenants WHERE domain = 'acme.example'
+"""
 WELCOME = {"name": "Ann", "extension_number": "101", "extension_password": "s3cret", "sip_domain": "acme.example"}
 
 
@@ -61,6 +65,7 @@ def filled(app: Flask, post: Post, working_tenant: str, globex: str) -> tuple[in
         sql(ATTEMPT)
         sql(USAGE)
         sql(CONNECTION)
+        sql(ALERT)
         acme, other = tenant_service.find(working_tenant), tenant_service.find(globex)
         assert acme is not None
         assert other is not None
