@@ -15,6 +15,8 @@ from portal.accounts import request_guards, sessions
 from portal.accounts import security as accounts_security
 from portal.accounts import views as accounts_views
 from portal.accounts.single_sign_on import views as single_sign_on_views
+from portal.alerts import views as alerts_views
+from portal.alerts import watch
 from portal.app import Portal
 from portal.audit import views as audit_views
 from portal.config import PRODUCT, ROOT, Settings
@@ -48,6 +50,7 @@ BLUEPRINTS = (
     single_sign_on_views.blueprint,
     tenants_views.blueprint,
     *people_views.BLUEPRINTS,
+    alerts_views.blueprint,
     *overview_views.BLUEPRINTS,
     *mail_servers_views.BLUEPRINTS,
     *oauth_views.BLUEPRINTS,
@@ -130,6 +133,7 @@ def _init_extensions(app: Flask, settings: Settings) -> None:
     invitations.init_app()
     release.init_app()
     rejections.init_app()
+    watch.init_app()
     i18n.init_app(app)
     errors.init_app(app)
     filters.init_app(app)

@@ -168,6 +168,12 @@ class Settings(BaseSettings):
         90, ge=1, le=3650, description="Days after which events and their deliveries are deleted"
     )
     worker_concurrency: int = Field(16, ge=1, le=100, description="Emails that one worker retries at the same time")
+    alert_after_minutes: int = Field(
+        15, ge=1, le=1440, description="Minutes for which a mail server fails before its administrators are emailed"
+    )
+    database_disk: Path | None = Field(
+        None, description="A folder on the database's disk, if this host has it: an alert says when it is nearly full"
+    )
     pbx_web_domain: str = Field(
         "", description="Domain of the PBX's own web pages, for the placeholder `%%PBX_WEB_DOMAIN%%`"
     )

@@ -24,6 +24,7 @@ from granian.log import LogLevels
 from granian.server import mp
 
 from portal import config, create_app, sign_in_commands
+from portal.alerts import watch
 from portal.web.body_reader import IncompleteBody
 from portal.web.front import Front
 
@@ -161,6 +162,7 @@ def create_front() -> Front:
     gc.collect()
     gc.freeze()
     threading.Thread(target=sign_in_commands.report_problems, args=[app], daemon=True).start()
+    watch.start(app)
     return front
 
 

@@ -19,6 +19,7 @@ from portal.database.engine import is_portal_table
 from portal.database.scope import every_tenant, owner_connection
 from portal.deliveries.models import Delivery, unfinished_recipients
 from portal.extensions import Base, db
+from portal.mail_servers.models import MailServer
 from portal.notifications.decision import RecipientRules
 from portal.notifications.models import Recipient
 from portal.provisioning.models import ProvisioningToken
@@ -204,6 +205,22 @@ def test_without_quiet_hours_what_they_held_waits_for_a_person(empty: Flask) -> 
     with every_tenant():
         recipient = db.session.scalars(select(Recipient)).one()
         assert (recipient.queues, recipient.quiet_hours, recipient.urgent_event_types) == ([], None, [])
+
+
+FAILING = """
+    INSERT INTO mail_servers (provider, host, port, encryption, auth_mode, sender_email, shared, rejected_at)
+        VALUES ('smtp', 'mail.pbx.example', 25, 'none', 'none', 'pbx@pbx.example', true, '2026-11-20 10:00Z');
+"""
+
+
+def test_a_mail_server_that_was_rejected_has_been_failing_since_then(empty: Flask) -> None:
+    upgrade(MIGRATIONS, "0008")
+    with owner_connection() as connection:
+        connection.exec_driver_sql(FAILING)
+    upgrade(MIGRATIONS)
+    with every_tenant():
+        server = db.session.scalars(select(MailServer)).one()
+    assert server.failing_since == server.last_failed_at == server.rejected_at
 
 
 def test_they_are_one_line_of_numbers() -> None:

@@ -19,6 +19,7 @@ PAGES = [name for name in ALL if "email/" not in name]
 # Whose words are translated: folders and files.
 ROOMS = (
     "accounts/",
+    "alerts/",
     "audit/",
     "deliveries/",
     "overview/",

@@ -17,6 +17,8 @@ from portal.accounts.models import Account
 from portal.accounts.request_guards import ACCOUNT_SESSION
 from portal.accounts.security import CONFIRMED_FOR
 from portal.accounts.single_sign_on.provider import redirect_url
+from portal.alerts import preferences
+from portal.alerts.texts import KIND_LABELS
 from portal.errors import Refusal
 from portal.people import invitations
 from portal.provisioning import qr
@@ -252,4 +254,6 @@ def _page() -> ResponseReturnValue:
             (invitation, tenant_service.get(invitation.tenant_id).name if invitation.tenant_id else "")
             for invitation in invitations.of_account(account)
         ],
+        alert_kinds=preferences.chosen(account),
+        alert_labels=KIND_LABELS,
     )

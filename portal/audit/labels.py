@@ -38,6 +38,7 @@ ACTIONS: Mapping[str, str] = {
     "invitation.withdrawn": to_translate("withdrew the invitation of {}"),
     "invitation.accepted": to_translate("accepted the invitation of {}"),
     "account.unlocked": to_translate("cleared the rate limits of {}"),
+    "account.alerts_chosen": to_translate("chose the alerts that {} gets by email"),
     "account.session_ended": to_translate("ended a session of {}"),
     "sign_in_policy.changed": to_translate("changed the sign-in policy"),
     "sign_in_policy.removed": to_translate("removed the sign-in policy"),
@@ -116,6 +117,8 @@ FIELD_LABELS: Mapping[str, str] = {
     "reply_to": to_translate("Reply-To"),
     "storm_limit": to_translate("Emails before a summary"),
     "storm_minutes": to_translate("Minutes before a summary"),
+    "alerts_on_silence": to_translate("Alert when the PBX is silent"),
+    "alerts": to_translate("Alerts by email"),
     # an event's notification, its template and its recipients
     "enabled": to_translate("Enabled"),
     "events": to_translate("Events"),

@@ -4,8 +4,9 @@ Each query reads a few thousand rows at most, however many there are.
 """
 
 from collections import Counter
-from collections.abc import Mapping
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import Select, and_, func, literal_column, select, text
@@ -25,13 +26,35 @@ UNDELIVERED: Final = {
     Status.EXPIRED: (Delivery.status == literal_column("'expired'"), Delivery.expires_at),
 }
 IS_HELD: Final = Delivery.reason.is_not(None)
+# What an email is held for is found out when it is recorded, or when it was last attempted.
+HELD: Final = """
+    SELECT tenants.id, held.reason, count(*) AS emails, min(held.since) AS since
+    FROM tenants, LATERAL (
+        SELECT reason, coalesce(last_attempt_at, created_at) AS since FROM deliveries
+        WHERE tenant_id = tenants.id AND reason IS NOT NULL ORDER BY id LIMIT :most
+    ) AS held
+    WHERE {tenants}
+    GROUP BY tenants.id, held.reason
+"""
 
 
-def held_by_reason() -> Mapping[HoldReason, int]:
-    """Return how many emails of the tenant in scope are held, by reason."""
-    held = select(Delivery.reason).where(IS_HELD).order_by(Delivery.id).limit(MAX_COUNT).subquery()
-    counts = db.session.execute(select(held.c.reason, func.count()).group_by(held.c.reason))
-    return {HoldReason(reason): int(count) for reason, count in counts}
+@dataclass(frozen=True, slots=True)
+class HeldEmails:
+    """How many emails of a tenant are held for one reason, and since when the first of them is."""
+
+    tenant_id: int
+    reason: HoldReason
+    count: int
+    since: datetime
+
+
+def held(tenants: str, values: Mapping[str, Any], limit: int) -> Sequence[HeldEmails]:
+    """Return the held emails of tenants, by reason, up to `limit` of each tenant.
+
+    `tenants` is a condition in SQL about the table of tenants, `values` are its parameters.
+    """
+    rows = db.session.execute(text(HELD.format(tenants=tenants)), {**values, "most": limit})
+    return [HeldEmails(row.id, HoldReason(row.reason), row.emails, row.since) for row in rows]
 
 
 def undelivered() -> Mapping[Status, int]:

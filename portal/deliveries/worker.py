@@ -24,6 +24,7 @@ from portal.database.engine import ROLE
 from portal.deliveries import digest, lifecycle, quiet_hours, release, retention, statistics
 from portal.deliveries.retry import retry_next, tenants_with_due
 from portal.mail_servers.oauth.idle_connections import refresh_idle
+from portal.signals import alerts_due
 
 logger = logging.getLogger(__name__)
 
@@ -185,6 +186,7 @@ PERIODIC_WORK: Final[Mapping[str, tuple[str, Callable[[], object]]]] = {
     "release_held": (EVERY_5_SECONDS, lambda: release.release_requested(on_batch=queue_send_due)),
     "shared_limits": (EVERY_MINUTE, lambda: release.release_within_limits(on_batch=queue_send_due)),
     "expire": (EVERY_MINUTE, expire_all),
+    "alerts": (EVERY_MINUTE, alerts_due.send),
     "statistics": (EVERY_5_MINUTES, statistics.update),
     "retention": (EVERY_HOUR, retention.delete_old_data),
     "idle_connections": (EVERY_HOUR, refresh_idle),

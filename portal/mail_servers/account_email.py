@@ -4,7 +4,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from threading import BoundedSemaphore
-from typing import Any
+from typing import Any, NamedTuple
 
 from flask import Flask, current_app
 from flask_security import MailUtil
@@ -15,12 +15,20 @@ from portal.extensions import db
 from portal.mail_servers import service as mail_server_service
 from portal.mail_servers.smtp import client, mime
 from portal.mail_servers.smtp.mime import MessageContent, UnsafeHeader
-from portal.mail_servers.smtp.outcome import ReplyKind, advice_for
+from portal.mail_servers.smtp.outcome import Pause, ReplyKind, advice_for
+from portal.web.i18n import to_translate
 
 WORKERS = 2
 # Seconds until the response is out: sending would slow it down, which reveals that there is an account.
 SEND_DELAY = 0.2
 MAX_WAITING = 50  # emails; more are not sent
+
+
+class NotSent(NamedTuple):
+    """Why an email was not sent, and whether the mail server cannot be used for others either at the moment."""
+
+    reason: str
+    is_about_server: bool
 
 
 class AccountEmail(MailUtil):
@@ -63,7 +71,8 @@ class AccountEmail(MailUtil):
         time.sleep(SEND_DELAY)
         with self._app.app_context():
             try:
-                failure = _send(content, email)
+                failed = send(content, email)
+                failure = failed.reason if failed else ""
             except (SQLAlchemyError, UnsafeHeader) as error:
                 failure = type(error).__name__
             if failure:
@@ -74,20 +83,34 @@ def _send_nothing(_content: MessageContent, _email: str) -> None:
     """Do nothing, for a visitor without an account: the response is made in the same way and takes as long."""
 
 
-def _send(content: MessageContent, email: str) -> str | None:
-    """Send an email, and return why it was not sent, or None."""
+def obstacle() -> str | None:
+    """Return why no email to an account can be sent at the moment, as a message to translate, or None."""
     server = mail_server_service.get_server(None)
     if server is None:
-        return "the system has no mail server."
+        return to_translate("the system has no mail server.")
     if server.rejected_at:
-        return "the system's mail server rejects its settings; check and save them again."
+        return to_translate("the system's mail server rejects its settings; check and save them again.")
+    if mail_server_service.paused_until(server):
+        return to_translate("the system's mail server is not responding.")
+    return None
+
+
+def send(content: MessageContent, email: str) -> NotSent | None:
+    """Send an email, and return why it was not sent, or None."""
+    server = mail_server_service.get_server(None)
+    if server is None or server.rejected_at:
+        return NotSent(obstacle() or "", is_about_server=True)
     saved_at, sender = server.saved_at, mail_server_service.sender_for(None, server.sender_email)
     message_id = mime.new_message_id(sender.email)
     message = mime.MimeMessage(content, sender, [email], message_id=message_id, date=datetime.now(UTC))
     result = client.send(server.smtp_settings, message, sender.email, [email], client.WORKER_TIMEOUTS)
     reply = result.replies[email]
+    if result.pause is Pause.NONE:
+        mail_server_service.note_success(server)
     shown = mail_server_service.advice_on_pause(server, reply)
     mail_server_service.pause(server.id, saved_at, result.pause, shown)
     advice = advice_for(reply, server.port, host=server.host)
     db.session.commit()
-    return None if reply.kind is ReplyKind.ACCEPTED else f"{reply.stage} {reply.code or ''} {advice}"
+    if reply.kind is ReplyKind.ACCEPTED:
+        return None
+    return NotSent(f"{reply.stage} {reply.code or ''} {advice}", is_about_server=result.pause is not Pause.NONE)

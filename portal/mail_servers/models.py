@@ -51,6 +51,8 @@ class MailServer(Audited, TenantOrSystemOwned, Base):
     paused_until: Mapped[datetime | None]
     pause_reason: Mapped[str | None]
     rejected_at: Mapped[datetime | None]
+    failing_since: Mapped[datetime | None]  # the first failure after the last success that is known
+    last_failed_at: Mapped[datetime | None]
     saved_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
     @property

@@ -5,7 +5,7 @@ import json
 import socket
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from flask_babel import gettext
 from sqlalchemy import and_, func, or_, select, update
@@ -252,6 +252,7 @@ def save(
 def use_again(server: MailServer) -> None:
     """End every pause and release held email, in the caller's transaction: the settings or the sign-in are new."""
     server.paused_until = server.pause_reason = server.rejected_at = None
+    note_success(server)
     server.saved_at = clock.now()
     notify_settings_changed(server.tenant_id, server_changed=True)
 
@@ -309,11 +310,19 @@ def pause(server_id: int, seen_saved_at: datetime, pause: Pause, reason: str) ->
     if pause is Pause.NONE:
         return
     now = clock.now()
-    values = {"rejected_at": now} if pause is Pause.UNTIL_SAVED else {"paused_until": now + BRIEF_PAUSE}
+    values: dict[str, Any] = {"failing_since": func.coalesce(MailServer.failing_since, now), "last_failed_at": now}
+    values |= {"rejected_at": now} if pause is Pause.UNTIL_SAVED else {"paused_until": now + BRIEF_PAUSE}
     is_unchanged = (MailServer.id == server_id, MailServer.saved_at == seen_saved_at, MailServer.rejected_at.is_(None))
     statement = update(MailServer).where(*is_unchanged).values(**values, pause_reason=reason)
     with every_tenant():
         db.session.execute(statement.execution_options(synchronize_session=False))
+
+
+def note_success(server: MailServer) -> None:
+    """Note, without a commit, that a mail server works. What deliveries show is noted by `alerts.conditions`."""
+    with every_tenant():
+        server.failing_since = server.last_failed_at = None
+        db.session.flush()
 
 
 def advice_on_pause(server: MailServer, reply: SmtpReply) -> str:

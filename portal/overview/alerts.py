@@ -9,71 +9,38 @@ from flask_babel import gettext, ngettext
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import aliased
 
+from portal.alerts.conditions import AlertKind, Condition, find
+from portal.alerts.recording import alert_key, last_told
+from portal.alerts.texts import HELD_TEXTS, capped_number, describe
 from portal.database import clock
 from portal.database.scope import every_tenant
 from portal.deliveries import counts as deliveries_counts
+from portal.deliveries.counts import MAX_COUNT
 from portal.deliveries.status import HoldReason, Status
 from portal.extensions import db
-from portal.mail_servers.oauth.service import MailboxStatus
 from portal.overview.checklist import TenantSetup
 from portal.pbx import api_keys, rejections
 from portal.pbx.models import ApiKey
 from portal.tenants.models import Tenant
-from portal.web.filters import decimal
-from portal.web.i18n import to_translate
 
-EXPIRY_WARNING: Final = timedelta(days=14)
 SILENT_AFTER: Final = timedelta(days=7)
 MAX_TENANTS_SHOWN: Final = 10
-SETTINGS: Final = "mail_servers.edit"
-RECIPIENTS: Final = "recipients.edit"
-EVENTS: Final = "notifications.edit"
 LOG: Final = "deliveries.log"
-CONNECTION: Final = "oauth.show"
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """A sentence and its link: the link's text, the endpoint and the values of its URL."""
+    """A sentence and its link: the link's text, the endpoint and the values of its URL.
+
+    `told_at` is when administrators were last emailed about it.
+    """
 
     tone: str
     text: str
     link: str = ""
     endpoint: str = ""
     url_values: Mapping[str, str] = field(default_factory=dict)
-
-
-# For each reason to hold email: the sentence, the link's text and its endpoint.
-HELD_ALERTS: Final = {
-    HoldReason.NO_MAIL_SERVER: (
-        to_translate("%(held)s: no mail server is set up."),
-        to_translate("Set up a mail server"),
-        SETTINGS,
-    ),
-    HoldReason.NO_RECIPIENTS: (
-        to_translate("%(held)s: there are no recipients."),
-        to_translate("Add recipients"),
-        RECIPIENTS,
-    ),
-    HoldReason.MAIL_SERVER_REJECTED: (
-        to_translate("%(held)s: the mail server rejects the settings."),
-        to_translate("Check the settings"),
-        SETTINGS,
-    ),
-    HoldReason.MAY_HAVE_BEEN_SENT: (to_translate("%(held)s: possibly sent already."), to_translate("Decide"), LOG),
-    HoldReason.THROTTLED: (to_translate("%(held)s: too many at once."), to_translate("View them"), LOG),
-    HoldReason.SHARED_SERVER_LIMIT: (
-        to_translate("%(held)s: the limit of the shared mail server is reached. They will be sent later."),
-        to_translate("View them"),
-        LOG,
-    ),
-    HoldReason.NO_RECIPIENT_WANTS_IT: (
-        to_translate("%(held)s: all recipients are paused or have not chosen the event."),
-        to_translate("Choose recipients"),
-        RECIPIENTS,
-    ),
-    HoldReason.SWITCHED_OFF: (to_translate("%(held)s: the event is off."), to_translate("Turn it on"), EVENTS),
-}
+    told_at: datetime | None = None
 
 
 def tenant_alerts(tenant: Tenant, setup: TenantSetup, *, is_new: bool) -> Sequence[Alert]:
@@ -81,74 +48,54 @@ def tenant_alerts(tenant: Tenant, setup: TenantSetup, *, is_new: bool) -> Sequen
 
     For a new tenant the checklist shows what is missing, so these alerts leave it out.
     """
-    held = deliveries_counts.held_by_reason()
-    connection = setup.mailbox if setup.server and not setup.server.is_system else None
+    conditions = find(tenant.id).conditions
+    held = {condition.subject: condition for condition in conditions if condition.kind is AlertKind.HELD}
     found = [*_suspended(tenant, held)]
     if not is_new:
         found += _missing(setup, held)
-    found += connection_alerts(connection, CONNECTION)
-    found += [*_held(setup, held, connection), *_undelivered()]
+    shown = [condition for condition in conditions if condition.subject not in held or condition.subject in HELD_TEXTS]
+    found += [*condition_alerts(shown, tenant.id), *_undelivered()]
     if not is_new:
         found += _unused_keys(setup)
-    return [*found, *_expiring_keys(setup), *_rejected_requests(tenant)]
+    return [*found, *_rejected_requests(tenant)]
 
 
-def connection_alerts(connection: MailboxStatus | None, endpoint: str) -> Iterator[Alert]:
-    """Yield what a mail server's OAuth connection needs: a sign-in, or a new secret soon."""
-    if connection is None:
-        return
-    if connection.problem:
-        link = gettext("Connect the mailbox") if connection.state == "missing" else gettext("Sign in again")
-        yield Alert("bad", connection.problem, link, endpoint)
-    if connection.warning:
-        tone = "bad" if connection.is_urgent else "warn"
-        yield Alert(tone, connection.warning, gettext("Renew it"), endpoint)
-
-
-def capped_number(count: int) -> str:
-    """Return "1" or "1,204"; from the counting limit on, "More than …"."""
-    number = decimal(count)
-    return gettext("More than %(count)s", count=number) if count >= deliveries_counts.MAX_COUNT else number
+def condition_alerts(conditions: Iterable[Condition], owner: int | None) -> Sequence[Alert]:
+    """Return the alerts of these conditions, and when the owner's administrators were emailed about them."""
+    told_at, found = last_told(owner), []
+    for condition in conditions:
+        is_system = condition.tenant_id is None
+        text = describe(condition.kind, condition.subject, condition.details, is_system=is_system)
+        sentences = f"{text.sentence} {text.reason}".strip()
+        link = (text.link, text.endpoint, text.url_values)
+        found.append(Alert(text.tone, sentences, *link, told_at.get(alert_key(condition))))
+    return found
 
 
 def held_emails(count: int) -> str:
     """Return the sentence "2 emails are held."."""
-    return ngettext("%(number)s email is held.", "%(number)s emails are held.", count, number=capped_number(count))
+    number = capped_number(count, MAX_COUNT)
+    return ngettext("%(number)s email is held.", "%(number)s emails are held.", count, number=number)
 
 
-def _suspended(tenant: Tenant, held: Mapping[HoldReason, int]) -> Iterator[Alert]:
+def _suspended(tenant: Tenant, held: Mapping[str, Condition]) -> Iterator[Alert]:
     if tenant.is_suspended:
-        count = held.get(HoldReason.TENANT_SUSPENDED, 0)
         text = gettext("The tenant is suspended: events are recorded, but no email is sent.")
-        yield Alert("warn", f"{text} {held_emails(count)}" if count else text)
+        waiting = held.get(HoldReason.TENANT_SUSPENDED)
+        yield Alert("warn", f"{text} {held_emails(waiting.details['count'])}" if waiting else text)
 
 
-def _missing(setup: TenantSetup, held: Mapping[HoldReason, int]) -> Iterator[Alert]:
+def _missing(setup: TenantSetup, held: Mapping[str, Condition]) -> Iterator[Alert]:
     if setup.server is None and HoldReason.NO_MAIL_SERVER not in held:
-        yield Alert("bad", gettext("No mail server is set up."), gettext("Set up a mail server"), SETTINGS)
+        yield Alert("bad", gettext("No mail server is set up."), gettext("Set up a mail server"), "mail_servers.edit")
     if not setup.addresses and HoldReason.NO_RECIPIENTS not in held:
-        yield Alert("bad", gettext("There are no recipients."), gettext("Add recipients"), RECIPIENTS)
+        yield Alert("bad", gettext("There are no recipients."), gettext("Add recipients"), "recipients.edit")
     if not setup.events_on:
         text = gettext("All events are off, so no email is sent.")
-        yield Alert("bad", text, gettext("Turn on events"), EVENTS)
+        yield Alert("bad", text, gettext("Turn on events"), "notifications.edit")
     if not setup.keys and not any(key.is_valid for key in api_keys.list_keys(None)):
         text = gettext("There is no valid PBX key, so no events can arrive.")
         yield Alert("bad", text, gettext("Connect a PBX"), "connect.show")
-
-
-def _held(setup: TenantSetup, held: Mapping[HoldReason, int], connection: MailboxStatus | None) -> Iterator[Alert]:
-    for reason, (sentence, link, endpoint) in HELD_ALERTS.items():
-        if reason not in held:
-            continue
-        if reason is HoldReason.NO_RECIPIENTS and not setup.addresses:
-            link, endpoint = to_translate("Enter recipients"), RECIPIENTS
-        if reason is HoldReason.MAIL_SERVER_REJECTED and connection and connection.state != "connected":
-            sentence = to_translate("%(held)s: the mailbox is not connected.")
-            link, endpoint = to_translate("Sign in again"), CONNECTION
-        count = held[reason]
-        emails = ngettext("%(number)s email is held", "%(number)s emails are held", count, number=capped_number(count))
-        url_values = {"outcome": str(Status.HELD)} if endpoint == LOG else {}
-        yield Alert("warn", gettext(sentence, held=emails), gettext(link), endpoint, url_values)
 
 
 def _undelivered() -> Iterator[Alert]:
@@ -159,13 +106,13 @@ def _undelivered() -> Iterator[Alert]:
             "%(number)s email failed in the last 24 hours.",
             "%(number)s emails failed in the last 24 hours.",
             failed,
-            number=capped_number(failed),
+            number=capped_number(failed, MAX_COUNT),
         ),
         Status.EXPIRED: ngettext(
             "%(number)s email expired in the last 24 hours.",
             "%(number)s emails expired in the last 24 hours.",
             expired,
-            number=capped_number(expired),
+            number=capped_number(expired, MAX_COUNT),
         ),
     }
     for status, text in sentences.items():
@@ -184,34 +131,13 @@ def _unused_keys(setup: TenantSetup) -> Iterator[Alert]:
             yield Alert("info", text, gettext("Connect the PBX"), "connect.show")
 
 
-def _expiring_keys(setup: TenantSetup) -> Iterator[Alert]:
-    now = clock.now()
-    for key in setup.keys:
-        if key.expires_at and key.expires_at - now <= EXPIRY_WARNING and not _has_successor(key, setup.keys):
-            days = (key.expires_at - now).days
-            soon = {
-                0: gettext("Key “%(name)s” expires today.", name=key.name),
-                1: gettext("Key “%(name)s” expires tomorrow.", name=key.name),
-            }
-            text = soon.get(days) or gettext("Key “%(name)s” expires in %(days)s days.", name=key.name, days=days)
-            yield Alert("warn", text, gettext("Rotate the key"), "api_keys.list_keys")
-
-
-def _has_successor(key: ApiKey, live: Sequence[ApiKey]) -> bool:
-    return any(
-        other.name == key.name and (other.expires_at is None or other.expires_at > (key.expires_at or other.expires_at))
-        for other in live
-        if other is not key
-    )
-
-
 def _rejected_requests(tenant: Tenant) -> Iterator[Alert]:
     if total := rejections.count_recent(tenant):
         text = ngettext(
             "%(number)s request was rejected in the last 7 days.",
             "%(number)s requests were rejected in the last 7 days.",
             total,
-            number=capped_number(total),
+            number=capped_number(total, MAX_COUNT),
         )
         yield Alert("warn", text, gettext("View details"), "api_keys.list_keys", {"_anchor": "rejected-requests"})
 

@@ -4,36 +4,30 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from flask_babel import gettext, ngettext
-from sqlalchemy import text
 
+from portal.alerts.conditions import find
+from portal.alerts.texts import capped_number
 from portal.deliveries import counts, recent
 from portal.deliveries.recent import LastResult
 from portal.deliveries.status import Status
-from portal.extensions import db
 from portal.mail_servers import service as mail_server_service
 from portal.mail_servers.models import MailServer
 from portal.mail_servers.oauth import service as oauth_service
 from portal.mail_servers.service import MailServerStatus
-from portal.overview.alerts import Alert, capped_number, connection_alerts
+from portal.overview.alerts import Alert, condition_alerts
 from portal.pbx import rejections
 from portal.tenants.models import Tenant
-
-LIVE_WORKERS = "SELECT count(*) FROM procrastinate_workers WHERE last_heartbeat > now() - interval '1 minute'"
 
 
 def system_alerts() -> Iterator[Alert]:
     """Yield the alerts for the system administrator."""
-    if not db.session.scalar(text(LIVE_WORKERS)):
-        yield Alert(
-            "bad", gettext("No worker is running, so failed emails are not retried. Start “flask --app wsgi worker”.")
-        )
-    yield from connection_alerts(oauth_service.status(mail_server_service.get_server(None)), "system_oauth.show")
+    yield from condition_alerts(find(None).conditions, None)
     if count := counts.overdue():
         sentence = ngettext(
             "%(number)s email is overdue by more than 5 minutes: the workers are not keeping up.",
             "%(number)s emails are overdue by more than 5 minutes: the workers are not keeping up.",
             count,
-            number=capped_number(count),
+            number=capped_number(count, counts.MAX_COUNT),
         )
         yield Alert("bad", sentence)
     if count := rejections.count_recent(None):
@@ -41,7 +35,7 @@ def system_alerts() -> Iterator[Alert]:
             "%(number)s request was rejected in the last 7 days (system key or no valid key).",
             "%(number)s requests were rejected in the last 7 days (system key or no valid key).",
             count,
-            number=capped_number(count),
+            number=capped_number(count, counts.MAX_COUNT),
         )
         anchor = {"_anchor": "rejected-requests"}
         yield Alert("warn", sentence, gettext("View details"), "system_api_keys.list_keys", anchor)

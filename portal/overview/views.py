@@ -8,6 +8,7 @@ from flask_babel import gettext
 from htmx_flask import request
 
 from portal.accounts.access import open_to_viewers, require_system_administrator
+from portal.alerts import notices
 from portal.deliveries import recent, statistics
 from portal.deliveries import search as deliveries_search
 from portal.deliveries.delivery_log import LogEntry
@@ -57,6 +58,7 @@ def of_system() -> ResponseReturnValue:
         email=email,
         server=server,
         alerts=list(health.system_alerts()),
+        telling=notices.telling(),
         worst=worst.rows,
         more=in_trouble.count() - len(worst.rows) if worst.next_key else 0,
         silent=alerts.silent_tenants(),

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import ClassVar
 
-from sqlalchemy import CheckConstraint, Computed, Index, Text, func
+from sqlalchemy import CheckConstraint, Computed, Index, Text, false, func
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -36,6 +36,7 @@ class Tenant(Audited, Base):
         "reply_to",
         "storm_limit",
         "storm_minutes",
+        "alerts_on_silence",
     )
     audited_states: ClassVar = {"suspended_at": ("suspended", "resumed")}
 
@@ -51,6 +52,7 @@ class Tenant(Audited, Base):
     email_footer: Mapped[str | None]
     storm_limit: Mapped[int] = mapped_column(default=10, server_default="10")
     storm_minutes: Mapped[int] = mapped_column(default=5, server_default="5")
+    alerts_on_silence: Mapped[bool] = mapped_column(default=False, server_default=false())
     suspended_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     # For the search: every part of the name and the domain that has up to three characters.

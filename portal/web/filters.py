@@ -27,7 +27,7 @@ def init_app(app: Flask) -> None:
 
 def local_time(moment: datetime, zone: str) -> Markup:
     """Return a `time` element that shows the moment in an IANA time zone."""
-    return _time_element(moment, _date_and_time(moment, zone), title="")
+    return _time_element(moment, date_and_time(moment, zone), title="")
 
 
 def local_clock(moment: datetime, zone: str) -> Markup:
@@ -41,10 +41,11 @@ def ago(moment: datetime, zone: str) -> Markup:
     Its title is the time in the zone.
     """
     text = format_timedelta(moment - clock.now(), add_direction=True, locale=current_locale())
-    return _time_element(moment, text, title=_date_and_time(moment, zone))
+    return _time_element(moment, text, title=date_and_time(moment, zone))
 
 
-def _date_and_time(moment: datetime, zone: str) -> str:
+def date_and_time(moment: datetime, zone: str) -> str:
+    """Return the date and the time of day in an IANA time zone, as plain text."""
     reader = current_locale()
     try:
         there = moment.astimezone(ZoneInfo(zone))

@@ -45,7 +45,10 @@ NOT_RECORDED: dict[type, set[str]] = {
             "totp_secret_encrypted",
         ),  # have actions of their own, which can be in a tenant's trail
     },
-    MailServer: {"id", "tenant_id", "paused_until", "pause_reason", "rejected_at", "saved_at"},
+    MailServer: {
+        *("id", "tenant_id", "paused_until", "pause_reason", "rejected_at", "failing_since", "last_failed_at"),
+        "saved_at",
+    },
     OAuthConnection: {
         *("id", "tenant_id", "certificate", "refresh_token_encrypted", "access_token_encrypted"),
         *("access_token_expires_at", "refreshing_until", "lapsed_at", "lapse_reason"),

@@ -47,6 +47,10 @@ INVITATION = """
     INSERT INTO invitations (tenant_id, email, role, token_hash, invited_by, expires_at)
     SELECT id, 'bob@acme.example', 'viewer', 'hash', 'Ann', now() FROM tenants WHERE domain = 'acme.example'
 """
+ALERT = """
+    INSERT INTO alerts (tenant_id, kind, subject, details, began_at, tell_at)
+    SELECT id, 'silence', '', '{}', now(), now() FROM tenants WHERE domain = 'acme.example'
+"""
 WELCOME = {"name": "Ann", "extension_number": "101", "extension_password": "s3cret", "sip_domain": "acme.example"}
 
 
@@ -66,6 +70,7 @@ def filled(app: Flask, post: Post, working_tenant: str, globex: str) -> tuple[in
         sql(USAGE)
         sql(CONNECTION)
         sql(INVITATION)
+        sql(ALERT)
         acme, other = tenant_service.find(working_tenant), tenant_service.find(globex)
         assert acme is not None
         assert other is not None

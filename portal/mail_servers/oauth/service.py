@@ -102,10 +102,16 @@ def provider_of(server: MailServer | None) -> IdentityProvider | None:
 
 def status(server: MailServer | None, connection: OAuthConnection | None = None) -> MailboxStatus | None:
     """Return the state of the server's connection. None: it is not signed in to with OAuth 2.0."""
-    provider = provider_of(server)
-    if server is None or provider is None:
+    if server is None or provider_of(server) is None:
         return None
-    connection = connection or mail_server_service.get_connection(server.tenant_id)
+    return status_of(server, connection or mail_server_service.get_connection(server.tenant_id))
+
+
+def status_of(server: MailServer, connection: OAuthConnection | None) -> MailboxStatus | None:
+    """Return the state of this connection, where the server's owner has one."""
+    provider = provider_of(server)
+    if provider is None:
+        return None
     if connection is None or connection.connected_at is None or connection.provider != provider.key:
         return MailboxStatus(provider, "missing")
     lapse = settings_failure(Stage.TOKEN, connection.lapse_reason or NOT_CONNECTED)
