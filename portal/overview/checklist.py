@@ -33,7 +33,7 @@ class TenantSetup(NamedTuple):
 
 
 class ChecklistStep(NamedTuple):
-    """A step. `state` is done, waiting (for the PBX) or to do; `endpoint` is the page where it is done, or empty."""
+    """A step. `state` is done, waiting (for the PBX) or to do; `endpoint` is the page where it is done."""
 
     name: str
     endpoint: str
@@ -58,12 +58,10 @@ def all_steps(setup: TenantSetup) -> Sequence[ChecklistStep]:
     ]
 
 
-def administrator_step(domain: str, emails: Sequence[str]) -> ChecklistStep:
+def administrator_step(emails: Sequence[str]) -> ChecklistStep:
     """Return the step before the others, which only a system administrator can take."""
-    command = f"flask --app wsgi accounts add EMAIL --tenant {domain}"
-    text = gettext("Nobody administers this tenant yet. On the server, run: %(command)s", command=command)
-    state = DONE if emails else TO_DO
-    return ChecklistStep("administrator", "", gettext("Administrator"), _some_of(emails) if emails else text, state)
+    text, state = (_some_of(emails), DONE) if emails else (gettext("Nobody administers this tenant yet."), TO_DO)
+    return ChecklistStep("administrator", "people.index", gettext("Administrator"), text, state)
 
 
 def _mail_server_page(setup: TenantSetup) -> str:

@@ -176,7 +176,7 @@ def next_steps(domain: str) -> ResponseReturnValue:
     enter_scope(tenant.id)
     administrators = tenant_list.administrators_of([tenant.id])[tenant.id]
     steps = [
-        checklist.administrator_step(tenant.domain, administrators),
+        checklist.administrator_step(administrators),
         *checklist.all_steps(checklist.tenant_setup(tenant)),
     ]
     return respond("tenants/next_steps.html", added=tenant, steps=steps, tenants_url=url_of_place())
