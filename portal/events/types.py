@@ -45,7 +45,6 @@ from portal.events.values import (
 from portal.web.i18n import to_translate
 
 HIDDEN_NUMBER = "anonymous"  # in place of the number of a caller who hides it
-UNKNOWN_NUMBER = "unknown"
 
 
 class UserCreated(EventData):
@@ -148,15 +147,18 @@ class SlaBreached(QueueData):
     """How many of them have waited longer than the threshold."""
 
 
-class CallbackCompleted(QueueData):
-    """Data of `queue.callback_completed`."""
+class CallbackData(QueueData):
+    """Data that both callback events have."""
 
-    callback_number: Annotated[PhoneNumber, EXPECTED, Placeholder("CALL_BACK_NUMBER", format_phone_number)] = (
-        UNKNOWN_NUMBER
-    )
-    """The number that was called back."""
+    callback_number: Annotated[PhoneNumber, EXPECTED, Placeholder("CALL_BACK_NUMBER", format_phone_number)] = "unknown"
+    """The number to call back."""
     requested_at: Annotated[Timestamp | None, Placeholder("WAITED_TIME", format_elapsed)] = None
     """When the caller requested the callback."""
+
+
+class CallbackCompleted(CallbackData):
+    """Data of `queue.callback_completed`."""
+
     agent_extension: Annotated[Extension | None, Placeholder("EXTENSION_NUMBER")] = None
     """The extension of the agent who called back."""
     attempts: Annotated[Count | None, Placeholder("ATTEMPT")] = None
@@ -173,15 +175,9 @@ CALLBACK_REASONS = {
 }
 
 
-class CallbackFailed(QueueData):
+class CallbackFailed(CallbackData):
     """Data of `queue.callback_failed`."""
 
-    callback_number: Annotated[PhoneNumber, EXPECTED, Placeholder("CALL_BACK_NUMBER", format_phone_number)] = (
-        UNKNOWN_NUMBER
-    )
-    """The number to call."""
-    requested_at: Annotated[Timestamp | None, Placeholder("WAITED_TIME", format_elapsed)] = None
-    """When the caller requested the callback."""
     attempt: Annotated[Count | None, Placeholder("ATTEMPT", format_out_of("max_attempts"))] = None
     """The number of this attempt, starting at 1."""
     max_attempts: Count | None = None
