@@ -236,7 +236,7 @@ def test_csv_has_all_columns_and_uses_the_same_filters(
     assert (ann["tenant"], ann["ip_address"], ann["subject"]) == ("acme.example", "192.0.2.1", "1 emails")
     assert (ann["what"], rows[-2]["what"]) == (
         "ann@acme.example discarded 1 emails",
-        "portal made admin@acme.example an administrator of the tenant",
+        "portal gave admin@acme.example access to the tenant: Role Administrator",
     )
     assert rows[-1]["changes"].startswith('{"name": [null, "Acme"]')
 
