@@ -49,7 +49,7 @@ def test_people_are_found_by_email(
         recipients.replace(tenant, ["Boss@globex.example", "ops@acme.example"])
     page = found(system, "Ops <OPS@ACME.example>")
     accounts, in_recipients = page.partition("found-accounts")[2].split("found-recipients", 1)
-    assert f'<a href="/tenants/{globex}/">Globex</a>' in accounts
+    assert f'<a href="/tenants/{globex}/people">Globex</a>' in accounts
     assert f'href="/tenants/{globex}/recipients">ops@acme.example' in in_recipients
     assert f'href="/tenants/{working_tenant}/recipients">ops@acme.example' in in_recipients
     emails = in_recipients.partition("found-emails")[2]

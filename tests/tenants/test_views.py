@@ -138,7 +138,9 @@ def test_a_new_tenant_leads_to_its_next_steps(system: FlaskClient, app: Flask, p
     page, workspace = f"{LIST}/initech.example/next-steps", "/tenants/initech.example"
     assert "0 of 5 steps done" in page_text(system, page)
     links = re.findall(r'id="step-[\w-]+" href="([^"]+)"', text_of(system, page))
-    assert links == [f"{workspace}/{name}" for name in ("mail-server", "recipients", "notifications", "connect")]
+    assert links == [
+        f"{workspace}/{name}" for name in ("people", "mail-server", "recipients", "notifications", "connect")
+    ]
     sign_in("boss@initech.example", administers="initech.example")
     with app.app_context():
         tenant = tenant_service.find("initech.example")

@@ -239,4 +239,4 @@ def test_progress_is_streamed_to_htmx_and_the_test_is_audited(admin: FlaskClient
     assert fragments[-1].lstrip().startswith('<div class="test-result"')
     assert "accepted the test email for admin@acme.example" in fragments[-1]
     trail = admin.get(f"/tenants/{acme}/audit").text
-    assert f"sent a test email through <bdi>127.0.0.1:{peer.port}</bdi>" in trail
+    assert f"requested a test email through <bdi>127.0.0.1:{peer.port}</bdi>" in trail
