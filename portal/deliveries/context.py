@@ -2,17 +2,16 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from portal.database import clock, fast_sql
+from portal.database.detached import detached
 from portal.database.scope import every_tenant
 from portal.extensions import Base
 from portal.mail_servers.models import MailServer
 from portal.notifications.decision import Decision, RecipientRules, decide
 from portal.notifications.settings import Audience, EventSetting
 from portal.tenants.models import Tenant
-
-Row = TypeVar("Row", bound=Base)
 
 
 def _column_aliases(model: type[Base], prefix: str) -> Mapping[str, str]:
@@ -89,19 +88,16 @@ def context_from_row(row: Mapping[str, Any]) -> EventContext | None:
     if row["tenant_id"] is None:
         return None
     return EventContext(
-        tenant=_detached_row(Tenant, TENANT_COLUMNS, row),
+        tenant=detached(Tenant, _values(row, TENANT_COLUMNS)),
         setting=EventSetting(row["enabled"], Audience(row["audience"]), row["template_id"])
         if row["audience"]
         else EventSetting(),
         recipients=tuple(filter(None, row["emails"] or ())),
         has_recipients=bool(row["emails"]),
-        mail_server=None if row["server_id"] is None else _detached_row(MailServer, MAIL_SERVER_COLUMNS, row),
+        mail_server=None if row["server_id"] is None else detached(MailServer, _values(row, MAIL_SERVER_COLUMNS)),
         rules=tuple(map(RecipientRules.from_json, row["rules"] or ())),
     )
 
 
-def _detached_row(model: type[Row], column_names: Mapping[str, str], row: Mapping[str, Any]) -> Row:
-    """Return a read-only row, made without SQLAlchemy, which would take longer than the query."""
-    instance = model.__new__(model)
-    vars(instance).update({name: row[alias] for alias, name in column_names.items()})
-    return instance
+def _values(row: Mapping[str, Any], column_names: Mapping[str, str]) -> Mapping[str, Any]:
+    return {name: row[alias] for alias, name in column_names.items()}

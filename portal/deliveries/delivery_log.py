@@ -1,5 +1,6 @@
 """The delivery log of a tenant: its events and what happened to their emails, newest first."""
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -8,10 +9,10 @@ from typing import Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import select
-from sqlalchemy.orm import joinedload
+from sqlalchemy import ARRAY, Uuid, any_, literal, select
 
 from portal.database import clock
+from portal.database.detached import read_detached
 from portal.deliveries.actions import REPEATABLE
 from portal.deliveries.models import Delivery, DeliveryRecipient, RecordedEvent
 from portal.deliveries.search import NO_FILTER, LogFilter, SearchPage, search_events
@@ -128,12 +129,22 @@ def log_page(tenant_id: int, log_filter: LogFilter = NO_FILTER, before: UUID | N
 
 
 def load_entries(event_ids: Collection[UUID]) -> Sequence[LogEntry]:
-    """Return the entries of these events of the tenant in scope, newest first."""
+    """Return the entries of these events of the tenant in scope, newest first, to be read only."""
     if not event_ids:
         return []
-    query = select(RecordedEvent).where(RecordedEvent.id.in_(event_ids)).order_by(RecordedEvent.id.desc())
-    query = query.options(joinedload(RecordedEvent.deliveries).selectinload(Delivery.recipients))
-    events = db.session.scalars(query.execution_options(populate_existing=True)).unique()
+    ids = literal(list(event_ids), ARRAY(Uuid))
+    events = read_detached(RecordedEvent, RecordedEvent.id == any_(ids), order_by=[RecordedEvent.id.desc()])
+    deliveries = read_detached(Delivery, Delivery.event_id == any_(ids), order_by=[Delivery.id])
+    of_deliveries = DeliveryRecipient.delivery_id == any_(literal([row.id for row in deliveries], ARRAY(Uuid)))
+    recipients = read_detached(DeliveryRecipient, of_deliveries, order_by=[DeliveryRecipient.position])
+    by_event, by_delivery = defaultdict(list), defaultdict(list)
+    for recipient in recipients:
+        by_delivery[recipient.delivery_id].append(recipient)
+    for delivery in deliveries:
+        vars(delivery)["recipients"] = by_delivery[delivery.id]
+        by_event[delivery.event_id].append(delivery)
+    for event in events:
+        vars(event)["deliveries"] = by_event[event.id]
     return [LogEntry(event) for event in events]
 
 
