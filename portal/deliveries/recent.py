@@ -8,8 +8,11 @@ from typing import Final
 from flask_babel import gettext
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import distinct_on
-from sqlalchemy.orm import aliased, joinedload, selectinload
+from sqlalchemy.orm import selectinload
 
+from portal.database import fast_sql
+from portal.database.detached import detached
+from portal.database.scope import current_scope
 from portal.deliveries.models import Delivery, DeliveryRecipient, RecordedEvent
 from portal.deliveries.status import Status
 from portal.deliveries.timeline import explain_reply
@@ -95,13 +98,30 @@ def newest_events(limit: int) -> Sequence[RecordedEvent]:
     return db.session.scalars(query.options(selectinload(RecordedEvent.deliveries))).all()
 
 
+# SQLAlchemy would take longer than the statement, which every page of a tenant runs.
+NEWEST_ATTEMPTED: Final = """
+    SELECT delivery.status, delivery.last_attempt_at, delivery.mail_server_label, events.is_sample, (
+        SELECT json_agg(recipient ORDER BY recipient.position) FROM delivery_recipients AS recipient
+        WHERE recipient.delivery_id = delivery.id
+    ) AS recipients
+    FROM (
+        SELECT * FROM deliveries WHERE tenant_id = %(tenant_id)s AND last_attempt_at IS NOT NULL
+        ORDER BY last_attempt_at DESC LIMIT %(searched)s
+    ) AS delivery
+    JOIN events ON events.id = delivery.event_id
+    WHERE delivery.status = ANY(%(statuses)s)
+    ORDER BY delivery.last_attempt_at DESC LIMIT 1
+"""
+
+
 def _newest_attempted(statuses: Sequence[Status]) -> Delivery | None:
     """Return the email with one of these statuses whose last attempt is the newest, if it is among the newest."""
-    attempted = select(Delivery).where(Delivery.last_attempt_at.is_not(None)).order_by(Delivery.last_attempt_at.desc())
-    newest = aliased(Delivery, attempted.limit(MAX_SEARCHED).subquery())
-    query = select(newest).where(newest.status.in_(statuses)).order_by(newest.last_attempt_at.desc()).limit(1)
-    event = joinedload(newest.event).load_only(RecordedEvent.is_sample)
-    return db.session.scalar(query.options(selectinload(newest.recipients), event))
+    values = {"tenant_id": int(current_scope()), "searched": MAX_SEARCHED, "statuses": [*statuses]}
+    row = fast_sql.run_within_session(NEWEST_ATTEMPTED, values)
+    if row is None:
+        return None
+    values = dict(row) | {"recipients": [detached(DeliveryRecipient, values) for values in row["recipients"]]}
+    return detached(Delivery, values | {"event": detached(RecordedEvent, {"is_sample": row["is_sample"]})})
 
 
 def _result(status: Status, delivery: Delivery, recipients: Sequence[DeliveryRecipient]) -> LastResult:

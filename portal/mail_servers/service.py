@@ -16,7 +16,7 @@ from portal.accounts.models import Account
 from portal.audit.log import record
 from portal.config import PRODUCT
 from portal.database import clock
-from portal.database.scope import every_tenant
+from portal.database.scope import current_scope, every_tenant
 from portal.errors import Refusal
 from portal.extensions import db
 from portal.mail_servers.models import MailServer, ReminderDismissal
@@ -87,6 +87,10 @@ def shared_server() -> MailServer | None:
 
 def effective_server(tenant_id: int) -> MailServer | None:
     """Return the mail server that sends a tenant's email: its own, else the shared one, else None."""
+    if current_scope() == str(tenant_id):  # saves a change of the scope, and back
+        own = db.session.scalar(select(MailServer).where(MailServer.tenant_id == tenant_id))
+        if own is not None:
+            return own
     return servers_for(tenant_id).effective
 
 
