@@ -5,14 +5,13 @@ runs in Granian's own thread, which must never wait.
 """
 
 import time
-from asyncio import CancelledError, Future
+from asyncio import Future
 from collections import Counter
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final, cast
 
 from granian._granian import RSGIHTTPProtocol as HTTPProtocol
-from granian._granian import RSGIProtocolClosed as ProtocolClosed
 from granian.rsgi import Scope
 
 from portal.web.deployment import network, without_port
@@ -32,6 +31,7 @@ class Unreadable(Exception):
 
 
 TIMED_OUT: Final = Unreadable(HTTPStatus.REQUEST_TIMEOUT, "The request took too long to arrive.")
+CUT_OFF: Final = Unreadable(HTTPStatus.BAD_REQUEST, "The request ended too early.")  # so nobody reads this
 OnBody = Callable[[bytes | Unreadable], None]
 
 
@@ -43,7 +43,7 @@ class BodyReader:
         self._incomplete: dict[IncompleteBody, None] = {}  # the oldest first
 
     def read(self, scope: Scope, protocol: HTTPProtocol, on_body: OnBody) -> None:
-        """Pass the body to `on_body` once it is complete, or why it is not; nothing if the client leaves before.
+        """Pass the body to `on_body` once it is complete, or why it is not.
 
         Of a body that is too large for the app it is the beginning, which is too large as well.
         """
@@ -97,19 +97,19 @@ class IncompleteBody:
         try:
             self._next_part = part = cast("Future[bytes]", anext(self._parts) if self._parts else self._protocol())
         except StopAsyncIteration:
-            self._end(bytes(self._read) if self._length is None else None)
+            self._end(bytes(self._read) if self._length is None else CUT_OFF)
         else:
             part.add_done_callback(self)
 
     def __call__(self, part: "Future[bytes]") -> None:
         """Take a part."""
-        try:
-            self._read += part.result()
-        except CancelledError:
+        self._next_part = None  # it refers to this body, and Granian's objects are not found by the garbage collector
+        if part.cancelled():
             self._end(TIMED_OUT)
-        except ProtocolClosed:
-            self._end(None)
+        elif part.exception():  # the client has left. Raised, it would refer to `part`, which refers to it
+            self._end(CUT_OFF)
         else:
+            self._read += part.result()
             if self._is_in_one_part or len(self._read) > self._limit:
                 self._end(bytes(self._read))
             else:
@@ -117,13 +117,12 @@ class IncompleteBody:
 
     def cancel(self) -> None:
         """Wait no longer. This may run in any thread."""
-        if self._next_part:
-            self._next_part.cancel()
+        if part := self._next_part:
+            part.cancel()
 
-    def _end(self, result: bytes | Unreadable | None) -> None:
+    def _end(self, result: bytes | Unreadable) -> None:
         del self._incomplete[self]
-        if result is not None:
-            self._on_body(result)
+        self._on_body(result)
 
 
 def _source(scope: Scope, proxies: int) -> str:

@@ -86,6 +86,7 @@ class Front:
                 request.answer(self._app)
                 if request.file:
                     self._files.append((time.monotonic() + FILE_OPEN_TIME, request.file))
+            del request  # what is unread of its body keeps the connection open
 
     def _takes(self, request: "_Request") -> bool:
         """Return whether the caller is the one to answer the request."""
@@ -95,13 +96,16 @@ class Front:
         while True:
             time.sleep(CHECK_INTERVAL)
             self._bodies.check_times()
+            self._answer_late_requests()
             while self._files and self._files[0][0] < time.monotonic():
                 self._files.popleft()[1].close()
-            for request in list(self._waiting):
-                if time.monotonic() - request.began_at < THREAD_TIMEOUT:
-                    break
-                if self._takes(request):
-                    _answer_unreadable(request.protocol, BUSY)
+
+    def _answer_late_requests(self) -> None:
+        for request in list(self._waiting):
+            if time.monotonic() - request.began_at < THREAD_TIMEOUT:
+                break
+            if self._takes(request):
+                _answer_unreadable(request.protocol, BUSY)
 
 
 class _Request:
