@@ -88,7 +88,8 @@ class PostgresConnection(psycopg.Connection[Any]):
     def run_prepared(self, *statements: tuple[str, Mapping[str, Any]]) -> Mapping[str, Any] | None:
         """Do what `PreparedStatements.run` does. If there is no answer in time, close the connection."""
         if self._statements is None:
-            self._statements = PreparedStatements(self, self.answer_timeout)
+            self._statements = PreparedStatements(self)
+        self._statements.timeout = self.answer_timeout
         try:
             row = self._statements.run(*statements)
         except psycopg.OperationalError:

@@ -51,14 +51,13 @@ _TYPES: Final[Mapping[type, int]] = {
 
 
 class PreparedStatements:
-    """The prepared statements of a connection in autocommit mode.
+    """The prepared statements of a connection in autocommit mode."""
 
-    `timeout` is how many seconds Postgres may take for an answer.
-    """
+    timeout: float | None = None  # how many seconds Postgres may take for an answer
 
-    def __init__(self, connection: psycopg.Connection[Any], timeout: float | None) -> None:
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._pgconn: PGconn = connection.pgconn
-        self._transformer, self._timeout = Transformer(connection), timeout
+        self._transformer = Transformer(connection)
         self._names: dict[tuple[str, tuple[int, ...]], bytes] = {}
         self._poll = select.poll()
 
@@ -114,7 +113,7 @@ class PreparedStatements:
 
     def _results(self, last: ExecStatus | None = None) -> list[PGresult]:
         """Return all results, once the last one is there: in a pipeline it has this status."""
-        ends = None if self._timeout is None else time.monotonic() + self._timeout
+        ends = None if self.timeout is None else time.monotonic() + self.timeout
         results: list[PGresult] = []
         self._poll.register(self._pgconn.socket, select.POLLIN | (select.POLLOUT if self._pgconn.flush() else 0))
         while True:

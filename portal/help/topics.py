@@ -13,6 +13,7 @@ TOPICS: Final[Mapping[str, str]] = {
     "connect": "connecting-a-pbx",
     "deliveries": "tenant-administrators#delivery-log",
     "demo": "tenant-administrators",
+    "email_settings": "tenant-administrators#recipients",
     "invitation": "tenant-administrators#people",
     "mail_servers": "mail-providers#on-the-mail-server-page",
     "mail_templates": "tenant-administrators#templates-and-appearance",

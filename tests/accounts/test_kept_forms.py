@@ -192,6 +192,8 @@ SAVED_BY = {
         for endpoint in (
             *(
                 "account.change_name",
+                "alerts.choose_kinds",
+                "alerts.watch_silence",
                 "account.choose_language",
                 "people.invite",
                 "api_keys.issue_key",

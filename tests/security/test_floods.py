@@ -236,8 +236,8 @@ def test_the_warnings_about_an_event_are_bounded(
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     answer = client.post("/api/v1/events", data=body, headers=headers)
     assert answer.status_code == 200, answer.text
-    warnings = answer.get_json()["warnings"]
+    warnings, repeated = answer.get_json()["warnings"], len(event) + len(data)
     assert len(warnings) == 21
-    assert warnings[-1] == {"field": "data", "message": "Further warnings, not listed: 2."}
+    assert warnings[-1] == {"field": "data", "message": f"Further warnings, not listed: {repeated - 20}."}
     with app.app_context():
         assert sql("SELECT jsonb_array_length(warnings) FROM events") == [(21,)]
