@@ -14,7 +14,7 @@ from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import BadRequest, NotFound, UnsupportedMediaType
 
 from portal import config
-from portal.accounts import kept_forms, known_browsers, rate_limits, sessions
+from portal.accounts import email_change, kept_forms, known_browsers, rate_limits, sessions
 from portal.accounts import service as account_service
 from portal.accounts.access import (
     SIGN_IN_PAGES,
@@ -337,11 +337,13 @@ def _end_session(_app: Flask, **_: object) -> None:
 
 def _password_changed(_app: Flask, user: Account, **_: object) -> None:
     record("account.password_changed", user.email)
+    email_change.cancel(user)  # someone who knew the old password may have asked for it
     sessions.end_others(user, session.get(ACCOUNT_SESSION) if request else None)  # a command has no request
 
 
 def _password_reset(_app: Flask, user: Account, **_: object) -> None:
     record("account.password_reset", user.email)
+    email_change.cancel(user)
     sessions.end_others(user, None)
 
 

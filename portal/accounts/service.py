@@ -78,7 +78,8 @@ def lock_access(*accounts: Account) -> None:
     db.session.execute(select(func.pg_advisory_xact_lock(ACCESS_LOCK)))
     for account in accounts:
         db.session.refresh(
-            account, ["active", "deactivated_by_tenant_id", "password", "last_sign_in_at", "roles", "memberships"]
+            account,
+            ["email", "active", "deactivated_by_tenant_id", "password", "last_sign_in_at", "roles", "memberships"],
         )
 
 
