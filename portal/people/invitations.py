@@ -136,6 +136,7 @@ def accept_with_password(invitation: Invitation, name: str, password: str) -> Ac
     hashed = account_service.hashed_password(invitation.email, password)
     if isinstance(hashed, Refusal):
         return hashed
+    account_service.lock_access()  # the account may be deleted meanwhile, or added
     account = account_service.find(invitation.email) or account_service.new(invitation.email)
     db.session.flush()
     account_service.lock_access(account)
@@ -191,5 +192,5 @@ def _delete_unused_account(email: str) -> None:
     if account is None or db.session.scalar(select(exists().where(Invitation.email == email))):
         return
     account_service.lock_access(account)
-    if account.is_only_invited:
+    if account.is_only_invited and account.active:  # else inviting again would unblock it
         db.session.delete(account)

@@ -8,7 +8,7 @@ tenant and administers nothing else: otherwise they would take over what is not 
 from typing import Final
 
 from flask_babel import gettext
-from sqlalchemy import delete, exists, select
+from sqlalchemy import delete, exists, or_, select
 
 from portal import config
 from portal.accounts import sessions, two_factor
@@ -166,10 +166,12 @@ def _is_last_administrator(account: Account, tenant_id: int, by: Account | None)
 
 
 def _is_last_system_administrator(account: Account) -> bool:
+    """Return whether no other one is left who is not blocked, and who has a way to sign in."""
     if not (account.active and account.is_system_administrator):
         return False
     others = select(Account.id).join(Account.roles).where(Role.name == SYSTEM_ADMINISTRATOR, Account.active)
-    return not db.session.scalar(select(exists(others.where(Account.id != account.id))))
+    is_used = or_(Account.password.is_not(None), Account.last_sign_in_at.is_not(None))
+    return not db.session.scalar(select(exists(others.where(Account.id != account.id, is_used))))
 
 
 def _withdraw_invitations_by(account: Account, tenant_id: int | None = None) -> None:

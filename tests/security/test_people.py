@@ -244,6 +244,23 @@ class TestLinks:
         assert role_of(app, BOB, acme) is None
         assert within(app, lambda: account_with(BOB).password) is None
 
+    def test_an_account_that_is_deleted_meanwhile_gets_nothing(
+        self, app: Flask, link: str, acme: str, admin: FlaskClient
+    ) -> None:
+        def begin() -> object:
+            found = invitations.find_by_token(link.rpartition("/")[2])
+            assert found is not None
+            assert account_with(BOB).password is None  # as the view has loaded it
+            return invitations.accept_with_password(found, NEW["name"], NEW["password"])
+
+        with app.app_context():
+            account_service.lock_access()
+            with blocked_until_done(app, begin) as beginning:
+                enter_scope(tenant_with(acme).id)
+                invitations.withdraw(invitations.list_open(tenant_with(acme))[0])
+            assert isinstance(beginning.result(), Refusal)
+        assert not has_account(app, BOB)
+
     def test_those_of_a_removed_administrator_end(self, app: Flask, admin: FlaskClient, link: str, acme: str) -> None:
         make_account(app, "second@acme.example", administers=acme)
         with app.app_context():
@@ -324,6 +341,15 @@ class TestDisclosure:
         assert app.test_client().get(theirs).status_code == 404
         assert accept(app.test_client(), ours, **NEW)[0] == 303
 
+    def test_inviting_again_does_not_unblock(self, app: Flask, admin: FlaskClient, acme: str) -> None:
+        invite(app, acme, BOB, VIEWER, ADMIN)
+        with app.app_context():
+            assert members.set_active(account_with(BOB), False, by=None) is None
+        post(admin, PEOPLE, re.findall(r'action="([^"]+/withdraw)"', admin.get(PEOPLE).text)[0])
+        link = invite(app, acme, BOB, VIEWER, ADMIN)
+        assert accept(app.test_client(), link, **NEW)[0] == 422
+        assert role_of(app, BOB, acme) is None
+
     def test_a_mailbox_is_not_flooded(self, app: Flask, admin: FlaskClient, eve: FlaskClient, globex: str) -> None:
         answers = [post(admin, f"{PEOPLE}/invite", email=BOB, role=VIEWER).status_code for _ in range(4)]
         answers += [post(eve, f"/tenants/{globex}/people/invite", email=BOB, role=VIEWER).status_code for _ in range(2)]
@@ -369,6 +395,13 @@ class TestLastSystemAdministrator:
         make_account(app, "second@pbx.example", system=True)
         with app.app_context():
             assert members.set_active(account_with("second@pbx.example"), False, by=None) is None
+            assert members.set_system_administrator(account_with(ROOT), False, by=None) is not None
+            assert members.set_active(account_with(ROOT), False, by=None) is not None
+
+    def test_an_account_that_nobody_has_used_does_not_count(self, app: Flask, system: FlaskClient) -> None:
+        invite(app, None, BOB, "system_administrator", ROOT)
+        with app.app_context():
+            assert members.set_system_administrator(account_with(BOB), True, by=None) is None
             assert members.set_system_administrator(account_with(ROOT), False, by=None) is not None
             assert members.set_active(account_with(ROOT), False, by=None) is not None
 
