@@ -301,6 +301,9 @@ def _with_active_session(account: Account | None) -> Account | None:
     account_session = sessions.find(session.get(ACCOUNT_SESSION))
     if account is None or account_session is None or account_session.account_id != account.id:
         return None
+    if account_session.remembered and not account_service.accepts_password(account):
+        sessions.end_by_token(session[ACCOUNT_SESSION])  # it began with a password, before they were off
+        return None
     if not is_polled(current_app, request.endpoint):
         sessions.touch(account_session, request.remote_addr or "")
     return account
