@@ -8,7 +8,7 @@ tenant and administers nothing else: otherwise they would take over what is not 
 from typing import Final
 
 from flask_babel import gettext
-from sqlalchemy import delete, exists, or_, select
+from sqlalchemy import Select, delete, exists, or_, select
 
 from portal import config
 from portal.accounts import sessions, two_factor
@@ -123,6 +123,7 @@ def remove(account: Account, tenant_id: int, *, by: Account | None) -> Refusal |
         return _last_administrator()
     account.memberships.remove(membership)
     _withdraw_invitations_by(account, tenant_id)
+    _withdraw_invitations_to(account, tenant_id)
     db.session.commit()
     return None
 
@@ -140,6 +141,7 @@ def set_system_administrator(account: Account, value: bool, *, by: Account | Non
         account.roles = [role for role in account.roles if role.name != SYSTEM_ADMINISTRATOR]
         record("account.removed_as_system_administrator", account.email)
         _withdraw_invitations_by(account)
+        _withdraw_invitations_to(account, None)
     db.session.commit()
     return None
 
@@ -177,8 +179,17 @@ def _is_last_system_administrator(account: Account) -> bool:
 def _withdraw_invitations_by(account: Account, tenant_id: int | None = None) -> None:
     """Delete the open invitations that someone sent who may no longer invite: to all tenants, or to one."""
     query = select(Invitation).where(Invitation.invited_by_id == account.id)
+    _withdraw(query.where(Invitation.tenant_id == tenant_id) if tenant_id else query)
+
+
+def _withdraw_invitations_to(account: Account, tenant_id: int | None) -> None:
+    """Delete the open invitation of someone who got the role in another way, and could come back with it."""
+    _withdraw(select(Invitation).where(Invitation.email == account.email, Invitation.tenant_id == tenant_id))
+
+
+def _withdraw(query: Select[Invitation]) -> None:
     with every_tenant():
-        for invitation in db.session.scalars(query.where(Invitation.tenant_id == tenant_id) if tenant_id else query):
+        for invitation in db.session.scalars(query):
             record("invitation.withdrawn", invitation.email, tenant_id=invitation.tenant_id)
             db.session.delete(invitation)
         db.session.flush()

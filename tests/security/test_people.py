@@ -261,6 +261,21 @@ class TestLinks:
             assert isinstance(beginning.result(), Refusal)
         assert not has_account(app, BOB)
 
+    @pytest.mark.parametrize("domain", ["acme.example", None], ids=["tenant", "system"])
+    def test_one_from_before_is_no_way_back(
+        self, app: Flask, link: str, acme: str, system: FlaskClient, domain: str | None
+    ) -> None:
+        """The operator gives the role meanwhile, and someone takes it away."""
+        if domain is None:
+            link = invite(app, None, BOB, "system_administrator", ROOT)
+        with app.app_context():
+            account_service.add(BOB, PASSWORD, system_administrator=domain is None, tenant_id=tenant_with(acme).id)
+            if domain:
+                assert members.remove(account_with(BOB), tenant_with(acme).id, by=None) is None
+            else:
+                assert members.set_system_administrator(account_with(BOB), False, by=None) is None
+        assert accept(app.test_client(), link)[0] == 404
+
     def test_those_of_a_removed_administrator_end(self, app: Flask, admin: FlaskClient, link: str, acme: str) -> None:
         make_account(app, "second@acme.example", administers=acme)
         with app.app_context():
