@@ -82,6 +82,8 @@ def normalize_name(text: str) -> str:
     seen = "".join(
         character for character in unicodedata.normalize("NFKC", text) if unicodedata.category(character) != "Cf"
     )
+    if not seen.strip():
+        raise ValueError(gettext("Enter your name."))
     if WEB_ADDRESS.search(seen) or CHANGES_OF_DIRECTION.search(text):
         raise ValueError(gettext("Enter only your name, without a web or email address."))
     return text

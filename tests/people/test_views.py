@@ -194,6 +194,7 @@ DISGUISED = (
     "cafe\u0301.example",
     "evil.\u2060example",
     "http\uff1aevil",
+    "\u200b",
 )
 
 
