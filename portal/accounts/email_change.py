@@ -35,7 +35,10 @@ def start(account: Account, new_email: str) -> Refusal | None:
         return Refusal("", gettext("Your account is deactivated. Ask your system administrator."))
     if new_email == account.email:
         return Refusal("email", gettext("This is your email address already."))
-    if rate_limits.count(REQUESTS, account=account.email) or rate_limits.count(EMAILS_TO_AN_ADDRESS, account=new_email):
+    # By id: a changed email address starts no new count.
+    if rate_limits.count(REQUESTS, account=str(account.id)) or rate_limits.count(
+        EMAILS_TO_AN_ADDRESS, account=new_email
+    ):
         return Refusal("email", gettext("Too many requests to change an email address. Try again tomorrow."))
     old_token, new_email_token = new_token(), new_token()
     db.session.execute(delete(EmailChange).where(EmailChange.account_id == account.id))

@@ -159,7 +159,7 @@ def _refusal(tenant_id: int | None, email: str, by: Account) -> Refusal | None:
         count = db.session.scalar(select(func.count()).select_from(_of(tenant_id).subquery()))
     if (count or 0) >= MAX_OPEN:
         return Refusal("", gettext("There are too many open invitations. Withdraw some first."))
-    counted = [(SENT_BY_AN_ACCOUNT, by.email), (SENT_TO_AN_ADDRESS, email)]
+    counted = [(SENT_BY_AN_ACCOUNT, str(by.id)), (SENT_TO_AN_ADDRESS, email)]
     if tenant_id is not None:
         counted.insert(1, (SENT_BY_A_TENANT, str(tenant_id)))
     if any(rate_limits.count(rule, account=subject) for rule, subject in counted):
