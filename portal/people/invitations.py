@@ -31,7 +31,9 @@ MAX_OPEN: Final = 100  # of a tenant
 # Invitations are emails to people who did not ask for them.
 SENT_BY_AN_ACCOUNT: Final = Rule("send invitation", (Limit(20, HOUR, ACCOUNT),))
 SENT_BY_A_TENANT: Final = Rule("tenant's invitations", (Limit(50, 24 * HOUR, ACCOUNT),))
-SENT_TO_AN_ADDRESS: Final = Rule("receive invitation", (Limit(5, 24 * HOUR, ACCOUNT),))
+SENT_TO_AN_ADDRESS: Final = Rule("receive invitation", (Limit(10, 24 * HOUR, ACCOUNT),))
+# Fewer, so that one tenant does not use up an address's.
+SENT_TO_AN_ADDRESS_BY_ONE: Final = Rule("receive invitation of one", (Limit(3, 24 * HOUR, ACCOUNT),))
 
 
 def init_app() -> None:
@@ -159,9 +161,9 @@ def _refusal(tenant_id: int | None, email: str, by: Account) -> Refusal | None:
         count = db.session.scalar(select(func.count()).select_from(_of(tenant_id).subquery()))
     if (count or 0) >= MAX_OPEN:
         return Refusal("", gettext("There are too many open invitations. Withdraw some first."))
-    counted = [(SENT_BY_AN_ACCOUNT, str(by.id)), (SENT_TO_AN_ADDRESS, email)]
-    if tenant_id is not None:
-        counted.insert(1, (SENT_BY_A_TENANT, str(tenant_id)))
+    counted = [(SENT_BY_AN_ACCOUNT, str(by.id))]
+    counted += [(SENT_BY_A_TENANT, str(tenant_id))] if tenant_id else []
+    counted += [(SENT_TO_AN_ADDRESS_BY_ONE, f"{tenant_id} {email}"), (SENT_TO_AN_ADDRESS, email)]
     if any(rate_limits.count(rule, account=subject) for rule, subject in counted):
         return Refusal("", gettext("Too many invitations were sent. Try again later."))
     return None

@@ -6,6 +6,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from portal.accounts import rate_limits
 from portal.accounts import service as account_service
 from portal.accounts.models import ADMINISTRATOR, VIEWER, Account
 from portal.database.scope import enter_scope
@@ -366,9 +367,15 @@ class TestDisclosure:
         assert role_of(app, BOB, acme) is None
 
     def test_a_mailbox_is_not_flooded(self, app: Flask, admin: FlaskClient, eve: FlaskClient, globex: str) -> None:
-        answers = [post(admin, f"{PEOPLE}/invite", email=BOB, role=VIEWER).status_code for _ in range(4)]
-        answers += [post(eve, f"/tenants/{globex}/people/invite", email=BOB, role=VIEWER).status_code for _ in range(2)]
-        assert answers == [303] * 5 + [422]
+        """Nor does a tenant that tries it keep others from inviting."""
+        answers = [post(admin, f"{PEOPLE}/invite", email=BOB, role=VIEWER).status_code for _ in range(8)]
+        assert answers == [303] * 3 + [422] * 5
+        answers = [post(eve, f"/tenants/{globex}/people/invite", email=BOB, role=VIEWER).status_code for _ in range(4)]
+        assert answers == [303] * 3 + [422]
+        with app.app_context():
+            for _ in range(10 - 6):
+                assert not rate_limits.count(invitations.SENT_TO_AN_ADDRESS, account=BOB)
+            assert rate_limits.count(invitations.SENT_TO_AN_ADDRESS, account=BOB)
         assert post(eve, f"/tenants/{globex}/people/invite", email="x@acme.example", role=VIEWER).status_code == 303
 
     @pytest.mark.slow
