@@ -21,7 +21,7 @@ from portal.database import clock
 from portal.database.scope import every_tenant, scope_of_owner
 from portal.errors import Refusal
 from portal.extensions import db
-from portal.people.members import NOT_ALLOWED, administers
+from portal.people.members import NOT_ALLOWED, administers, delete_unused_account
 from portal.people.models import Invitation
 from portal.signals import first_sign_in
 from portal.tenants.models import Tenant
@@ -101,7 +101,7 @@ def withdraw(invitation: Invitation) -> None:
     with every_tenant():
         if _delete(Invitation.id == invitation.id):
             record("invitation.withdrawn", invitation.email, tenant_id=invitation.tenant_id)
-            _delete_unused_account(invitation.email)
+            delete_unused_account(invitation.email)
         db.session.commit()
 
 
@@ -187,12 +187,3 @@ def _delete(*conditions: ColumnElement[bool]) -> bool:
     """Delete the invitation that meets the conditions, and return whether there was one."""
     deletion = delete(Invitation).where(*conditions).returning(Invitation.id)
     return db.session.scalar(deletion.execution_options(synchronize_session=False)) is not None
-
-
-def _delete_unused_account(email: str) -> None:
-    account = account_service.find(email)
-    if account is None or db.session.scalar(select(exists().where(Invitation.email == email))):
-        return
-    account_service.lock_access(account)
-    if account.is_only_invited and account.active:  # else inviting again would unblock it
-        db.session.delete(account)

@@ -5,6 +5,7 @@ their tenant. They may block an account, end its sessions or reset its second fa
 tenant and administers nothing else: otherwise they would take over what is not theirs.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from flask_babel import gettext
@@ -21,7 +22,7 @@ from portal.accounts.models import (
     Membership,
     Role,
 )
-from portal.accounts.service import break_glass_accounts, grant, lock_access
+from portal.accounts.service import break_glass_accounts, find, grant, lock_access
 from portal.audit.log import record
 from portal.database.scope import every_tenant
 from portal.errors import Refusal
@@ -146,6 +147,16 @@ def set_system_administrator(account: Account, value: bool, *, by: Account | Non
     return None
 
 
+def delete_unused_account(email: str) -> None:
+    """Delete an account that was made only for invitations, if none is left, without committing it."""
+    account = find(email)
+    if account is None or db.session.scalar(select(exists().where(Invitation.email == email))):
+        return
+    lock_access(account)
+    if account.is_only_invited and account.active:  # else inviting again would unblock it
+        db.session.delete(account)
+
+
 def _lock_and_check(account: Account, by: Account | None, tenant_id: int | None) -> Refusal | None:
     lock_access(*filter(None, (account, by)))
     return None if may_control(by, account, tenant_id) else Refusal("", gettext(NOT_ALLOWED))
@@ -179,7 +190,9 @@ def _is_last_system_administrator(account: Account) -> bool:
 def _withdraw_invitations_by(account: Account, tenant_id: int | None = None) -> None:
     """Delete the open invitations that someone sent who may no longer invite: to all tenants, or to one."""
     query = select(Invitation).where(Invitation.invited_by_id == account.id)
-    _withdraw(query.where(Invitation.tenant_id == tenant_id) if tenant_id else query)
+    for email in _withdraw(query.where(Invitation.tenant_id == tenant_id) if tenant_id else query):
+        with every_tenant():
+            delete_unused_account(email)
 
 
 def _withdraw_invitations_to(account: Account, tenant_id: int | None) -> None:
@@ -187,12 +200,15 @@ def _withdraw_invitations_to(account: Account, tenant_id: int | None) -> None:
     _withdraw(select(Invitation).where(Invitation.email == account.email, Invitation.tenant_id == tenant_id))
 
 
-def _withdraw(query: Select[Invitation]) -> None:
+def _withdraw(query: Select[Invitation]) -> Sequence[str]:
+    """Delete these invitations, and return their email addresses."""
     with every_tenant():
-        for invitation in db.session.scalars(query):
+        withdrawn = db.session.scalars(query).all()
+        for invitation in withdrawn:
             record("invitation.withdrawn", invitation.email, tenant_id=invitation.tenant_id)
             db.session.delete(invitation)
         db.session.flush()
+    return [invitation.email for invitation in withdrawn]
 
 
 def _last_administrator() -> Refusal:
