@@ -340,14 +340,14 @@ def _end_session(_app: Flask, **_: object) -> None:
 
 def _password_changed(_app: Flask, user: Account, **_: object) -> None:
     record("account.password_changed", user.email)
-    email_change.cancel(user)  # someone who knew the old password may have asked for it
     sessions.end_others(user, session.get(ACCOUNT_SESSION) if request else None)  # a command has no request
+    email_change.cancel(user)  # someone who knew the old password may have asked for it
 
 
 def _password_reset(_app: Flask, user: Account, **_: object) -> None:
     record("account.password_reset", user.email)
-    email_change.cancel(user)
     sessions.end_others(user, None)
+    email_change.cancel(user)
 
 
 def _forbid_caching(response: Response) -> Response:
