@@ -193,6 +193,8 @@ SAVED_BY = {
             *(
                 "account.change_name",
                 "account.choose_language",
+                "alerts.choose_kinds",
+                "alerts.watch_silence",
                 "people.invite",
                 "api_keys.issue_key",
                 "branding.edit",
