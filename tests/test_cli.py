@@ -133,6 +133,7 @@ def test_a_system_key_belongs_to_the_system(run: Run) -> None:
         ("recipients set --tenant acme.example " + " ".join(f"a{n}@acme.example" for n in range(51)), "at most 50"),
         ("notifications on --tenant acme.example queue.exploded", "queue.exploded"),
         ("tenants explode", "explode"),
+        ("accounts unlock \udcff@acme.example", "There is no account"),  # not UTF-8
     ],
 )
 def test_an_error_is_one_line_and_status_1(run: Run, acme: str, line: str, expected: str) -> None:

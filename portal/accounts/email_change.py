@@ -30,9 +30,15 @@ EMAILS_TO_AN_ADDRESS: Final = Rule("confirm email", (Limit(5, 24 * HOUR, ACCOUNT
 
 def start(account: Account, new_email: str) -> Refusal | None:
     """Email a link to the account's email address and to the new one, in place of earlier links."""
+    lock_access(account)
+    if not account.active:
+        return Refusal("", gettext("Your account is deactivated. Ask your system administrator."))
     if new_email == account.email:
         return Refusal("email", gettext("This is your email address already."))
-    if rate_limits.count(REQUESTS, account=account.email) or rate_limits.count(EMAILS_TO_AN_ADDRESS, account=new_email):
+    # By id: a changed email address starts no new count.
+    if rate_limits.count(REQUESTS, account=str(account.id)) or rate_limits.count(
+        EMAILS_TO_AN_ADDRESS, account=new_email
+    ):
         return Refusal("email", gettext("Too many requests to change an email address. Try again tomorrow."))
     old_token, new_email_token = new_token(), new_token()
     db.session.execute(delete(EmailChange).where(EmailChange.account_id == account.id))
@@ -102,7 +108,7 @@ def _finish(change: EmailChange) -> EmailChange | Refusal:
     db.session.delete(change)
     if (other := find(change.new_email)) is not None:
         lock_access(other)
-        if not other.is_only_invited:
+        if not (other.is_only_invited and other.active):
             db.session.commit()
             return _taken()
         db.session.delete(other)  # its invitations are for the address, so the account with this address has them now

@@ -1,6 +1,7 @@
 """The forms of an account."""
 
 import re
+import unicodedata
 from typing import Any, Final
 from uuid import uuid4
 
@@ -14,7 +15,7 @@ from portal.accounts.models import Account
 from portal.accounts.service import accepts_password
 from portal.web.forms import Normalize, PortalForm, TextField, max_length, normalize_email
 
-WEB_ADDRESS: Final = re.compile(r"[/:@<>]|\w[.\u3002\uff0e]\w{2}")  # what mail programs would turn into a link
+WEB_ADDRESS: Final = re.compile(r"[/:@<>]|\S[.\u3002]\w{2}")  # what mail programs would turn into a link
 CHANGES_OF_DIRECTION: Final = re.compile("[\u202a-\u202e\u2066-\u2069]")  # with which a name shows another text
 
 
@@ -77,7 +78,13 @@ class AuthenticatorCodeForm(PortalForm):
 
 def normalize_name(text: str) -> str:
     """Return a person's name. Raise ValueError for one that would become a link in an invitation to somebody else."""
-    if WEB_ADDRESS.search(text) or CHANGES_OF_DIRECTION.search(text):
+    # As mail programs read it: other full stops are full stops, and what is not seen is not there.
+    seen = "".join(
+        character for character in unicodedata.normalize("NFKC", text) if unicodedata.category(character) != "Cf"
+    )
+    if not seen.strip():
+        raise ValueError(gettext("Enter your name."))
+    if WEB_ADDRESS.search(seen) or CHANGES_OF_DIRECTION.search(text):
         raise ValueError(gettext("Enter only your name, without a web or email address."))
     return text
 

@@ -14,7 +14,7 @@ from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import BadRequest, NotFound, UnsupportedMediaType
 
 from portal import config
-from portal.accounts import kept_forms, known_browsers, rate_limits, sessions
+from portal.accounts import email_change, kept_forms, known_browsers, rate_limits, sessions
 from portal.accounts import service as account_service
 from portal.accounts.access import (
     SIGN_IN_PAGES,
@@ -301,6 +301,9 @@ def _with_active_session(account: Account | None) -> Account | None:
     account_session = sessions.find(session.get(ACCOUNT_SESSION))
     if account is None or account_session is None or account_session.account_id != account.id:
         return None
+    if account_session.remembered and not account_service.accepts_password(account):
+        sessions.end_by_token(session[ACCOUNT_SESSION])  # it began with a password, before they were off
+        return None
     if not is_polled(current_app, request.endpoint):
         sessions.touch(account_session, request.remote_addr or "")
     return account
@@ -338,11 +341,13 @@ def _end_session(_app: Flask, **_: object) -> None:
 def _password_changed(_app: Flask, user: Account, **_: object) -> None:
     record("account.password_changed", user.email)
     sessions.end_others(user, session.get(ACCOUNT_SESSION) if request else None)  # a command has no request
+    email_change.cancel(user)  # someone who knew the old password may have asked for it
 
 
 def _password_reset(_app: Flask, user: Account, **_: object) -> None:
     record("account.password_reset", user.email)
     sessions.end_others(user, None)
+    email_change.cancel(user)
 
 
 def _forbid_caching(response: Response) -> Response:

@@ -15,7 +15,7 @@ from portal.accounts.models import ADMINISTRATOR, SYSTEM_ADMINISTRATOR, Account,
 from portal.audit.log import record
 from portal.errors import Refusal
 from portal.extensions import db
-from portal.web.forms import normalize_email
+from portal.web.forms import has_control_characters, normalize_email
 
 POLICY_ID = 1  # the table has one row
 ACCESS_LOCK: Final = 0x616363657373  # "access"; Postgres's advisory lock
@@ -78,7 +78,8 @@ def lock_access(*accounts: Account) -> None:
     db.session.execute(select(func.pg_advisory_xact_lock(ACCESS_LOCK)))
     for account in accounts:
         db.session.refresh(
-            account, ["active", "deactivated_by_tenant_id", "password", "last_sign_in_at", "roles", "memberships"]
+            account,
+            ["email", "active", "deactivated_by_tenant_id", "password", "last_sign_in_at", "roles", "memberships"],
         )
 
 
@@ -90,6 +91,8 @@ def hashed_password(email: str, password: str) -> str | Refusal:
 
 def find(email: str) -> Account | None:
     """Return the account with this email address, or None."""
+    if has_control_characters(email):
+        return None
     return db.session.scalar(select(Account).where(Account.email == email.strip().lower()))
 
 

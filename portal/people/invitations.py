@@ -21,7 +21,7 @@ from portal.database import clock
 from portal.database.scope import every_tenant, scope_of_owner
 from portal.errors import Refusal
 from portal.extensions import db
-from portal.people.members import NOT_ALLOWED, administers
+from portal.people.members import NOT_ALLOWED, administers, delete_unused_account
 from portal.people.models import Invitation
 from portal.signals import first_sign_in
 from portal.tenants.models import Tenant
@@ -31,7 +31,9 @@ MAX_OPEN: Final = 100  # of a tenant
 # Invitations are emails to people who did not ask for them.
 SENT_BY_AN_ACCOUNT: Final = Rule("send invitation", (Limit(20, HOUR, ACCOUNT),))
 SENT_BY_A_TENANT: Final = Rule("tenant's invitations", (Limit(50, 24 * HOUR, ACCOUNT),))
-SENT_TO_AN_ADDRESS: Final = Rule("receive invitation", (Limit(5, 24 * HOUR, ACCOUNT),))
+SENT_TO_AN_ADDRESS: Final = Rule("receive invitation", (Limit(10, 24 * HOUR, ACCOUNT),))
+# Fewer, so that one tenant does not use up an address's.
+SENT_TO_AN_ADDRESS_BY_ONE: Final = Rule("receive invitation of one", (Limit(3, 24 * HOUR, ACCOUNT),))
 
 
 def init_app() -> None:
@@ -99,7 +101,7 @@ def withdraw(invitation: Invitation) -> None:
     with every_tenant():
         if _delete(Invitation.id == invitation.id):
             record("invitation.withdrawn", invitation.email, tenant_id=invitation.tenant_id)
-            _delete_unused_account(invitation.email)
+            delete_unused_account(invitation.email)
         db.session.commit()
 
 
@@ -136,6 +138,7 @@ def accept_with_password(invitation: Invitation, name: str, password: str) -> Ac
     hashed = account_service.hashed_password(invitation.email, password)
     if isinstance(hashed, Refusal):
         return hashed
+    account_service.lock_access()  # the account may be deleted meanwhile, or added
     account = account_service.find(invitation.email) or account_service.new(invitation.email)
     db.session.flush()
     account_service.lock_access(account)
@@ -158,9 +161,9 @@ def _refusal(tenant_id: int | None, email: str, by: Account) -> Refusal | None:
         count = db.session.scalar(select(func.count()).select_from(_of(tenant_id).subquery()))
     if (count or 0) >= MAX_OPEN:
         return Refusal("", gettext("There are too many open invitations. Withdraw some first."))
-    counted = [(SENT_BY_AN_ACCOUNT, by.email), (SENT_TO_AN_ADDRESS, email)]
-    if tenant_id is not None:
-        counted.insert(1, (SENT_BY_A_TENANT, str(tenant_id)))
+    counted = [(SENT_BY_AN_ACCOUNT, str(by.id))]
+    counted += [(SENT_BY_A_TENANT, str(tenant_id))] if tenant_id else []
+    counted += [(SENT_TO_AN_ADDRESS_BY_ONE, f"{tenant_id} {email}"), (SENT_TO_AN_ADDRESS, email)]
     if any(rate_limits.count(rule, account=subject) for rule, subject in counted):
         return Refusal("", gettext("Too many invitations were sent. Try again later."))
     return None
@@ -184,12 +187,3 @@ def _delete(*conditions: ColumnElement[bool]) -> bool:
     """Delete the invitation that meets the conditions, and return whether there was one."""
     deletion = delete(Invitation).where(*conditions).returning(Invitation.id)
     return db.session.scalar(deletion.execution_options(synchronize_session=False)) is not None
-
-
-def _delete_unused_account(email: str) -> None:
-    account = account_service.find(email)
-    if account is None or db.session.scalar(select(exists().where(Invitation.email == email))):
-        return
-    account_service.lock_access(account)
-    if account.is_only_invited:
-        db.session.delete(account)

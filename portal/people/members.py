@@ -5,10 +5,11 @@ their tenant. They may block an account, end its sessions or reset its second fa
 tenant and administers nothing else: otherwise they would take over what is not theirs.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from flask_babel import gettext
-from sqlalchemy import delete, exists, select
+from sqlalchemy import Select, delete, exists, or_, select
 
 from portal import config
 from portal.accounts import sessions, two_factor
@@ -21,7 +22,7 @@ from portal.accounts.models import (
     Membership,
     Role,
 )
-from portal.accounts.service import break_glass_accounts, grant, lock_access
+from portal.accounts.service import break_glass_accounts, find, grant, lock_access
 from portal.audit.log import record
 from portal.database.scope import every_tenant
 from portal.errors import Refusal
@@ -123,6 +124,7 @@ def remove(account: Account, tenant_id: int, *, by: Account | None) -> Refusal |
         return _last_administrator()
     account.memberships.remove(membership)
     _withdraw_invitations_by(account, tenant_id)
+    _withdraw_invitations_to(account, tenant_id)
     db.session.commit()
     return None
 
@@ -140,8 +142,19 @@ def set_system_administrator(account: Account, value: bool, *, by: Account | Non
         account.roles = [role for role in account.roles if role.name != SYSTEM_ADMINISTRATOR]
         record("account.removed_as_system_administrator", account.email)
         _withdraw_invitations_by(account)
+        _withdraw_invitations_to(account, None)
     db.session.commit()
     return None
+
+
+def delete_unused_account(email: str) -> None:
+    """Delete an account that was made only for invitations, if none is left, without committing it."""
+    account = find(email)
+    if account is None or db.session.scalar(select(exists().where(Invitation.email == email))):
+        return
+    lock_access(account)
+    if account.is_only_invited and account.active:  # else inviting again would unblock it
+        db.session.delete(account)
 
 
 def _lock_and_check(account: Account, by: Account | None, tenant_id: int | None) -> Refusal | None:
@@ -166,20 +179,36 @@ def _is_last_administrator(account: Account, tenant_id: int, by: Account | None)
 
 
 def _is_last_system_administrator(account: Account) -> bool:
+    """Return whether no other one is left who is not blocked, and who has a way to sign in."""
     if not (account.active and account.is_system_administrator):
         return False
     others = select(Account.id).join(Account.roles).where(Role.name == SYSTEM_ADMINISTRATOR, Account.active)
-    return not db.session.scalar(select(exists(others.where(Account.id != account.id))))
+    is_used = or_(Account.password.is_not(None), Account.last_sign_in_at.is_not(None))
+    return not db.session.scalar(select(exists(others.where(Account.id != account.id, is_used))))
 
 
 def _withdraw_invitations_by(account: Account, tenant_id: int | None = None) -> None:
     """Delete the open invitations that someone sent who may no longer invite: to all tenants, or to one."""
     query = select(Invitation).where(Invitation.invited_by_id == account.id)
+    for email in _withdraw(query.where(Invitation.tenant_id == tenant_id) if tenant_id else query):
+        with every_tenant():
+            delete_unused_account(email)
+
+
+def _withdraw_invitations_to(account: Account, tenant_id: int | None) -> None:
+    """Delete the open invitation of someone who got the role in another way, and could come back with it."""
+    _withdraw(select(Invitation).where(Invitation.email == account.email, Invitation.tenant_id == tenant_id))
+
+
+def _withdraw(query: Select[Invitation]) -> Sequence[str]:
+    """Delete these invitations, and return their email addresses."""
     with every_tenant():
-        for invitation in db.session.scalars(query.where(Invitation.tenant_id == tenant_id) if tenant_id else query):
+        withdrawn = db.session.scalars(query).all()
+        for invitation in withdrawn:
             record("invitation.withdrawn", invitation.email, tenant_id=invitation.tenant_id)
             db.session.delete(invitation)
         db.session.flush()
+    return [invitation.email for invitation in withdrawn]
 
 
 def _last_administrator() -> Refusal:

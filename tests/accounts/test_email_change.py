@@ -5,8 +5,12 @@ import re
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from flask_security.recoverable import generate_reset_password_token
 
+from portal.accounts import email_change
 from portal.accounts import service as account_service
+from portal.people import members
+from tests.concurrency import blocked_until_done
 from tests.conftest import SignIn, make_account, signed_in
 from tests.mail_servers.test_account_email import use_server, wait_for
 from tests.pages import PASSWORD, csrf_token, post
@@ -150,3 +154,57 @@ def test_requests_are_limited(app: Flask, admin: FlaskClient) -> None:
     assert [post(admin, CHANGE, email=f"a{number}@new.example").status_code for number in range(6)] == [303] * 5 + [422]
     assert post(admin, CHANGE, email=OLD).status_code == 422
     assert within(app, lambda: account_with(OLD).email) == OLD
+    with app.app_context():
+        sql("UPDATE accounts SET email = 'another@new.example' WHERE email = :email", email=OLD)
+    assert post(admin, CHANGE, email="a9@new.example").status_code == 422, "a new address starts no new count"
+
+
+@pytest.mark.parametrize("way", ["changed", "reset", "command"])
+def test_a_new_password_ends_the_change_that_a_thief_of_the_old_one_asked_for(
+    app: Flask, admin: FlaskClient, way: str
+) -> None:
+    links = request_change(app, admin)
+    other = "a new password of the owner"
+    if way == "changed":
+        answer = post(admin, "/account/password", password=PASSWORD, new_password=other, new_password_confirm=other)
+        assert answer.status_code == 302
+    elif way == "reset":
+        with app.app_context():
+            token = generate_reset_password_token(account_with(OLD))  # type: ignore[no-untyped-call]
+        page = f"/forgotten-password/{token}"
+        assert post(app.test_client(), page, password=other, password_confirm=other).status_code == 302
+    else:
+        with app.app_context():
+            assert account_service.change_password(account_with(OLD), other) is None
+    for link in links:
+        assert app.test_client().get(link).status_code == 404
+
+
+def test_an_account_that_is_deactivated_meanwhile_changes_nothing(app: Flask, admin: FlaskClient, acme: str) -> None:
+    with app.app_context():
+        account_service.lock_access()
+        with blocked_until_done(app, lambda: email_change.start(account_with(OLD), NEW)) as starting:
+            assert members.set_active(account_with(OLD), False, by=None) is None
+        assert starting.result() is not None
+        assert not sql("SELECT FROM email_changes")
+
+
+def test_two_requests_at_once_leave_the_later_one(app: Flask, admin: FlaskClient, acme: str) -> None:
+    with app.app_context():
+        account_service.lock_access()
+        with blocked_until_done(app, lambda: email_change.start(account_with(OLD), NEW)) as starting:
+            assert email_change.start(account_with(OLD), "first@new.example") is None
+        assert starting.result() is None
+        assert [tuple(row) for row in sql("SELECT new_email FROM email_changes")] == [(NEW,)]
+
+
+def test_a_deactivated_account_that_nobody_has_used_keeps_its_address(
+    app: Flask, admin: FlaskClient, globex: str
+) -> None:
+    make_account(app, "other@globex.example", administers=globex)
+    invite(app, globex, NEW, "viewer", "other@globex.example")
+    with app.app_context():
+        assert members.set_active(account_with(NEW), False, by=None) is None
+    answers = [confirm(app.test_client(), link)[0] for link in request_change(app, admin)]
+    assert answers == [303, 404]
+    assert within(app, lambda: account_with(NEW).active) is False

@@ -195,6 +195,8 @@ SAVED_BY = {
                 "alerts.choose_kinds",
                 "alerts.watch_silence",
                 "account.choose_language",
+                "alerts.choose_kinds",
+                "alerts.watch_silence",
                 "people.invite",
                 "api_keys.issue_key",
                 "branding.edit",

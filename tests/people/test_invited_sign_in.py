@@ -5,12 +5,13 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from portal.accounts.models import VIEWER
+from portal.people import members
 from tests.accounts.single_sign_on.conftest import ChangeSettings, change_settings, provider, sign_in_at
 from tests.authenticator import is_signed_in
 from tests.conftest import make_account
 from tests.openid_provider import OpenIdProvider
 from tests.pages import csrf_token
-from tests.people.example_people import NEW, account_with, invite, role_of, within
+from tests.people.example_people import NEW, account_with, invite, role_of, tenant_with, within
 
 __all__ = ["change_settings", "provider"]
 
@@ -31,6 +32,15 @@ def test_the_first_sign_in_accepts_the_invitation(
     assert is_signed_in(client)
     assert role_of(app, INVITED, acme) == VIEWER
     assert client.get(link).status_code == 404
+
+
+def test_an_invitation_that_ended_with_its_inviter_gives_no_access(
+    app: Flask, client: FlaskClient, acme: str, link: str, provider: OpenIdProvider
+) -> None:
+    with app.app_context():
+        assert members.remove(account_with(INVITER), tenant_with(acme).id, by=None) is None
+    assert client.get(link).status_code == 404
+    assert sign_in_at(client, provider).status_code == 403
 
 
 def test_later_sign_ins_accept_nothing_unasked(

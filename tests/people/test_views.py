@@ -186,10 +186,31 @@ def test_the_last_sign_in_is_shown(app: Flask, admin: FlaskClient) -> None:
     assert "Never" not in admin.get(PEOPLE).text
 
 
+# An ideographic and a small full stop, a heart, a decomposed accent, and what is not seen.
+DISGUISED = (
+    "evil\uff61example",
+    "evil\ufe52example",
+    "i\u2764.example",
+    "cafe\u0301.example",
+    "evil.\u2060example",
+    "http\uff1aevil",
+    "\u200b",
+)
+
+
 def test_a_name_is_saved_and_cannot_be_a_link(app: Flask, admin: FlaskClient) -> None:
     assert post(admin, "/account/name", name="Ann Müller-O'Neil Jr.").location == "/account"
     assert within(app, lambda: account_with(ADMIN).name) == "Ann Müller-O'Neil Jr."
-    for name in ("evil.example", "Pay at https://evil", "a@b", "", "x" * 101, "evil。example", "\u202eelpmaxe"):
+    for name in (
+        "evil.example",
+        "Pay at https://evil",
+        "a@b",
+        "",
+        "x" * 101,
+        "evil。example",
+        "\u202eelpmaxe",
+        *DISGUISED,
+    ):
         assert post(admin, "/account/name", name=name).status_code == 422
 
 

@@ -6,6 +6,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from portal.accounts import rate_limits
 from portal.accounts import service as account_service
 from portal.accounts.models import ADMINISTRATOR, VIEWER, Account
 from portal.database.scope import enter_scope
@@ -244,6 +245,38 @@ class TestLinks:
         assert role_of(app, BOB, acme) is None
         assert within(app, lambda: account_with(BOB).password) is None
 
+    def test_an_account_that_is_deleted_meanwhile_gets_nothing(
+        self, app: Flask, link: str, acme: str, admin: FlaskClient
+    ) -> None:
+        def begin() -> object:
+            found = invitations.find_by_token(link.rpartition("/")[2])
+            assert found is not None
+            assert account_with(BOB).password is None  # as the view has loaded it
+            return invitations.accept_with_password(found, NEW["name"], NEW["password"])
+
+        with app.app_context():
+            account_service.lock_access()
+            with blocked_until_done(app, begin) as beginning:
+                enter_scope(tenant_with(acme).id)
+                invitations.withdraw(invitations.list_open(tenant_with(acme))[0])
+            assert isinstance(beginning.result(), Refusal)
+        assert not has_account(app, BOB)
+
+    @pytest.mark.parametrize("domain", ["acme.example", None], ids=["tenant", "system"])
+    def test_one_from_before_is_no_way_back(
+        self, app: Flask, link: str, acme: str, system: FlaskClient, domain: str | None
+    ) -> None:
+        """The operator gives the role meanwhile, and someone takes it away."""
+        if domain is None:
+            link = invite(app, None, BOB, "system_administrator", ROOT)
+        with app.app_context():
+            account_service.add(BOB, PASSWORD, system_administrator=domain is None, tenant_id=tenant_with(acme).id)
+            if domain:
+                assert members.remove(account_with(BOB), tenant_with(acme).id, by=None) is None
+            else:
+                assert members.set_system_administrator(account_with(BOB), False, by=None) is None
+        assert accept(app.test_client(), link)[0] == 404
+
     def test_those_of_a_removed_administrator_end(self, app: Flask, admin: FlaskClient, link: str, acme: str) -> None:
         make_account(app, "second@acme.example", administers=acme)
         with app.app_context():
@@ -324,10 +357,25 @@ class TestDisclosure:
         assert app.test_client().get(theirs).status_code == 404
         assert accept(app.test_client(), ours, **NEW)[0] == 303
 
+    def test_inviting_again_does_not_unblock(self, app: Flask, admin: FlaskClient, acme: str) -> None:
+        invite(app, acme, BOB, VIEWER, ADMIN)
+        with app.app_context():
+            assert members.set_active(account_with(BOB), False, by=None) is None
+        post(admin, PEOPLE, re.findall(r'action="([^"]+/withdraw)"', admin.get(PEOPLE).text)[0])
+        link = invite(app, acme, BOB, VIEWER, ADMIN)
+        assert accept(app.test_client(), link, **NEW)[0] == 422
+        assert role_of(app, BOB, acme) is None
+
     def test_a_mailbox_is_not_flooded(self, app: Flask, admin: FlaskClient, eve: FlaskClient, globex: str) -> None:
-        answers = [post(admin, f"{PEOPLE}/invite", email=BOB, role=VIEWER).status_code for _ in range(4)]
-        answers += [post(eve, f"/tenants/{globex}/people/invite", email=BOB, role=VIEWER).status_code for _ in range(2)]
-        assert answers == [303] * 5 + [422]
+        """Nor does a tenant that tries it keep others from inviting."""
+        answers = [post(admin, f"{PEOPLE}/invite", email=BOB, role=VIEWER).status_code for _ in range(8)]
+        assert answers == [303] * 3 + [422] * 5
+        answers = [post(eve, f"/tenants/{globex}/people/invite", email=BOB, role=VIEWER).status_code for _ in range(4)]
+        assert answers == [303] * 3 + [422]
+        with app.app_context():
+            for _ in range(10 - 6):
+                assert not rate_limits.count(invitations.SENT_TO_AN_ADDRESS, account=BOB)
+            assert rate_limits.count(invitations.SENT_TO_AN_ADDRESS, account=BOB)
         assert post(eve, f"/tenants/{globex}/people/invite", email="x@acme.example", role=VIEWER).status_code == 303
 
     @pytest.mark.slow
@@ -369,6 +417,13 @@ class TestLastSystemAdministrator:
         make_account(app, "second@pbx.example", system=True)
         with app.app_context():
             assert members.set_active(account_with("second@pbx.example"), False, by=None) is None
+            assert members.set_system_administrator(account_with(ROOT), False, by=None) is not None
+            assert members.set_active(account_with(ROOT), False, by=None) is not None
+
+    def test_an_account_that_nobody_has_used_does_not_count(self, app: Flask, system: FlaskClient) -> None:
+        invite(app, None, BOB, "system_administrator", ROOT)
+        with app.app_context():
+            assert members.set_system_administrator(account_with(BOB), True, by=None) is None
             assert members.set_system_administrator(account_with(ROOT), False, by=None) is not None
             assert members.set_active(account_with(ROOT), False, by=None) is not None
 

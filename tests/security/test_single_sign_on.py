@@ -17,7 +17,7 @@ from joserfc.jwk import ECKey, OctKey, RSAKey
 from portal import bounded_requests
 from portal.accounts import service as account_service
 from portal.accounts.models import Account
-from portal.accounts.single_sign_on import views
+from portal.accounts.single_sign_on import id_token, views
 from portal.extensions import db
 from portal.people import members
 from tests.accounts.single_sign_on.conftest import (
@@ -298,6 +298,28 @@ def test_a_discovery_document_that_leads_elsewhere_is_not_followed(
 def test_userinfo_of_somebody_else_finds_no_account(client: FlaskClient, provider: OpenIdProvider) -> None:
     provider.thin, provider.userinfo_subject = True, "person-2"
     assert refused(client, provider)
+
+
+@pytest.mark.parametrize("claim", ["email_verified", "xms_edov"])
+def test_an_id_token_verifies_no_email_address_of_the_userinfo(
+    client: FlaskClient, provider: OpenIdProvider, claim: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(id_token, "MICROSOFT_HOSTS", {"127.0.0.1"})
+    provider.thin, provider.claims = True, {claim: True}
+    provider.answers["/userinfo"] = (200, json.dumps({"sub": provider.subject, "email": EMAIL}).encode())
+    assert sign_in_at(client, provider).status_code == 403
+    assert not is_signed_in(client)
+
+
+@pytest.mark.parametrize("said", [{"amr": [{"pwd": 1}, ["mfa"]]}, {"acr": {"a": 1}}, {"amr": "mfa"}])
+def test_an_odd_second_factor_is_none(
+    client: FlaskClient, provider: OpenIdProvider, change_settings: ChangeSettings, said: dict[str, Any]
+) -> None:
+    change_settings(sso_two_factor=("mfa",))
+    provider.claims |= said
+    assert sign_in_at(client, provider).status_code == 302
+    with client.session_transaction() as cookie:
+        assert not cookie["provider_two_factor"]
 
 
 @pytest.mark.slow

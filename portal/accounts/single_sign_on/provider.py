@@ -23,6 +23,7 @@ MAX_AGE: Final = 3600.0  # seconds for which a document is used
 KEY_RETRY_INTERVAL: Final = 60.0  # seconds before an unknown key has the keys fetched again
 RETRY_INTERVAL: Final = 5.0  # seconds after the provider did not respond, before anyone asks it again
 MAX_DOCUMENTS: Final = 10
+ABOUT_EMAIL: Final = {"email", "email_verified", "xms_edov"}  # the claims
 # A provider that does not respond holds no more than these of a process's threads.
 REQUESTS: Final = Slots(Bound(per_account=4, total=4), waiting=Bound(per_account=4, total=4), max_wait=3)
 
@@ -126,11 +127,15 @@ def _granted(found: Endpoints, code: str, code_verifier: str) -> dict[str, Any]:
 
 
 def _with_userinfo(url: str, claims: Claims, access_token: object) -> Claims:
-    """Add the email address, which some providers do not put into an ID token (Core 1.0, section 5.4)."""
+    """Add the email address, which some providers do not put into an ID token (Core 1.0, section 5.4).
+
+    What the ID token says about an email address is not about this one.
+    """
     userinfo = _fetch(url, {"Authorization": f"Bearer {access_token}"})
     if userinfo.get("sub") != claims["sub"]:  # section 5.3.2
         raise SignInRejected("The userinfo is another person's.")
-    return {**claims, **{name: userinfo[name] for name in ("email", "email_verified") if name in userinfo}}
+    others = {name: value for name, value in claims.items() if name not in ABOUT_EMAIL}
+    return {**others, **{name: userinfo[name] for name in ("email", "email_verified") if name in userinfo}}
 
 
 def _app(found: Endpoints) -> Any:

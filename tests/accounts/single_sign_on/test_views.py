@@ -378,6 +378,26 @@ def test_passwords_are_rejected_except_those_of_break_glass_accounts(app: Flask,
     assert is_signed_in(client)
 
 
+def test_stay_signed_in_of_a_password_ends_when_passwords_are_off(
+    app: Flask, account: str, provider: OpenIdProvider, change_settings: ChangeSettings
+) -> None:
+    browsers = {email: app.test_client() for email in (EMAIL, "root@pbx.example")}
+    make_account(app, "root@pbx.example", system=True)
+    for email, browser in browsers.items():
+        give_password(browser, email, remember="y")
+    with app.app_context():
+        sql("UPDATE accounts SET break_glass = true WHERE email LIKE 'root%'")
+    change_settings(sso_only=True)
+    assert [is_signed_in(browser) for browser in browsers.values()] == [False, True]
+    sign_in_at(browsers[EMAIL], provider)
+    assert is_signed_in(browsers[EMAIL])
+    with app.app_context():
+        assert not sql(
+            "SELECT FROM account_sessions JOIN accounts a ON a.id = account_id WHERE remembered AND a.email = :e",
+            e=EMAIL,
+        )
+
+
 @pytest.mark.usefixtures("only")
 def test_who_signed_in_through_the_provider_does_not_change_a_password(
     client: FlaskClient, provider: OpenIdProvider
