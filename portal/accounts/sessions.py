@@ -131,10 +131,10 @@ def delete_expired() -> None:
 
 
 def browser_name(user_agent: str) -> str:
-    """Return a browser's name, like "Firefox on Linux"."""
-    browser = _first_match(BROWSERS, user_agent) or "A browser"
+    """Return a browser's name, like "Firefox (Linux)", which reads the same in all languages."""
+    browser = _first_match(BROWSERS, user_agent) or "Browser"
     system = _first_match(SYSTEMS, user_agent)
-    return f"{browser} on {system}" if system else browser
+    return f"{browser} ({system})" if system else browser
 
 
 def _first_match(patterns: dict[str, str], text: str) -> str | None:

@@ -1,6 +1,7 @@
 """The pages of an account. Signing in and passwords are Flask-Security's views with the portal's templates."""
 
 import base64
+from collections.abc import Sequence
 
 from flask import Blueprint, Flask, flash, redirect, request, session, url_for
 from flask.typing import ResponseReturnValue
@@ -158,19 +159,20 @@ def set_up_two_factor() -> ResponseReturnValue:
     """Set up an authenticator app, which replaces an older one, and show the recovery codes."""
     account, form = current_account(), AuthenticatorCodeForm()
     secret = _proposed_secret(account)
+    is_required = account_service.requires_two_factor() and not account.has_two_factor
     if form.validate_on_submit():
         codes = two_factor.turn_on(account, secret, form.code.data)
         if not isinstance(codes, Refusal):
             session.pop(PROPOSED_TOTP)
             sessions.end_others(account, session[ACCOUNT_SESSION])  # they began without a code
-            return respond("accounts/recovery_codes.html", codes=codes)
+            return _recovery_codes(codes, then="tenants.home" if is_required else "account.security")
         form.refuse(codes)
     uri, key = two_factor.authenticator_setup(account, secret)
     context = {
         "uri": uri,
         "key": key,
         "qr_code": "data:image/png;base64," + base64.b64encode(qr.qr_code_png(uri)).decode(),
-        "required": account_service.requires_two_factor() and not account.has_two_factor,
+        "required": is_required,
     }
     return respond("accounts/two_factor.html", status=422 if form.is_submitted() else 200, form=form, **context)
 
@@ -187,7 +189,11 @@ def turn_two_factor_off() -> ResponseReturnValue:
 @password_confirmed
 def renew_recovery_codes() -> ResponseReturnValue:
     """Show new recovery codes, once."""
-    return respond("accounts/recovery_codes.html", codes=two_factor.renew_recovery_codes(current_account()))
+    return _recovery_codes(two_factor.renew_recovery_codes(current_account()), then="account.security")
+
+
+def _recovery_codes(codes: Sequence[str], *, then: str) -> ResponseReturnValue:
+    return respond("accounts/recovery_codes.html", codes=codes, next_url=url_for(then))
 
 
 @system_blueprint.get("")

@@ -30,7 +30,7 @@ TOPICS: Final[Mapping[str, str]] = {
     "system_api_keys": "system-administrators#system-keys",
     "system_mail_server": "system-administrators#the-shared-mail-server",
     "system_oauth": "oauth",
-    "system_search": "system-administrators#tenants",
+    "system_search": "system-administrators#searching-all-tenants",
     "system_sign_in": "system-administrators#security",
     "tenants": "system-administrators#tenants",
     "tenants.home": "tenant-administrators",

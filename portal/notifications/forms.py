@@ -7,7 +7,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from babel.numbers import format_decimal
-from flask_babel import gettext, lazy_gettext
+from flask_babel import gettext, lazy_gettext, lazy_pgettext
 from wtforms import (
     HiddenField,
     SelectField,
@@ -34,7 +34,7 @@ from portal.web.i18n import to_translate
 from portal.web.pasted_emails import parse_email
 
 MAX_QUEUES_LENGTH: Final = 500
-QUEUE_SEPARATOR: Final = re.compile("[,;，；、\n]+")  # noqa: RUF001 (as input methods type them)
+QUEUE_ARATOR: Final = re.compile("[,;，；、\n]+")  # noqa: RUF001 (as input methods type them)
 
 
 class ClockField(TimeField):
@@ -48,13 +48,13 @@ class ClockField(TimeField):
             raise ValueError(gettext("Enter a time like 22:00.")) from None
 
 
+SEPARATORS = lazy_gettext("Separated by commas, semicolons, spaces or new lines.")
+
+
 class RecipientsForm(PortalForm):
     """The tenant's "Emails of Recipients"."""
 
-    recipients = TextAreaField(
-        lazy_gettext("Emails of Recipients"),
-        description=lazy_gettext("Separated by commas, semicolons, spaces or new lines."),
-    )
+    recipients = TextAreaField(lazy_gettext("Emails of Recipients"), description=SEPARATORS)
     recipients_based_on = HiddenField()  # the recipients when the page was opened, as `recipients.version` writes them
     parsed: list[str]
 
@@ -75,9 +75,13 @@ class RecipientsForm(PortalForm):
 
 
 class RecipientForm(PortalForm):
-    """A recipient to add, or several."""
+    """Recipients to add, one or several."""
 
-    email = TextField(lazy_gettext("Add a recipient"), [DataRequired(lazy_gettext("Enter an email address."))])
+    email = TextField(
+        lazy_gettext("Add recipients"),
+        [DataRequired(lazy_gettext("Enter an email address."))],
+        description=SEPARATORS,
+    )
     parsed: list[str]
 
     def validate_email(self, field: TextField) -> None:
@@ -110,8 +114,8 @@ class RulesForm(PortalForm):
     quiet_day = SelectMultipleField(
         lazy_gettext("Days"), choices=[SelectChoice(day) for day in DAYS_OF_WEEK], coerce=int
     )
-    quiet_from = ClockField(lazy_gettext("From"), [Optional()])
-    quiet_until = ClockField(lazy_gettext("Until"), [Optional()])
+    quiet_from = ClockField(lazy_pgettext("time", "From"), [Optional()])
+    quiet_until = ClockField(lazy_pgettext("time", "Until"), [Optional()])
     urgent_event = SelectMultipleField(lazy_gettext("Urgent events"), choices=list(EVENT_TYPES))
     rules: RecipientRules
 
@@ -141,7 +145,7 @@ class RulesForm(PortalForm):
         if quiet and quiet.never_ends:
             self.quiet_from.errors = [gettext("These quiet hours would never end. Leave out a day or some hours.")]
             return False
-        queues = list(dict.fromkeys(filter(None, map(str.strip, QUEUE_SEPARATOR.split(self.queues.data or "")))))
+        queues = list(dict.fromkeys(filter(None, map(str.strip, QUEUE_ARATOR.split(self.queues.data or "")))))
         self.rules = RecipientRules(recipient.email, queues, quiet, self.urgent_event.data if quiet else [])
         return is_valid
 

@@ -3,6 +3,7 @@
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 
 import pytest
 from flask import Flask
@@ -21,8 +22,12 @@ REMINDER = "Configure your SMTP server to receive notifications."
 
 def post_lost_call(portal_url: str, key: str, caller: str, **fields: object) -> str:
     """Post a lost call as a PBX does and return the status."""
-    data = CALL_LOST | {"caller_number": caller} | fields
-    body = json.dumps({"type": "queue.call_lost", "data": data}).encode()
+    return post_event(portal_url, key, "queue.call_lost", CALL_LOST | {"caller_number": caller} | fields)
+
+
+def post_event(portal_url: str, key: str, event_type: str, data: Mapping[str, object]) -> str:
+    """Post an event as a PBX does and return the status."""
+    body = json.dumps({"type": event_type, "data": data}).encode()
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     request = urllib.request.Request(f"{portal_url}/api/v1/events", body, headers)
     with urllib.request.urlopen(request) as answer:

@@ -57,7 +57,7 @@ def test_the_checklist_until_the_first_event(sign_in: OpenPage, acme: str, peer:
     page.locator("#mail-server").get_by_role("button", name="Save").click()
     expect(page.get_by_text("The settings are saved.")).to_be_visible()
     step(page, "Recipients")
-    page.get_by_label("Add a recipient").fill("ops@acme.example")
+    page.get_by_label("Add recipients").fill("ops@acme.example")
     page.get_by_role("button", name="Add", exact=True).click()
     expect(page.get_by_role("row").filter(has_text="ops@acme.example")).to_be_visible()
     step(page, "Events")

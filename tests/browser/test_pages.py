@@ -117,6 +117,8 @@ ELSEWHERE = {
     "security.two_factor_rescue",
     "security.two_factor_setup",
     "security.two_factor_token_validation",
+    "single_sign_on.begin",  # in test_single_sign_on.py
+    "single_sign_on.finish",
     "tenants.enter",
     "tenants.home",
     "webhook.openapi",

@@ -55,13 +55,13 @@ def test_events_of_a_recipient(sign_in: OpenPage, app: Flask, post: Post, workin
     night.get_by_role("button", name="End pause").click()
     expect(night).not_to_contain_text("Paused until")
 
-    page.get_by_label("Add a recipient").fill("new@acme.example")
+    page.get_by_label("Add recipients").fill("new@acme.example")
     page.get_by_role("button", name="Add").click()
     expect(page.get_by_role("row")).to_have_count(4)
     page.on("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Remove night@acme.example").click()
     expect(page.get_by_role("row")).to_have_count(3)
-    expect(page.get_by_label("Add a recipient")).to_be_focused()
+    expect(page.get_by_label("Add recipients")).to_be_focused()
 
 
 def test_without_javascript(

@@ -200,7 +200,7 @@ def test_an_account_sees_its_sessions_and_can_end_them(app: Flask, sign_in: Sign
     here, one, two = (sign_in(EMAIL, administers=acme) for _ in range(3))
     stranger = sign_in("other@x.example")
     with app.app_context():
-        db.session.execute(update(AccountSession).values(ip_address="192.0.2." + "7", browser="Firefox on Linux"))
+        db.session.execute(update(AccountSession).values(ip_address="192.0.2." + "7", browser="Firefox (Linux)"))
         db.session.commit()
     page = here.get("/account").get_data(as_text=True)
     assert page.count("192.0.2.7 ·") == 3
@@ -233,13 +233,13 @@ def test_use_is_recorded_at_most_once_a_minute(app: Flask, admin: FlaskClient, s
 @pytest.mark.parametrize(
     ("user_agent", "name"),
     [
-        (FIREFOX, "Firefox on Linux"),
-        ("Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537.36 Chrome/141.0 Safari/537.36 Edg/141.0", "Edge on Windows"),
-        ("Mozilla/5.0 (Linux; Android 15) AppleWebKit/537.36 Chrome/141.0 Mobile Safari/537.36", "Chrome on Android"),
-        ("Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) Version/18.0 Safari/604.1", "Safari on iPhone"),
-        ("curl/8", "A browser"),
-        ("", "A browser"),
-        ("<script>" * 9000, "A browser"),
+        (FIREFOX, "Firefox (Linux)"),
+        ("Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537.36 Chrome/141.0 Safari/537.36 Edg/141.0", "Edge (Windows)"),
+        ("Mozilla/5.0 (Linux; Android 15) AppleWebKit/537.36 Chrome/141.0 Mobile Safari/537.36", "Chrome (Android)"),
+        ("Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) Version/18.0 Safari/604.1", "Safari (iPhone)"),
+        ("curl/8", "Browser"),
+        ("", "Browser"),
+        ("<script>" * 9000, "Browser"),
     ],
 )
 def test_browsers_have_names(user_agent: str, name: str) -> None:
