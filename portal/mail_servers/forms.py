@@ -265,7 +265,9 @@ class SenderForm(PortalForm):
     reply_to = TextField(
         lazy_gettext("Reply-To"),
         [Normalize(parse_email)],
-        description=lazy_gettext("Replies to the emails go here. Leave it empty to get them at the sender's email address."),
+        description=lazy_gettext(
+            "Replies to the emails go here. Leave it empty to get them at the sender's email address."
+        ),
     )
 
     @classmethod
