@@ -262,7 +262,13 @@ class SenderForm(PortalForm):
     """Where replies to a tenant's emails go. The sender's name is part of the branding."""
 
     reply_to_based_on = HiddenField()  # the address when the page was opened
-    reply_to = TextField(lazy_gettext("Reply-To"), [Normalize(parse_email)])
+    reply_to = TextField(
+        lazy_gettext("Reply-To"),
+        [Normalize(parse_email)],
+        description=lazy_gettext(
+            "Replies to the emails go here. Leave it empty to get them at the sender's email address."
+        ),
+    )
 
     @classmethod
     def showing(cls, tenant: Tenant) -> Self:

@@ -120,7 +120,7 @@ def accept(account: Account, invitation: Invitation) -> Refusal | None:
             Invitation.email == account.email,
             Invitation.expires_at > clock.now(),
         ):
-            return Refusal("", gettext("This invitation is not valid any more. Ask for a new one."))
+            return Refusal("", gettext("This invitation is no longer valid. Ask for a new one."))
         account_service.grant(account, invitation.role, invitation.tenant_id)
         record("invitation.accepted", account.email, tenant_id=invitation.tenant_id)
         db.session.commit()

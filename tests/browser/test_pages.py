@@ -196,7 +196,7 @@ def test_the_choice_between_tenants(sign_in: OpenPage, acme: str, globex: str) -
 def test_the_second_factor(sign_in: OpenPage) -> None:
     page = sign_in("root@pbx.example", system=True)
     page.get_by_text("root@pbx.example").first.click()
-    page.get_by_role("link", name="Sign-in security").first.click()
+    page.get_by_role("link", name="Your account").first.click()
     page.get_by_role("link", name="Set up").click()
     phone = Authenticator(page.content())
     page.get_by_label("Code").fill(phone.code(-1))
