@@ -87,11 +87,9 @@ def shared_server() -> MailServer | None:
 
 def effective_server(tenant_id: int) -> MailServer | None:
     """Return the mail server that sends a tenant's email: its own, else the shared one, else None."""
-    if current_scope() == str(tenant_id):  # saves a change of the scope, and back
-        own = db.session.scalar(select(MailServer).where(MailServer.tenant_id == tenant_id))
-        if own is not None:
-            return own
-    return servers_for(tenant_id).effective
+    query = select(MailServer).where(MailServer.tenant_id == tenant_id)
+    own = db.session.scalar(query) if current_scope() == str(tenant_id) else None  # without a change of the scope
+    return own or servers_for(tenant_id).effective
 
 
 @dataclass(frozen=True, slots=True)
