@@ -31,7 +31,7 @@ class Unreadable(Exception):
 
 
 TIMED_OUT: Final = Unreadable(HTTPStatus.REQUEST_TIMEOUT, "The request took too long to arrive.")
-CUT_OFF: Final = Unreadable(HTTPStatus.BAD_REQUEST, "The request ended too early.")  # so nobody reads this
+INCOMPLETE: Final = Unreadable(HTTPStatus.BAD_REQUEST, "The request's body is incomplete, or has trailer fields.")
 OnBody = Callable[[bytes | Unreadable], None]
 
 
@@ -88,6 +88,7 @@ class IncompleteBody:
         self._is_in_one_part = length is not None and int(length) <= limit
         self._parts = None if self._is_in_one_part else aiter(protocol)
         self._read = bytearray()
+        self._empty_parts = 0  # the end is one; an error is one as well, as are trailer fields
         self._next_part: Future[bytes] | None = None
         self._incomplete, self._on_body = incomplete, on_body
         incomplete[self] = None
@@ -97,23 +98,26 @@ class IncompleteBody:
         try:
             self._next_part = part = cast("Future[bytes]", anext(self._parts) if self._parts else self._protocol())
         except StopAsyncIteration:
-            self._end(bytes(self._read) if self._length is None else CUT_OFF)
+            self._end(bytes(self._read) if self._length is None and self._empty_parts == 1 else INCOMPLETE)
         else:
             part.add_done_callback(self)
 
     def __call__(self, part: "Future[bytes]") -> None:
         """Take a part."""
-        self._next_part = None  # it refers to this body, and Granian's objects are not found by the garbage collector
-        if part.cancelled():
+        try:
+            error = part.exception()  # raised, it would refer to this, and this would stay forever with its connection
+        except CancelledError:
             self._end(TIMED_OUT)
-        elif part.exception():  # the client has left. Raised, it would refer to `part`, which refers to it
-            self._end(CUT_OFF)
+            return
+        if error:
+            self._end(INCOMPLETE)
+            return
+        self._read += (received := part.result())
+        self._empty_parts += not received
+        if self._is_in_one_part or len(self._read) > self._limit:
+            self._end(bytes(self._read))
         else:
-            self._read += part.result()
-            if self._is_in_one_part or len(self._read) > self._limit:
-                self._end(bytes(self._read))
-            else:
-                self.ask()
+            self.ask()
 
     def cancel(self) -> None:
         """Wait no longer. This may run in any thread."""
