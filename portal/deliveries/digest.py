@@ -23,6 +23,7 @@ from portal.events.storm_digest import DIGEST, MAX_LISTED_CALLS, StormDigest
 from portal.events.types import EVENT_TYPES
 from portal.extensions import db
 from portal.notifications import recipients
+from portal.notifications.recipients import MAX_RECIPIENTS
 from portal.tenants import service as tenant_service
 
 MAX_CLOCK_DIFFERENCE: Final = timedelta(hours=3)  # of the hosts that made the ids
@@ -90,7 +91,10 @@ def _record_digest(storm: Storm) -> bool:
 
 
 def _held_events(storm: Storm, order: ColumnElement[Any], limit: int) -> Sequence[RecordedEvent]:
-    """Return some of the events whose emails the storm held. There can be very many, so they are looked at in order."""
+    """Return some of the events whose emails the storm held. There can be very many, so they are looked at in order.
+
+    An event has several emails if some of its recipients are in quiet hours: at most one for each of them.
+    """
     held = (
         select(Delivery.id, Delivery.event_id)
         .where(
@@ -114,7 +118,8 @@ def _held_events(storm: Storm, order: ColumnElement[Any], limit: int) -> Sequenc
         .lateral()
     )
     event = aliased(RecordedEvent, of_storm)
-    return db.session.scalars(select(event).select_from(held).join(of_storm, true()).limit(limit)).all()
+    query = select(event).select_from(held).join(of_storm, true()).limit(limit * MAX_RECIPIENTS)
+    return db.session.scalars(query).unique().all()[:limit]
 
 
 def _caller(event: RecordedEvent) -> str:

@@ -41,6 +41,7 @@ SUMMARY_EXPIRY: Final = timedelta(days=3)
 
 _has_ended = (Delivery.held_until.is_not(None), Delivery.held_until <= func.now())
 _is_held = DeliveryRecipient.status == Status.HELD
+_email = func.lower(DeliveryRecipient.email)  # as recipients are compared: it may have been entered again meanwhile
 
 
 def tenants_with_ended_quiet_hours() -> Sequence[int]:
@@ -57,7 +58,7 @@ def write_summaries(tenant_id: int) -> int:
     ended = select(Delivery.id).where(*_has_ended).order_by(Delivery.held_until, Delivery.id).limit(MAX_EMAILS)
     ids = literal([*db.session.scalars(ended.with_for_update())], ARRAY(Uuid))  # one parameter, however many there are
     emails, their_recipients = Delivery.id == any_(ids), DeliveryRecipient.delivery_id == any_(ids)
-    _end_recipients(NOT_LISTED, their_recipients, DeliveryRecipient.email.not_in(reachable))
+    _end_recipients(NOT_LISTED, their_recipients, _email.not_in([email.lower() for email in reachable]))
     with_secrets = select(RecordedEvent.id).where(RecordedEvent.type.in_(WITH_SECRETS))
     with_recipient = select(DeliveryRecipient.delivery_id).where(their_recipients, _is_held)
     make_due(and_(emails, Delivery.event_id.in_(with_secrets), Delivery.id.in_(with_recipient)))
@@ -74,7 +75,7 @@ def _record_summary(tenant: Tenant, email: str, is_held: ColumnElement[bool]) ->
         select(RecordedEvent)
         .join(Delivery, Delivery.event_id == RecordedEvent.id)
         .join(DeliveryRecipient, DeliveryRecipient.delivery_id == Delivery.id)
-        .where(is_held, Delivery.held_until.is_not(None), _is_held, DeliveryRecipient.email == email)
+        .where(is_held, Delivery.held_until.is_not(None), _is_held, _email == email.lower())
     )
     listed = db.session.scalars(events.order_by(RecordedEvent.id).limit(MAX_LISTED_EVENTS)).all()
     if not listed:

@@ -330,3 +330,29 @@ def test_it_is_suspended_with_the_tenant(app: Flask, post: Post, working_tenant:
         tenant_service.resume(acme())
         send_due_emails()
     assert len(peer.messages) == 2
+
+
+def test_a_digest_lists_a_call_once_though_some_are_in_quiet_hours(
+    app: Flask, post: Post, working_tenant: str, peer: SmtpPeer
+) -> None:
+    begin_quiet_hours(app, NIGHT)
+    for number in range(14):
+        post(data={**CALL_LOST, "caller_number": f"+4420{number:04}"})
+    with app.app_context():
+        sql("UPDATE storms SET started_at = started_at - interval '5 minutes', ends_at = now()")
+        sql("UPDATE events SET received_at = received_at - interval '5 minutes'")
+        assert all(digest.write_digest(*storm) for storm in digest.ended_storms())
+        send_due_emails()
+    _, body = text_of(peer.messages[-1])
+    assert [body.count(f"+4420{number:04}") for number in range(10, 14)] == [1] * 4
+
+
+def test_a_recipient_that_is_written_in_other_letters_meanwhile_gets_the_summary(
+    app: Flask, post: Post, working_tenant: str, peer: SmtpPeer
+) -> None:
+    begin_quiet_hours(app, NIGHT)
+    post()
+    with app.app_context():
+        recipients.replace(acme(), [OPS, NIGHT.capitalize()])
+    assert end_quiet_hours(app) == 1
+    assert peer.messages[-1].recipients == [NIGHT.capitalize()]
