@@ -355,3 +355,9 @@ def test_a_body_that_does_not_arrive_ends_with_408(abandoned: socket.socket) -> 
 def web_processes(server: ForkServerProcess) -> list[psutil.Process]:
     """Return the processes that answer requests."""
     return list(psutil.Process(server.pid).children())
+
+
+def test_a_path_is_decoded_once(connect: Connect) -> None:
+    end = b" HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+    paths = (b"/%73ign-in", b"/%2573ign-in", b"/%C3%A9", b"/%ff", b"/%")
+    assert [status(connect(b"GET " + path + end)) for path in paths] == [200, 404, 404, 404, 404]

@@ -19,7 +19,6 @@ from itertools import chain
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, Final
-from urllib.parse import unquote_to_bytes
 from wsgiref.util import FileWrapper
 
 from flask import Flask
@@ -175,7 +174,7 @@ def _environ(scope: Scope, body: bytes) -> dict[str, Any]:
     environ = {
         "REQUEST_METHOD": scope.method,
         "SCRIPT_NAME": "",
-        "PATH_INFO": unquote_to_bytes(scope.path).decode("latin-1"),
+        "PATH_INFO": scope.path.encode().decode("latin-1"),  # Granian decodes it; once more, a proxy would not see it
         "QUERY_STRING": scope.query_string,
         "REMOTE_ADDR": without_port(scope.client),
         "SERVER_NAME": without_port(scope.server),
