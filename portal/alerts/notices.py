@@ -13,13 +13,13 @@ from typing import Any, Final, NamedTuple
 
 from flask import current_app, render_template
 from flask_babel import force_locale, gettext, ngettext
-from sqlalchemy import Row, func, select, text
+from sqlalchemy import Row, func, select, text, true
 from sqlalchemy.dialects.postgresql import insert
 
 from portal import config
 from portal.accounts.models import SYSTEM_ADMINISTRATOR, Account
 from portal.alerts.conditions import AlertKind
-from portal.alerts.models import AlertNotice
+from portal.alerts.models import AlertNotice, RecordedAlert
 from portal.alerts.texts import AlertText, describe
 from portal.config import PRODUCT
 from portal.database import clock
@@ -129,7 +129,13 @@ def tell() -> None:
 
 def _store(alerts: Sequence[Row[Any]], failed: NotSent | None) -> None:
     now = clock.now()
+    told = RecordedAlert.id.in_([alert.alert_id for alert in alerts]), Account.id == alerts[0].account_id
+    # A tenant or the account may have been deleted while the email was sent.
+    existing = select(RecordedAlert.id).join(Account, true()).where(*told).with_for_update(read=True, key_share=True)
+    ids = set(db.session.scalars(existing))
     for alert in alerts:
+        if alert.alert_id not in ids:
+            continue
         values: dict[str, Any] = {"failure": None, "retry_at": None}
         if failed:  # a mail server that works again is to be used at once, for those first that were not tried
             values = {"failure": failed.reason, "retry_at": now if failed.is_about_server else now + RETRY_AFTER}

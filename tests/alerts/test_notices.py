@@ -14,9 +14,10 @@ from flask.testing import FlaskClient
 from sqlalchemy import text
 
 from portal.accounts import service as account_service
-from portal.alerts import notices, watch
+from portal.alerts import notices, recording, watch
 from portal.deliveries import worker as deliveries_worker
 from portal.extensions import db
+from portal.mail_servers import account_email
 from portal.tenants import service as tenant_service
 from tests.alerts.conftest import ADMIN, ROOT
 from tests.conftest import make_account, signed_in
@@ -339,3 +340,35 @@ def test_the_thread_of_a_web_process_looks_at_intervals(
     stop.set()
     thread.join(10)
     assert [message.recipients for message in system_peer.messages] == [[ADMIN]]
+
+
+def test_a_tenant_that_is_deleted_meanwhile_does_not_repeat_the_email_about_others(
+    app: Flask, system_peer: SmtpPeer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = """
+        WITH tenant AS (
+            INSERT INTO tenants (id, name, domain, time_zone, language)
+            VALUES (77, 'Other', 'other.example', 'UTC', 'en') RETURNING id
+        )
+        INSERT INTO memberships (account_id, tenant_id) SELECT accounts.id, tenant.id FROM accounts, tenant
+        WHERE email = 'admin@acme.example'
+    """
+    send = account_email.send
+
+    def send_and_delete(*values: Any) -> Any:
+        failed = send(*values)
+        sql("DELETE FROM tenants WHERE id = 77")
+        return failed
+
+    monkeypatch.setattr(account_email, "send", send_and_delete)
+    record = recording.record_all
+
+    def record_one_more() -> None:
+        record()
+        sql("""INSERT INTO alerts (tenant_id, kind, subject, details, began_at, tell_at)
+            VALUES (77, 'silence', '', '{}', now(), now())""")
+
+    monkeypatch.setattr(recording, "record_all", record_one_more)
+    assert len(told(app, system_peer, REJECTED, other)) == 1
+    monkeypatch.setattr(recording, "record_all", record)
+    assert not told(app, system_peer)
