@@ -13,7 +13,7 @@ from htmx_flask import request
 from werkzeug.exceptions import BadRequest, NotFound
 
 from portal.accounts import rate_limits
-from portal.accounts.access import kept_as, public
+from portal.accounts.access import for_clients, kept_as, public
 from portal.accounts.rate_limits import ACCOUNT, HOUR, IP_ADDRESS, MINUTE, Limit, Rule
 from portal.audit.log import Actor, set_actor
 from portal.database import clock
@@ -21,7 +21,6 @@ from portal.deliveries import recent
 from portal.deliveries.actions import send_settings_link
 from portal.events.event_type import EventType
 from portal.events.types import EVENT_TYPES
-from portal.extensions import csrf
 from portal.notifications import recipient_links, recipients
 from portal.notifications import settings as notifications_settings
 from portal.notifications.decision import DAYS_OF_WEEK
@@ -323,10 +322,11 @@ def resume_own(token: str) -> ResponseReturnValue:
 
 
 @email_settings.route("/unsubscribe", methods=["GET", "POST"])
-@public
+@for_clients
 def unsubscribe(token: str) -> ResponseReturnValue:
     """Pause a recipient until they resume: what a mail program posts on "Unsubscribe" (RFC 8058, section 3.2).
 
+    It has no session, and mostly posts `multipart/form-data`, which pages reject. The token in the URL is the proof.
     Opening the URL changes nothing and leads to the page, as link scanners open it too.
     """
     if request.method != "POST":
@@ -336,9 +336,6 @@ def unsubscribe(token: str) -> ResponseReturnValue:
     link = _link(token)
     recipients.pause(link.tenant, link.recipient or abort(404), None)
     return "", HTTPStatus.NO_CONTENT
-
-
-csrf.exempt(unsubscribe)  # the mail program has no session; the token in the URL is the proof
 
 
 @email_settings.post("/link")

@@ -136,10 +136,11 @@ def test_opening_a_link_changes_nothing(app: Flask, client: FlaskClient, working
         assert not recorded(before)
 
 
-def test_one_click_pauses_until_resumed(app: Flask, client: FlaskClient, working_tenant: str) -> None:
+@pytest.mark.parametrize("media_type", ["multipart/form-data", "application/x-www-form-urlencoded"])
+def test_one_click_pauses_until_resumed(app: Flask, client: FlaskClient, working_tenant: str, media_type: str) -> None:
     path = link_to(app)
     assert client.post(f"{path}/unsubscribe").status_code == 400
-    assert client.post(f"{path}/unsubscribe", data=ONE_CLICK).status_code == 204
+    assert client.post(f"{path}/unsubscribe", data=ONE_CLICK, content_type=media_type).status_code == 204
     with app.app_context():
         acme()
         assert recipient(OPS).is_paused_indefinitely
