@@ -22,6 +22,7 @@ from wtforms.validators import DataRequired, InputRequired, Optional
 
 from portal.database import clock
 from portal.errors import Refusal
+from portal.events.fields import clean_text
 from portal.events.types import EVENT_TYPES
 from portal.notifications import recipients
 from portal.notifications.decision import DAYS_OF_WEEK, QuietHours, RecipientRules
@@ -145,7 +146,7 @@ class RulesForm(PortalForm):
         if quiet and quiet.never_ends:
             self.quiet_from.errors = [gettext("These quiet hours would never end. Leave out a day or some hours.")]
             return False
-        queues = list(dict.fromkeys(filter(None, map(str.strip, QUEUE_ARATOR.split(self.queues.data or "")))))
+        queues = list(dict.fromkeys(filter(None, map(clean_text, QUEUE_SEPARATOR.split(self.queues.data or "")))))
         self.rules = RecipientRules(recipient.email, queues, quiet, self.urgent_event.data if quiet else [])
         return is_valid
 

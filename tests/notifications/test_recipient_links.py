@@ -107,6 +107,14 @@ def test_wrong_rules_are_rejected(app: Flask, client: FlaskClient, working_tenan
         assert recipient(OPS).excluded_event_types == []
 
 
+def test_queues_are_cleaned_as_in_an_event(app: Flask, client: FlaskClient, working_tenant: str) -> None:
+    """A number copied from a contact list has marks for the direction of text around it, which nobody sees."""
+    assert submit(client, link_to(app), queues="\u202a8000\u202c, Support\u200f").status_code == 303
+    with app.app_context():
+        acme()
+        assert recipient(OPS).queues == ["8000", "Support"]
+
+
 @pytest.mark.parametrize(("days", "shown"), [("1", "until the pause ends"), ("7", "ends"), ("", "until you resume")])
 def test_a_pause_and_its_end(app: Flask, client: FlaskClient, working_tenant: str, days: str, shown: str) -> None:
     path = link_to(app)
