@@ -53,6 +53,14 @@ def abandoned(port: int) -> Iterator[socket.socket]:
         yield connection
 
 
+@pytest.fixture(scope="module", autouse=True)
+def abandoned_chunks(port: int) -> Iterator[socket.socket]:
+    """The same with a body in chunks."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(EVENT + b"Authorization: Bearer x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n")
+        yield connection
+
+
 @pytest.fixture
 def connect(port: int) -> Iterator[Connect]:
     """A function that opens a connection and sends these bytes."""
@@ -346,6 +354,12 @@ def test_a_second_server_on_the_port_does_not_start(settings: Settings, port: in
     output = tmp_path / "output"
     assert wait(web_server.start(settings, port, output=output), 60) == 1
     assert "Address already in use" in output.read_text()
+
+
+def test_chunks_that_do_not_arrive_end_with_408_and_the_connection(abandoned_chunks: socket.socket) -> None:
+    assert status(abandoned_chunks) == 408
+    abandoned_chunks.settimeout(5)
+    assert abandoned_chunks.recv(1) == b""
 
 
 def test_a_body_that_does_not_arrive_ends_with_408(abandoned: socket.socket) -> None:

@@ -121,12 +121,15 @@ class IncompleteBody:
 
     def cancel(self) -> None:
         """Wait no longer. This may run in any thread."""
-        if part := self._next_part:
+        if part := getattr(self, "_next_part", None):  # it may end at this moment
             part.cancel()
 
     def _end(self, result: bytes | Unreadable) -> None:
         del self._incomplete[self]
-        self._on_body(result)
+        on_body = self._on_body
+        # Granian's future refers to this: what this referred to would stay forever, and the connection with it.
+        del self._next_part, self._parts, self._protocol, self._on_body
+        on_body(result)
 
 
 def _source(scope: Scope, proxies: int) -> str:

@@ -85,7 +85,7 @@ class Front:
                 request.answer(self._app)
                 if request.file:
                     self._files.append((time.monotonic() + FILE_OPEN_TIME, request.file))
-            del request  # what is unread of its body keeps the connection open
+            del request  # until the next one, it would keep its connection
 
     def _takes(self, request: "_Request") -> bool:
         """Return whether the caller is the one to answer the request."""
