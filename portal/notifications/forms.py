@@ -35,7 +35,7 @@ from portal.web.i18n import to_translate
 from portal.web.pasted_emails import parse_email
 
 MAX_QUEUES_LENGTH: Final = 500
-QUEUE_ARATOR: Final = re.compile("[,;，；、\n]+")  # noqa: RUF001 (as input methods type them)
+QUEUE_SEPARATOR: Final = re.compile("[,;，；、\n]+")  # noqa: RUF001 (as input methods type them)
 
 
 class ClockField(TimeField):

@@ -31,7 +31,7 @@ class Unreadable(Exception):
 
 
 TIMED_OUT: Final = Unreadable(HTTPStatus.REQUEST_TIMEOUT, "The request took too long to arrive.")
-INCOMPLETE: Final = Unreadable(HTTPStatus.BAD_REQUEST, "The request's body is incomplete, or has trailer fields.")
+CUT_OFF: Final = Unreadable(HTTPStatus.BAD_REQUEST, "The request's body is incomplete, or has trailer fields.")
 OnBody = Callable[[bytes | Unreadable], None]
 
 
@@ -98,38 +98,33 @@ class IncompleteBody:
         try:
             self._next_part = part = cast("Future[bytes]", anext(self._parts) if self._parts else self._protocol())
         except StopAsyncIteration:
-            self._end(bytes(self._read) if self._length is None and self._empty_parts == 1 else INCOMPLETE)
+            self._end(bytes(self._read) if self._length is None and self._empty_parts == 1 else CUT_OFF)
         else:
             part.add_done_callback(self)
 
     def __call__(self, part: "Future[bytes]") -> None:
         """Take a part."""
-        try:
-            error = part.exception()  # raised, it would refer to this, and this would stay forever with its connection
-        except CancelledError:
+        self._next_part = None  # it refers to this body, and Granian's objects are not found by the garbage collector
+        if part.cancelled():
             self._end(TIMED_OUT)
-            return
-        if error:
-            self._end(INCOMPLETE)
-            return
-        self._read += (received := part.result())
-        self._empty_parts += not received
-        if self._is_in_one_part or len(self._read) > self._limit:
-            self._end(bytes(self._read))
+        elif part.exception():  # the client has left. Raised, it would refer to `part`, which refers to it
+            self._end(CUT_OFF)
         else:
-            self.ask()
+            self._read += (received := part.result())
+            self._empty_parts += not received
+            if self._is_in_one_part or len(self._read) > self._limit:
+                self._end(bytes(self._read))
+            else:
+                self.ask()
 
     def cancel(self) -> None:
         """Wait no longer. This may run in any thread."""
-        if part := getattr(self, "_next_part", None):  # it may end at this moment
+        if part := self._next_part:
             part.cancel()
 
     def _end(self, result: bytes | Unreadable) -> None:
         del self._incomplete[self]
-        on_body = self._on_body
-        # Granian's future refers to this: what this referred to would stay forever, and the connection with it.
-        del self._next_part, self._parts, self._protocol, self._on_body
-        on_body(result)
+        self._on_body(result)
 
 
 def _source(scope: Scope, proxies: int) -> str:
