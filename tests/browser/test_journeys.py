@@ -137,7 +137,7 @@ def test_the_pop_up_can_be_dismissed(sign_in: OpenPage, acme: str, portal_url: s
 def test_a_system_administrator_enters_and_leaves_a_workspace(sign_in: OpenPage, acme: str) -> None:
     page = sign_in("root@pbx.example", system=True)
     page.get_by_role("link", name="Tenants").click()
-    page.get_by_role("row").filter(has_text="Acme").get_by_role("link", name="Manage").click()
+    page.get_by_role("row").filter(has_text="Acme").get_by_role("link", name="Acme", exact=True).click()
     expect(page.get_by_text("You are managing Acme")).to_be_visible()
     page.get_by_role("dialog").get_by_role("button", name="OK").click()
     page.get_by_role("link", name="Back to all tenants").click()
@@ -147,7 +147,7 @@ def test_a_system_administrator_enters_and_leaves_a_workspace(sign_in: OpenPage,
 def test_tenants_are_found_while_typing(sign_in: OpenPage, acme: str, globex: str) -> None:
     page = sign_in("root@pbx.example", system=True)
     page.get_by_role("link", name="Tenants").click()
-    page.get_by_role("searchbox").press_sequentially("glob")
+    page.get_by_role("searchbox", name="Name or SIP domain").press_sequentially("glob")
     expect(page.get_by_role("row").filter(has_text="Acme")).to_have_count(0)
     expect(page.get_by_role("row").filter(has_text="Globex")).to_have_count(1)
 
