@@ -101,8 +101,8 @@ FACTS: Final = """
         ) AS found
     ) AS held ON true
     LEFT JOIN LATERAL (
-        SELECT count(*) AS count FROM memberships
-        WHERE memberships.tenant_id = tenants.id AND memberships.role = 'administrator'
+        SELECT count(*) AS count FROM memberships JOIN accounts ON accounts.id = memberships.account_id
+        WHERE memberships.tenant_id = tenants.id AND memberships.role = 'administrator' AND accounts.active
     ) AS administrators ON true
     LEFT JOIN LATERAL (
         SELECT max(received_at) AS received_at FROM (
@@ -251,11 +251,11 @@ class TenantList:
 
 
 def administrators_of(tenant_ids: Collection[int]) -> Mapping[int, Sequence[str]]:
-    """Return the email addresses of the administrators of each of these tenants."""
+    """Return the email addresses of the administrators of each of these tenants, without deactivated ones."""
     query = (
         select(Membership.tenant_id, Account.email)
         .join(Account, Account.id == Membership.account_id)
-        .where(Membership.tenant_id.in_(tenant_ids), Membership.role == ADMINISTRATOR)
+        .where(Membership.tenant_id.in_(tenant_ids), Membership.role == ADMINISTRATOR, Account.active)
         .order_by(Account.email)
     )
     found = defaultdict[int, list[str]](list)

@@ -143,6 +143,9 @@ def test_last_events_and_administrators(in_request: None) -> None:
     assert domains(TenantFilter(), "administrators") == ["c", "b", "a"]
     assert domains(TenantFilter(without_administrator=True)) == ["c"]
     assert listed()[0].administrators == ["0@a.example", "1@a.example", "2@a.example"]
+    sql("UPDATE accounts SET active = false WHERE email IN ('0@b.example', '1@a.example')")
+    assert listed()[0].administrators == ["0@a.example", "2@a.example"]
+    assert domains(TenantFilter(without_administrator=True)) == ["b", "c"]
 
 
 def test_a_search_finds_parts_of_names_and_domains_literally(in_request: None) -> None:
