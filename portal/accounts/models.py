@@ -196,6 +196,7 @@ class AccountSession(Base):
     remembered: Mapped[bool]
     ip_address: Mapped[str]
     browser: Mapped[str]
+    account: Mapped[Account] = relationship()
 
 
 def kept_form_context(account_id: int) -> str:

@@ -10,6 +10,7 @@ from flask.typing import ResponseReturnValue
 from flask_babel import gettext
 from flask_login import user_logged_in, user_logged_out
 from flask_security import current_user, password_changed, password_reset, user_authenticated, user_failed_authn
+from flask_security.utils import set_request_attr
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import BadRequest, NotFound, UnsupportedMediaType
 
@@ -116,8 +117,7 @@ def init_app(app: Flask) -> None:
     """Guard every request, and tie each signed-in browser to a session that can be ended."""
     app.before_request(lambda: set_actor(_request_actor))
     manager = app.login_manager  # type: ignore[attr-defined]
-    find_account = manager.user_callback
-    manager.user_loader(lambda user_id: _with_active_session(find_account(user_id)))
+    manager.user_loader(_load_account)
     app.before_request(_guard)
     app.register_error_handler(CSRFError, _csrf_failed)
     app.before_request(_expire_first_factor)
@@ -296,16 +296,19 @@ def _typed_email() -> str:
     return request.form.get("email", "")
 
 
-def _with_active_session(account: Account | None) -> Account | None:
-    """Return the account if the cookie's session has not ended."""
-    account_session = sessions.find(session.get(ACCOUNT_SESSION))
-    if account is None or account_session is None or account_session.account_id != account.id:
+def _load_account(user_id: str) -> Account | None:
+    """Return the account of the cookie if its session has not ended. Flask-Security's loader takes three statements."""
+    account_session = sessions.find_with_account(session.get(ACCOUNT_SESSION))
+    account = account_session.account if account_session else None
+    if account_session is None or account is None or account.fs_uniquifier != user_id or not account.active:
         return None
     if account_session.remembered and not account_service.accepts_password(account):
         sessions.end_by_token(session[ACCOUNT_SESSION])  # it began with a password, before they were off
         return None
     if not is_polled(current_app, request.endpoint):
         sessions.touch(account_session, request.remote_addr or "")
+    set_request_attr("fs_authn_via", "session")
+    set_request_attr("fs_paa", session.get("fs_paa", 0))  # when the password was last confirmed
     return account
 
 

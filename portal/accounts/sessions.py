@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Final, NamedTuple
 
 from sqlalchemy import delete, select
+from sqlalchemy.orm import joinedload
 
 from portal.accounts.models import Account, AccountSession
 from portal.audit.log import record
@@ -85,6 +86,14 @@ def find(token: str | None) -> AccountSession | None:
         return None
     query = select(AccountSession).where(AccountSession.token_hash == hash_token(token))
     return db.session.scalar(query.where(AccountSession.expires_at > clock.now()))
+
+
+def find_with_account(token: str | None) -> AccountSession | None:
+    """Do the same, and load the account with its roles and memberships in the same statement."""
+    query = select(AccountSession).where(AccountSession.token_hash == hash_token(token or ""))
+    account = joinedload(AccountSession.account)
+    query = query.options(account.joinedload(Account.roles), account.joinedload(Account.memberships))
+    return db.session.scalars(query.where(AccountSession.expires_at > clock.now())).unique().one_or_none()
 
 
 def touch(session: AccountSession, ip_address: str) -> None:

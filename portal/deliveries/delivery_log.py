@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cached_property
 from itertools import groupby
 from typing import Final
 from uuid import UUID
@@ -84,7 +85,7 @@ class LoggedDelivery:
         return groups.values()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LogEntry:
     """An event in the log."""
 
@@ -97,7 +98,7 @@ class LogEntry:
             return Status.IGNORED
         return combine(Status(delivery.status) for delivery in self.event.deliveries)
 
-    @property
+    @cached_property
     def deliveries(self) -> Sequence[LoggedDelivery]:
         """The event's emails, oldest first."""
         return logged_deliveries(self.event.deliveries)
