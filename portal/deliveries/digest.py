@@ -9,7 +9,6 @@ from datetime import timedelta
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, delete, func, select, true
-from sqlalchemy.orm import aliased
 from uuid_utils.compat import uuid4, uuid7
 
 from portal.database import clock
@@ -107,7 +106,7 @@ def _held_events(storm: Storm, order: ColumnElement[Any], limit: int) -> Sequenc
         .subquery()
     )
     of_storm = (
-        select(RecordedEvent)
+        select(RecordedEvent.id)
         .where(
             RecordedEvent.id == held.c.event_id,
             RecordedEvent.type == storm.event_type,
@@ -117,9 +116,10 @@ def _held_events(storm: Storm, order: ColumnElement[Any], limit: int) -> Sequenc
         .offset(0)
         .lateral()
     )
-    event = aliased(RecordedEvent, of_storm)
-    query = select(event).select_from(held).join(of_storm, true()).limit(limit * MAX_RECIPIENTS)
-    return db.session.scalars(query).unique().all()[:limit]
+    found = select(of_storm.c.id).select_from(held).join(of_storm, true()).limit(limit * MAX_RECIPIENTS)
+    ids = [*dict.fromkeys(db.session.scalars(found))][:limit]
+    events = {event.id: event for event in db.session.scalars(select(RecordedEvent).where(RecordedEvent.id.in_(ids)))}
+    return [events[event_id] for event_id in ids]
 
 
 def _caller(event: RecordedEvent) -> str:

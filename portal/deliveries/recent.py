@@ -106,7 +106,7 @@ NEWEST_ATTEMPTED: Final = """
     ) AS recipients
     FROM (
         SELECT * FROM deliveries WHERE tenant_id = %(tenant_id)s AND last_attempt_at IS NOT NULL
-        ORDER BY last_attempt_at DESC LIMIT %(searched)s
+        ORDER BY last_attempt_at DESC LIMIT %(newest)s
     ) AS delivery
     JOIN events ON events.id = delivery.event_id
     WHERE delivery.status = ANY(%(statuses)s)
@@ -116,7 +116,7 @@ NEWEST_ATTEMPTED: Final = """
 
 def _newest_attempted(statuses: Sequence[Status]) -> Delivery | None:
     """Return the email with one of these statuses whose last attempt is the newest, if it is among the newest."""
-    values = {"tenant_id": int(current_scope()), "searched": MAX_SEARCHED, "statuses": [*statuses]}
+    values = {"tenant_id": int(current_scope()), "newest": MAX_SEARCHED, "statuses": [*statuses]}
     row = fast_sql.run_within_session(NEWEST_ATTEMPTED, values)
     if row is None:
         return None

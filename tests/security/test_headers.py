@@ -181,5 +181,7 @@ def test_no_file_is_ever_taken(app: Flask, admin: FlaskClient, system: FlaskClie
         address = re.sub(r"<int:[^>]*>", "1", re.sub(r"<(?!int)[^>]*>", "queue.call_lost", address))
         upload = {"csrf_token": token, "recipients": (BytesIO(b"ops@acme.example"), "run.sh")}
         answer = browser.post(address, data=upload, headers={"Authorization": f"Bearer {key}"})
-        assert answer.status_code == 415, f"{rule.rule}: {answer.status}"
+        # Mail programs post the form of RFC 8058, section 3.2, as multipart/form-data. It has no file.
+        expected = 400 if rule.endpoint == "email_settings.unsubscribe" else 415
+        assert answer.status_code == expected, f"{rule.rule}: {answer.status}"
         assert_guarded(answer)
