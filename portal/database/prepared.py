@@ -1,7 +1,7 @@
 """Prepared statements on one connection, straight through libpq.
 
-psycopg's cursor takes longer in Python than Postgres takes for a statement of the event path. What it knows about types
-is used here all the same.
+psycopg's cursor takes longer in Python than Postgres takes for a statement of the event path. Its adapters still
+convert the values.
 """
 
 import re
@@ -21,8 +21,7 @@ from psycopg.pq.abc import PGconn, PGresult
 _PLACEHOLDER: Final = re.compile(r"%(?:\((?P<name>\w+)\)s|%)")
 _FINISHED: Final = {ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK, ExecStatus.PIPELINE_SYNC}
 
-
-_Ready = tuple[bytes, list[Buffer | None]]
+_Ready = tuple[bytes, list[Buffer | None]]  # the name of a prepared statement, and the values as text
 
 
 class _Query(NamedTuple):
@@ -69,20 +68,20 @@ class PreparedStatements:
                 connection must be closed, because its answer may still arrive.
         """
         ready = [self._prepare(statement, values) for statement, values in statements]
-        results = self._send(ready) if len(ready) == 1 else self._send_in_pipeline(ready)
+        results = self._send(ready)
         for result in results:
             _check(result)
         return self._first_row(results[len(ready) - 1])
 
     def _send(self, statements: Sequence[_Ready]) -> list[PGresult]:
+        """Send the statements, several of them in a pipeline, and return their results."""
+        is_pipeline = len(statements) > 1
+        if is_pipeline:
+            self._pgconn.enter_pipeline_mode()
         for statement in statements:
             self._pgconn.send_query_prepared(*statement)
-        return self._results()
-
-    def _send_in_pipeline(self, statements: Sequence[_Ready]) -> list[PGresult]:
-        self._pgconn.enter_pipeline_mode()
-        for statement in statements:
-            self._pgconn.send_query_prepared(*statement)
+        if not is_pipeline:
+            return self._results()
         self._pgconn.pipeline_sync()
         results = self._results(last=ExecStatus.PIPELINE_SYNC)
         self._pgconn.exit_pipeline_mode()

@@ -89,7 +89,7 @@ def _new_deliveries(context: EventContext, event: Event, row_id: UUID) -> Sequen
 def new_deliveries(
     event_id: UUID, expiry: timedelta, decision: Decision, *, even_if_empty: bool = False
 ) -> list[PendingDelivery]:
-    """Return the emails to recipients: one for now if there is somebody, and those held until quiet hours end."""
+    """Return the emails to recipients: one to send now, if anyone gets it now, and one for each end of quiet hours."""
     deliveries = []
     if decision.now or even_if_empty:
         deliveries.append(PendingDelivery.create(event_id, expiry, Audience.RECIPIENTS, decision.now))

@@ -124,7 +124,7 @@ class _Request:
             self.run(app, _environ(self._scope, self._body))
         except ProtocolClosed:
             pass  # the client has gone
-        except Exception:
+        except Exception:  # of this module: the app answers its own. The thread has to go on
             logger.exception("A request was not answered.")
             self.protocol.response_empty(500, [])
 
