@@ -257,7 +257,8 @@ def test_captured_email(open_page: OpenPage, mailbox: Mailbox) -> None:
     page = open_page("/demo/mail")
     assert_usable(page)
     page.get_by_role("link", name="Hello & welcome").click()
-    assert page.frame_locator("iframe").get_by_role("img").evaluate("image => image.naturalWidth") == 1
+    image = page.frame_locator("iframe").get_by_role("img")
+    assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") == 1  # once it has loaded
     assert_usable(page)
 
 
