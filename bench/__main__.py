@@ -3,23 +3,24 @@
 import argparse
 import signal
 import sys
+from dataclasses import replace
 from importlib import import_module
 
 import psutil
 
 from bench.measurement import publish, report
 from bench.processes import MissingProgram
+from bench.rounds import MAX_OTHER_SHARE, noise_note
 
-PARTS = ("events", "welcome", "distance", "hanging", "burst", "backlog", "memory", "growth", "pages")
+PARTS = ("events", "welcome", "many_tenants", "distance", "hanging", "burst", "backlog", "memory", "growth", "pages")
 ROUNDS, QUICK_ROUNDS = 5, 2
-QUIET = 10  # percent
 
 
 def main() -> None:
     """Run the named parts, or all of them. A part is a module with `run(rounds)` that returns tables."""
     arguments = _arguments()
     busy = psutil.cpu_percent(interval=1)
-    if busy > QUIET:
+    if busy > MAX_OTHER_SHARE * 100:
         report(f"The machine is {busy:.0f} % busy with something else; the results mean little.")
     rounds = QUICK_ROUNDS if arguments.quick else ROUNDS
     for part in arguments.parts or PARTS:
@@ -29,6 +30,8 @@ def main() -> None:
             tables = module.run(rounds)
         except MissingProgram as reason:
             sys.exit(f"The part {part} cannot run here: {reason}")
+        if noise := noise_note():
+            tables = [replace(table, note=f"{table.note} {noise}".strip()) for table in tables]
         print("", *tables, "", sep="\n\n", flush=True)
         if not arguments.quick:
             publish(part, tables)

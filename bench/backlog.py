@@ -11,6 +11,7 @@ from bench import portal_process, postgres, sinks
 from bench.measurement import Table, report
 from bench.portal_process import Portal
 from bench.processes import running
+from bench.rounds import watched
 from bench.sinks import Sink
 
 EMAILS: Final = 20_000
@@ -70,7 +71,7 @@ def _drain(
     """Return how many of the emails were sent, and in how many seconds from the start of the workers."""
     _make_due(connection, range(1, tenants + 1), emails // tenants)
     before = sink.count()
-    with _workers(portal, workers):
+    with _workers(portal, workers), watched():
         began = time.monotonic()
         seconds = _wait(lambda: sink.count() - before >= emails)
         sent = sink.count() - before

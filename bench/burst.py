@@ -7,8 +7,9 @@ from typing import Final
 from bench import postgres, sinks
 from bench.contender import Contender
 from bench.contenders import start_contender
-from bench.measurement import Table, compare, median_of, p99, ratio, ratio_text, report
+from bench.measurement import Table, median_of, p99, ratio, ratio_text, report
 from bench.processes import peak_resident
+from bench.rounds import compare
 
 EVENTS: Final = 2_000
 NAMES: Final = ("portal", "Alertmanager")

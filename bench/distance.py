@@ -18,8 +18,9 @@ import trustme
 from bench import contenders, postgres, sinks
 from bench.contender import Contender
 from bench.distant_mail_server import PASSWORD, USERNAME
-from bench.measurement import Table, compare, median_of, ratio, ratio_text
+from bench.measurement import Table, median_of, ratio, ratio_text
 from bench.processes import HOST
+from bench.rounds import compare
 from portal.mail_servers.smtp.client import AuthMode, Encryption
 
 EVENTS: Final = 20

@@ -8,7 +8,8 @@ from typing import Final
 
 from bench import postgres, sinks
 from bench.contenders import limit, start_contender
-from bench.measurement import Samples, Table, compare, median_of, ratio, ratio_text, report
+from bench.measurement import Samples, Table, median_of, ratio, ratio_text, report
+from bench.rounds import compare
 
 AT_ONCE: Final = (1, 4, 16)
 BASE: Final = "portal"

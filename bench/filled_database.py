@@ -25,6 +25,8 @@ from portal.database import fast_sql
 from portal.database.scope import owner_connection
 from portal.deliveries import retry, statistics
 from portal.extensions import db
+from portal.monitoring.metrics import DatabaseCollector
+from portal.overview import worst_tenants
 from portal.web.pagination import PAGE_SIZE
 
 DOMAIN: Final = "acme.example"
@@ -43,7 +45,10 @@ class Filled:
     work: Mapping[str, Work]
 
     def milliseconds(self, name: str) -> float:
-        """Return the median time of a round's runs."""
+        """Return the median time of a round's runs, soon after a worker's periodic work."""
+        with self.portal.app.app_context():
+            statistics.update()
+            worst_tenants.store()
         seconds = []
         for _ in range(CALLS):
             began = time.perf_counter()
@@ -83,22 +88,24 @@ def works(app: Flask, key: str) -> Mapping[str, Work]:
     """Return the work to measure, by name."""
     browser = _signed_in(app)
     log = f"/tenants/{DOMAIN}/deliveries"
-    with app.app_context():
-        statistics.update()
     pages = {
         "overview of a tenant": f"/tenants/{DOMAIN}/overview",
         "overview of the system": "/system/overview",
         "log, newest page": log,
         "log, oldest page": f"{log}?before={_oldest_page(app)}",
+        "log, events of a queue": f"{log}?queue=8000",
         "tenants, a search with 6 hits": "/system/tenants?q=needle",
         "tenants, a search without a hit": "/system/tenants?q=nobody",
         "tenants, a search that hits nearly all": "/system/tenants?q=customer",
+        "search of all tenants, an event ID": f"/system/search?q={_oldest_event(app)}",
+        "search of all tenants, a recipient": "/system/search?q=ops%40customer7.pbx.example",
         "mail server": f"/tenants/{DOMAIN}/mail-server",
     }
     return {
         "event, with its mail": partial(_post, app.test_client(), key, count()),
         **{name: partial(_get, browser, path) for name, path in pages.items()},
         "what is due for a retry": partial(_due, app),
+        "scrape of the metrics": partial(_scrape, app),
     }
 
 
@@ -117,9 +124,17 @@ def _signed_in(app: Flask) -> FlaskClient:
 
 def _oldest_page(app: Flask) -> str:
     """Return the key before which the tenant has one page left."""
-    query = text(f"SELECT id FROM events WHERE tenant_id = 1 ORDER BY id LIMIT 1 OFFSET {PAGE_SIZE}")
+    return _first(app, f"SELECT id FROM events WHERE tenant_id = 1 ORDER BY id LIMIT 1 OFFSET {PAGE_SIZE}")
+
+
+def _oldest_event(app: Flask) -> str:
+    """Return the ID that the PBX gave to the tenant's oldest event."""
+    return _first(app, "SELECT external_id FROM events WHERE tenant_id = 1 ORDER BY id LIMIT 1")
+
+
+def _first(app: Flask, query: str) -> str:
     with app.app_context(), owner_connection() as connection:
-        return str(connection.execute(query).scalar_one())
+        return str(connection.execute(text(query)).scalar_one())
 
 
 def _post(client: FlaskClient, key: str, numbers: Iterator[int]) -> None:
@@ -137,3 +152,8 @@ def _get(browser: FlaskClient, path: str) -> None:
 def _due(app: Flask) -> None:
     with app.app_context():
         assert retry.tenants_with_due()
+
+
+def _scrape(app: Flask) -> None:
+    with app.app_context():
+        assert list(DatabaseCollector().collect())

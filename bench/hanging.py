@@ -9,8 +9,9 @@ from bench import portal_process, postgres, sinks
 from bench.contender import Contender
 from bench.event_bodies import call_lost
 from bench.load_generator import begin, request
-from bench.measurement import Table, compare, median_of, p99, ratio, ratio_text
+from bench.measurement import Table, median_of, p99, ratio, ratio_text
 from bench.processes import HOST
+from bench.rounds import compare
 
 AT_ONCE: Final = 4
 SECONDS: Final = 3.0  # that a round takes: less than the portal waits for the greeting

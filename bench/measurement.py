@@ -1,10 +1,10 @@
-"""Rounds that alternate between contenders, and tables of their medians in the terminal and in the docs."""
+"""Medians and ratios of rounds, and their tables in the terminal and in the docs."""
 
 import os
 import platform
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,18 +30,6 @@ class Table:
         lines = [self.columns, ["---"] * len(self.columns), *self.rows]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         return "\n\n".join(filter(None, (f"**{self.title}**", table, self.note)))
-
-
-def compare(contenders: Mapping[str, Callable[[], float]], rounds: int) -> Samples:
-    """Return each contender's value in each round. Each round starts with a different contender."""
-    samples: dict[str, list[float]] = {name: [] for name in contenders}
-    names = list(contenders)
-    for number in range(rounds):
-        first = number % len(names)
-        for name in names[first:] + names[:first]:
-            samples[name].append(contenders[name]())
-            report(f"  round {number + 1} of {rounds}: {name} {samples[name][-1]:,.4g}")
-    return samples
 
 
 def ratio(samples: Samples, name: str, peer: str) -> float:

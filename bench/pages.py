@@ -14,8 +14,9 @@ from bench import portal_process, postgres, sinks
 from bench.contender import Contender
 from bench.event_bodies import call_lost
 from bench.http_client import Browser
-from bench.measurement import Table, compare, median_of, ratio, ratio_text
+from bench.measurement import Table, median_of, ratio, ratio_text
 from bench.processes import free_port, running, wait_until_open
+from bench.rounds import compare
 from portal.accounts import service as account_service
 from portal.web.pagination import PAGE_SIZE
 

@@ -1,4 +1,4 @@
-"""The portal: set up by the functions that its pages call, and run as docs/guides/operators.md recommends."""
+"""The portal: set up by the functions that its pages call, and run as docs/operation.md recommends."""
 
 import base64
 import secrets
@@ -31,6 +31,8 @@ from portal.tenants import service as tenant_service
 RECIPIENT: Final = "ops@acme.example"
 GUNICORN: Final = ("--workers", "2", "--threads", "16", "--log-level", "warning", "--no-control-socket")
 PATH: Final = "/api/v1/events"
+WEB_NAME: Final = "all web processes"
+WORKER_NAME: Final = "worker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +102,12 @@ def worker_command() -> Sequence[str]:
 
 @contextmanager
 def serving(portal: Portal) -> Iterator[Running]:
-    """Run the web processes and a worker."""
+    """Run the web processes and a worker. Postgres knows their connections by their names."""
     port = free_port()
+    web_command = [sys.executable, "-m", *WEB, "--host", HOST, "--port", str(port)]
     with (
-        running([sys.executable, "-m", *WEB, "--host", HOST, "--port", str(port)], portal.environment) as web,
-        running(worker_command(), portal.environment) as worker,
+        running(web_command, {**portal.environment, "PGAPPNAME": WEB_NAME}) as web,
+        running(worker_command(), {**portal.environment, "PGAPPNAME": WORKER_NAME}) as worker,
     ):
         _wait_until_healthy(port, web)
         yield Running(port, web, worker)
@@ -115,7 +118,7 @@ def _wait_until_healthy(port: int, web: Process) -> None:
     while time.monotonic() < ends and web.poll() is None:
         connection = HTTPConnection(HOST, port, timeout=5)
         with suppress(OSError):
-            connection.request("GET", "/healthz")
+            connection.request("GET", "/readyz")
             if connection.getresponse().status == HTTPStatus.OK:
                 return
         connection.close()

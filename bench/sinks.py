@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench.processes import HOST, START_TIMEOUT, Process, free_port, require_program, running, wait_until_open
+from bench.processes import START_TIMEOUT, Process, free_port, require_program, running, wait_until_open
 
 POLL_INTERVAL: Final = 0.001  # seconds
 TIMEOUT: Final = 180.0  # seconds for the last mail: the portal tries again after a minute
 BACKLOG: Final = "4096"
+MAX_SESSIONS: Final = "4096"
 PORT: Final = re.compile(rb"port=(\d+)\n")
 COUNTED: Final = re.compile(rb"mesg=(\d+)")
 
@@ -51,7 +52,7 @@ def sink() -> Iterator[Sink]:
     port = free_port()
     program = require_program("smtp-sink", "postfix")
     user = ["-u", "nobody"] if os.geteuid() == 0 else []
-    command = [program, "-c", *user, f"{HOST}:{port}", BACKLOG]
+    command = [program, "-c", "-m", MAX_SESSIONS, *user, f":{port}", BACKLOG]
     with _in_memory() as counter, running(command, output=counter) as process:
         wait_until_open(port, process)
         yield Sink(port, counter)

@@ -7,7 +7,8 @@ from typing import Final
 from bench import contenders, postgres, sinks
 from bench.event_bodies import BODIES
 from bench.events import rates_table
-from bench.measurement import Samples, Table, compare
+from bench.measurement import Samples, Table
+from bench.rounds import compare
 
 AT_ONCE: Final = (1, 4, 16)
 SECONDS: Final = 1.5  # that a round takes

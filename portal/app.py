@@ -9,6 +9,8 @@ from werkzeug.exceptions import UnsupportedMediaType
 from werkzeug.routing import IntegerConverter, Map
 
 from portal.web import deployment, security_headers
+from portal.web.client_requests import FAILURE
+from portal.web.templating import PageEnvironment
 
 MAX_ROW_ID: Final = 2**31 - 1  # an `integer` of Postgres
 
@@ -35,9 +37,12 @@ class Portal(Flask):
     """
 
     url_map_class = UrlMap
+    jinja_environment = PageEnvironment
 
     def preprocess_request(self) -> ResponseReturnValue | None:
         """Run the hooks before a page. No page takes a file, so an upload is rejected unread."""
+        if failure := request.environ.get(FAILURE):
+            raise failure
         deployment.check_request()
         if self._is_for_client():  # has a key and no session: another host name does not harm
             return None

@@ -1,4 +1,4 @@
-"""The settings: read once from the environment, and checked.
+"""The settings: read once from the environment and the settings file, and checked.
 
 The table in `docs/reference/settings.md` is generated from this file; a test keeps the two equal.
 """
@@ -7,7 +7,7 @@ import os
 import ssl
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self, TypeAlias
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 from urllib.parse import urlsplit
 
 import limits
@@ -15,10 +15,12 @@ from flask import current_app
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from portal import settings_file
 from portal.generated_secrets import read_or_generate
 from portal.setting_formats import (
     HOST,
     MIN_SECRET_LENGTH,
+    check_database_url,
     full_host_name,
     is_loopback,
     is_provider_url,
@@ -30,13 +32,16 @@ from portal.setting_formats import (
 )
 
 PRODUCT: Final = "PBX Notification Portal"
-ROOT = Path(__file__).resolve().parent.parent
+PACKAGE: Final = Path(__file__).resolve().parent
+IS_INSTALLED: Final = (PACKAGE / "templates").is_dir()  # from a wheel, which has all folders in the package
+ROOT = PACKAGE if IS_INSTALLED else PACKAGE.parent
 MAX_SHARED_LIMIT = 1_000_000_000
+EMBEDDED: Final = "embedded"  # instead of the URL of a database
 
 SECRET_VARIABLES: Final = (
     *("SECRET_KEY", "SECRET_KEY_FALLBACKS", "ENCRYPTION_KEYS", "DATABASE_URL", "MIGRATION_DATABASE_URL"),
     *("PORTAL_PASSWORD", "PORTAL_MAIL_PASSWORD", "MICROSOFT_CLIENT_SECRET", "GOOGLE_CLIENT_SECRET"),
-    "SSO_CLIENT_SECRET",
+    *("SSO_CLIENT_SECRET", "METRICS_TOKEN"),
 )
 
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -66,12 +71,17 @@ class Settings(BaseSettings):
         description="Keys for stored secrets, each `id:base64` of 32 bytes, separated by commas. All decrypt, "
         "the first one encrypts",
     )
-    database_url: str | None = Field(None, description="`postgresql://…`. Unset in development: the embedded Postgres")
+    database_url: str | None = Field(
+        None,
+        description="`postgresql://…`, or `embedded`: a Postgres in `VAR_DIR`. Unset in development: `embedded`",
+    )
     migration_database_url: str | None = Field(
-        None, description="The same database as the owner of its tables, for `flask db upgrade`. Unset: `DATABASE_URL`"
+        None,
+        description="The same database as the owner of its tables, for `pbx-portal upgrade`. Unset: `DATABASE_URL`",
     )
     var_dir: Path = Field(
-        ROOT / "var", description="Folder for the data of development: embedded Postgres, secrets, captured email"
+        Path("/var/lib/pbx-portal") if IS_INSTALLED else ROOT / "var",
+        description="Folder for the data of development: embedded Postgres, secrets, captured email",
     )
     trusted_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Other host names than that of `PORTAL_URL` at which pages may be opened, separated by commas"
@@ -111,8 +121,7 @@ class Settings(BaseSettings):
         "https://accounts.google.com/o/oauth2/v2/auth", description="URL at which Google accounts sign in"
     )
     google_token_url: str = Field(
-        "https://oauth2.googleapis.com/token",
-        description="URL at which access tokens of Google accounts are requested",
+        "https://oauth2.googleapis.com/token", description="URL at which access tokens of Google accounts are requested"
     )
     google_smtp_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Further mail servers that may get Google's access tokens, separated by commas"
@@ -150,6 +159,12 @@ class Settings(BaseSettings):
         le=1000,
         description="Emails that one process sends at the same time in total: fewer than it has threads",
     )
+    page_connections: int = Field(
+        8,
+        ge=6,
+        le=100,
+        description="Connections to Postgres of one process for other work than events and email, at most",
+    )
     event_rate_limit: str = Field(
         "6000 per minute",
         description="Events that a tenant may post to one process, and all system keys together, in the notation of "
@@ -174,6 +189,13 @@ class Settings(BaseSettings):
     database_disk: Path | None = Field(
         None, description="A folder on the database's disk, if this host has it: an alert says when it is nearly full"
     )
+    metrics_token: SecretStr | None = Field(
+        None, description="Token with which Prometheus reads `/metrics`: at least 32 random characters. Unset: nobody"
+    )
+    log_format: Literal["text", "json"] = Field("text", description="`text` or `json`: how log lines are written")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least level of the log lines that are written: `debug`, `info`, `warning` or `error`"
+    )
     pbx_web_domain: str = Field(
         "", description="Domain of the PBX's own web pages, for the placeholder `%%PBX_WEB_DOMAIN%%`"
     )
@@ -191,11 +213,12 @@ class Settings(BaseSettings):
     @field_validator("database_url", "migration_database_url")
     @classmethod
     def _add_psycopg_driver(cls, value: str | None) -> str | None:
-        if not value:
-            return None
+        if not value or value == EMBEDDED:
+            return value or None
         scheme, separator, rest = value.partition("://")
         if not separator or scheme not in {"postgres", "postgresql", "postgresql+psycopg"}:
             raise ValueError("must begin with postgresql://")
+        check_database_url(f"postgresql://{rest}")
         return f"postgresql+psycopg://{rest}"
 
     @field_validator("smtp_helo_name")
@@ -259,6 +282,13 @@ class Settings(BaseSettings):
         limits.parse(value)
         return value
 
+    @field_validator("metrics_token")
+    @classmethod
+    def _check_token(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not is_strong(value.get_secret_value()):
+            raise ValueError(f"needs at least {MIN_SECRET_LENGTH} random characters")
+        return value
+
     @field_validator("encryption_keys")
     @classmethod
     def _check_keys(cls, value: SecretStr | None) -> SecretStr | None:
@@ -299,6 +329,11 @@ class Settings(BaseSettings):
         return [self.secret_key.get_secret_value(), *parts]
 
     @property
+    def uses_embedded_postgres(self) -> bool:
+        """Whether the database is the embedded Postgres in `var_dir`."""
+        return self.database_url in {None, EMBEDDED}
+
+    @property
     def host(self) -> str:
         """The portal's host name, which it also uses in SMTP and in Message-IDs."""
         return urlsplit(self.portal_url or "").hostname or "localhost"
@@ -319,19 +354,15 @@ class Settings(BaseSettings):
         return self.portal_url is not None and self.portal_url.startswith("https://")
 
 
-def settings_table() -> str:
-    """Return the Markdown table of `docs/reference/settings.md`."""
-    lines = ["| Variable | Default | Meaning |", "|---|---|---|"]
-    for name, field in Settings.model_fields.items():
-        default = "`var/`" if name == "var_dir" else f"`{field.default}`" if field.default not in (None, "", ()) else ""
-        lines.append(f"| `{name.upper()}` | {default} | {field.description} |")
-    return "\n".join(lines) + "\n"
-
-
 def load() -> Settings:
-    """Return the settings of the environment. Raise UnsafeSettings if one is missing, weak or invalid."""
+    """Return the settings of the environment, and of the settings file those that the environment does not have.
+
+    Raise UnsafeSettings if one is missing, weak or invalid.
+    """
     try:
-        settings = Settings()
+        settings = Settings(_env_file=settings_file.readable())
+    except settings_file.SettingsFileUnreadable as error:
+        raise UnsafeSettings(str(error)) from None
     except ValidationError as error:
         lines = []
         for problem in error.errors():
@@ -352,8 +383,13 @@ def remove_secrets_from_environment() -> None:
 
 def current() -> Settings:
     """Return the settings of the running application."""
-    settings: Settings = current_app.extensions["settings"]
+    settings: Settings = extension("settings")
     return settings
+
+
+def extension(name: str) -> Any:
+    """Return what the running application keeps under this name: `current_app.extensions` takes five times as long."""
+    return current_app._get_current_object().extensions[name]  # type: ignore[attr-defined]
 
 
 def _with_generated_secrets(settings: Settings) -> Settings:

@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from flask import Flask, current_app
+from flask import Flask
 
+from portal import config
 from portal.config import Settings
 from portal.setting_formats import parse_keys
 
@@ -73,7 +74,7 @@ def init_app(app: Flask, settings: Settings) -> None:
 
 def keyring() -> Keyring:
     """Return the key ring of the running application."""
-    ring: Keyring = current_app.extensions["keyring"]
+    ring: Keyring = config.extension("keyring")
     return ring
 
 

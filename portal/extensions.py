@@ -12,6 +12,8 @@ from sqlalchemy import DateTime, MetaData
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.types import TypeEngine
 
+from portal.config import ROOT
+
 
 class Base(DeclarativeBase):
     """The base of all models: every constraint has a name, every time a time zone."""
@@ -29,7 +31,7 @@ class Base(DeclarativeBase):
 
 
 db = SQLAlchemy(session_options={"expire_on_commit": False})  # a session lasts as long as a request
-migrate = Migrate(directory="migrations")
+migrate = Migrate(directory=str(ROOT / "migrations"))
 csrf = CSRFProtect()
 htmx = Htmx()
 bootstrap = Bootstrap5()

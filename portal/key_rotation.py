@@ -1,4 +1,4 @@
-"""Key rotation: re-encrypts every encrypted column with the current key while the portal runs.
+"""Key rotation: re-encrypts every encrypted column with the current key while the portal runs. And what is stored.
 
 A column is encrypted if `crypto.encrypted` is its `info`.
 """
@@ -44,6 +44,28 @@ def rotate() -> Rotation:
             rotation.rotated[str(column)] = 0
             _rotate(column, rotation)
     return rotation
+
+
+def read_stored(limit: int | None = None) -> tuple[Counter[str], Counter[str]]:
+    """Decrypt the stored secrets, or the last ones of each column up to a limit.
+
+    Return how many there are by the id of their key, and how many of them cannot be decrypted, by column.
+    """
+    stored: Counter[str] = Counter()
+    unreadable: Counter[str] = Counter()
+    with every_tenant():
+        for column in encrypted_columns():
+            newest_first = select(column.table).where(column.is_not(None)).order_by(_primary_key(column.table).desc())
+            rows = db.session.execute(newest_first.limit(limit).execution_options(yield_per=BATCH_SIZE))
+            for row in rows:
+                value = row._mapping[column]
+                stored[key_id_of(value)] += 1
+                try:
+                    crypto.keyring().decrypt(value, column.info[CONTEXT](row))
+                except UnreadableSecret:
+                    unreadable[str(column)] += 1
+        db.session.rollback()
+    return stored, unreadable
 
 
 def _rotate(column: Column[bytes | None], rotation: Rotation) -> None:

@@ -2,9 +2,16 @@
 
 import base64
 import re
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, timeout_from_conninfo
+from psycopg.pq import Conninfo
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 MIN_SECRET_LENGTH: Final = 32
 MIN_DIFFERENT_CHARACTERS: Final = 11  # 32 random hexadecimal digits have about 14
@@ -42,11 +49,33 @@ def without_path(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
+def check_database_url(url: str) -> None:
+    """Raise ValueError for a URL that libpq or SQLAlchemy cannot read. Its text has no part that may be a password."""
+    try:
+        parsed = make_url(url)
+        unknown = parsed.query.keys() - {option.keyword.decode() for option in Conninfo.get_defaults()}
+        if not unknown:
+            parts = conninfo_to_dict(url)
+            timeout_from_conninfo(parts)
+            if parsed.password and parsed.password != parts.get("password"):
+                raise ValueError  # each of them sees another password
+    except (ArgumentError, ValueError, psycopg.ProgrammingError):
+        raise ValueError(
+            "must be like postgresql://user:password@host:5432/database?connect_timeout=5, with other characters than "
+            "letters and digits as in %40"
+        ) from None
+    if unknown and url.count("@") > 1:  # a name may be part of a password
+        raise ValueError("has a parameter that Postgres does not know")
+    if unknown:
+        raise ValueError(f"has a parameter that Postgres does not know: {min(unknown)}")
+
+
 def is_strong(secret: str) -> bool:
     """Return whether a secret is long and looks random."""
     return len(secret) >= MIN_SECRET_LENGTH and len(set(secret)) >= MIN_DIFFERENT_CHARACTERS
 
 
+@lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Return whether a host is this machine."""
     try:

@@ -7,6 +7,9 @@ _signals = Namespace()
 settings_changed = _signals.signal("settings-changed", doc="Settings that may release held email changed.")
 first_sign_in = _signals.signal("first-sign-in", doc="An invited account signs in without ever having had a password.")
 alerts_due = _signals.signal("alerts-due", doc="It is time to look for alerts. Receivers commit themselves.")
+transfer_due = _signals.signal(
+    "transfer-due", doc="It is time to continue deletions and imports. Receivers commit themselves."
+)
 retention_due = _signals.signal("retention-due", doc="It is time to delete old rows. Receivers commit themselves.")
 
 

@@ -39,6 +39,24 @@ document.addEventListener("click", (event) => {
   if (copy) navigator.clipboard.writeText(document.getElementById(copy.dataset.copy).textContent.trim()).then(() => (copy.textContent = copy.dataset.copied ?? "Copied"));
 });
 
+// The browser reads a chosen file into a text area, as pages take no files: in UTF-8, UTF-16 or Windows' Latin-1.
+const decodeFile = (bytes) => {
+  const [first, second] = new Uint8Array(bytes, 0, Math.min(2, bytes.byteLength));
+  const encoding = (first === 0xff && second === 0xfe) || second === 0 ? "utf-16le" : (first === 0xfe && second === 0xff) || first === 0 ? "utf-16be" : "utf-8";
+  try {
+    return new TextDecoder(encoding, { fatal: true }).decode(bytes);
+  } catch {
+    return new TextDecoder("windows-1252").decode(bytes);
+  }
+};
+document.addEventListener("click", ({ target }) => {
+  const button = target.closest("[data-read-file]");
+  if (!button) return;
+  const input = Object.assign(document.createElement("input"), { type: "file", accept: ".csv,.txt,.tsv,.json" });
+  input.addEventListener("change", async () => (document.getElementById(button.dataset.readFile).value = decodeFile(await input.files[0].arrayBuffer())));
+  input.click();
+});
+
 // Poll while the page is visible, unless the reader has selected something or is pressing a button.
 const poll = () => {
   if (document.hidden || document.querySelector(".select-row:checked, .log button:focus-visible, .htmx-request")) return;

@@ -45,12 +45,12 @@ def _die_at(point: str, module: ModuleType) -> None:
         if next(commits) + 1 == int(number):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def run_counted(statement: str, values: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    def run_counted(statement: str, values: Mapping[str, Any], **options: Any) -> Mapping[str, Any] | None:
         if statement.strip().startswith("SELECT"):
-            return run(statement, values)
+            return run(statement, values, **options)
         if when == "before":
             one_more()
-        row = run(statement, values)
+        row = run(statement, values, **options)
         if when == "after":
             one_more()
         return row

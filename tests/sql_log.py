@@ -6,7 +6,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from portal.database.prepared import PreparedStatements
+from portal.database.prepared import PreparedStatements, Statement
 
 NOTED = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
 TELLING = "set_config('portal.tenant'"
@@ -28,10 +28,10 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> Statements:
         note(query.decode() if isinstance(query, bytes) else str(query), values)
         return execute(cursor, query, values, **options)
 
-    def note_run(prepared: PreparedStatements, *statements: tuple[str, Mapping[str, Any]]) -> Any:
+    def note_run(prepared: PreparedStatements, *statements: Statement, **options: Any) -> Any:
         for statement, values in statements:
             note(statement, values)
-        return run(prepared, *statements)
+        return run(prepared, *statements, **options)
 
     monkeypatch.setattr(psycopg.Cursor, "execute", note_execute)
     monkeypatch.setattr(PreparedStatements, "run", note_run)

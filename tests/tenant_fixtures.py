@@ -18,6 +18,7 @@ from portal.mail_servers.smtp.client import AuthMode, Encryption
 from portal.notifications import recipients, settings
 from portal.pbx import api_keys
 from portal.tenants import service as tenant_service
+from tests.beginnings import begin_with
 from tests.smtp_peer import SmtpPeer
 
 CALL_LOST = {"queue_number": "8000", "caller_number": "+442079460123", "waited_seconds": 90}
@@ -81,13 +82,16 @@ def entered(port: int, **changes: Any) -> EnteredSettings:
 @pytest.fixture
 def working_tenant(app: Flask, acme: str, peer: SmtpPeer) -> str:
     """Acme, with its own mail server, two recipients and all events on."""
-    with app.app_context():
+
+    def write() -> None:
         tenant = tenant_service.find(acme)
         assert tenant is not None
         enter_scope(tenant.id)
         mail_server_settings.save(tenant.id, entered(peer.port))
         recipients.replace(tenant, PEOPLE)
         settings.set_enabled(tenant, EVENT_TYPES, on=True)
+
+    begin_with(app, "working tenant", write, port=peer.port)
     return acme
 
 

@@ -2,13 +2,16 @@
 
 import base64
 import json
+import os
+import re
 import secrets
 from pathlib import Path
 
 import pytest
 
-from portal import config
+from portal import config, settings_file
 from portal.config import Settings, UnsafeSettings
+from portal.generated_secrets import write_private
 
 KEY = "1:" + base64.b64encode(b"k" * 32).decode()
 PRODUCTION = {
@@ -140,6 +143,44 @@ def test_an_invalid_setting_is_named_and_its_value_is_not_shown(
         assert value not in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["DATABASE_URL", "MIGRATION_DATABASE_URL"])
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("postgresql://portal:canary@db.example/portal?sslmod=require", "does not know: sslmod"),
+        ("postgresql://portal:a@can/a?canary=1@db.example/portal", "a parameter that Postgres does not know"),
+        ("postgresql://portal:canary@db.example/portal?connect_timeout=soon", "must be like"),
+        ("postgresql://portal:canary@db.example:port/portal", "must be like"),
+        ("postgresql://portal:can%zzary@db.example/portal", "must be like"),
+        ("postgresql://portal:can/ary@db.example/portal", "must be like"),
+    ],
+)
+def test_a_database_url_that_cannot_be_read_is_named_without_its_password(
+    environment: pytest.MonkeyPatch, name: str, url: str, expected: str
+) -> None:
+    environment.setenv(name, url)
+    with pytest.raises(UnsafeSettings) as error:
+        config.load()
+    assert f"  {name}: " in str(error.value)
+    assert expected in str(error.value)
+    assert not re.search("can.{0,3}ary", str(error.value))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql:///portal",
+        "postgresql://postgres:@/portal?host=/var/lib/portal/postgres",  # as the embedded one
+        "postgres://portal:p%40ss@[::1]:5433/portal?sslmode=verify-full&sslrootcert=/etc/ca.pem&connect_timeout=5",
+        "postgresql+psycopg://portal@/portal?host=/run/postgresql",
+        "postgresql://portal:secret@/portal?host=db1.example:5432&host=db2.example:5432&target_session_attrs=read-write",
+    ],
+)
+def test_a_database_url_may_have_any_parameter_of_postgres(environment: pytest.MonkeyPatch, url: str) -> None:
+    environment.setenv("DATABASE_URL", url)
+    assert config.load().database_url == f"postgresql+psycopg://{url.partition('://')[2]}"
+
+
 @pytest.mark.parametrize(
     "issuer",
     [
@@ -251,12 +292,64 @@ def test_a_start_that_is_killed_while_it_writes_the_secrets_does_no_harm(develop
     assert config.load() == config.load()
 
 
+@pytest.mark.parametrize("keep_existing", [True, False])
+def test_a_file_of_secrets_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep_existing: bool
+) -> None:
+    """Otherwise it may be empty after a power failure."""
+    file, synced = tmp_path / "secrets.json", []
+
+    def note(handle: int) -> None:
+        assert not file.exists()
+        synced.append(os.pread(handle, 100, 0))
+
+    monkeypatch.setattr(os, "fsync", note)
+    write_private(file, "secret", keep_existing=keep_existing)
+    assert (synced, file.read_text(), file.stat().st_mode & 0o777) == ([b"secret"], "secret", 0o600)
+
+
 def test_the_repr_hides_secrets(environment: pytest.MonkeyPatch) -> None:
     assert "ssss" not in repr(config.load())
 
 
+def settings_table() -> str:
+    """Return the Markdown table of `docs/reference/settings.md`."""
+    lines = ["| Variable | Default | Meaning |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = "`var/`" if name == "var_dir" else f"`{field.default}`" if field.default not in (None, "", ()) else ""
+        lines.append(f"| `{name.upper()}` | {default} | {field.description} |")
+    return "\n".join(lines) + "\n"
+
+
 def test_the_docs_list_each_setting() -> None:
     table = (config.ROOT / "docs" / "reference" / "settings.md").read_text()
-    assert config.settings_table() in table, (
-        "write what portal.config.settings_table() returns into docs/reference/settings.md"
+    assert settings_table() in table, (
+        "write what tests.test_config.settings_table() returns into docs/reference/settings.md"
     )
+
+
+def test_the_settings_file_has_what_the_environment_has_not(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "portal.env"
+    file.write_text("# settings\nRETENTION_DAYS='30'\nTRUSTED_PROXIES='1'\nPORTAL_URL='https://other.example.com'\n")
+    environment.setenv("PORTAL_ENV_FILE", str(file))
+    environment.setenv("TRUSTED_PROXIES", "2")
+    settings = config.load()
+    assert (settings.retention_days, settings.trusted_proxies) == (30, 2)
+    assert settings.portal_url == PRODUCTION["PORTAL_URL"]
+
+
+def test_the_owner_of_the_tables_is_in_a_file_of_its_own(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "portal.env"
+    file.write_text("RETENTION_DAYS='30'\n")
+    settings_file.owner_file(file).write_text("MIGRATION_DATABASE_URL='postgresql://owner@db/portal'\n")
+    environment.setenv("PORTAL_ENV_FILE", str(file))
+    assert config.load().migration_database_url == "postgresql+psycopg://owner@db/portal"
+
+
+def test_a_settings_file_that_was_named_must_exist(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    environment.setenv("PORTAL_ENV_FILE", str(tmp_path / "missing.env"))
+    with pytest.raises(UnsafeSettings, match=r"missing\.env cannot be read: No such file"):
+        config.load()
+    environment.delenv("PORTAL_ENV_FILE")
+    environment.setattr(settings_file, "DEFAULT", tmp_path / "missing.env")
+    assert config.load().retention_days == 90

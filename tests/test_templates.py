@@ -44,7 +44,7 @@ CODE = re.compile(r"{% call copyable\(.*?{% endcall %}", re.S)
 PROPER = {
     "acme.example",
     "CSV",
-    "flask single-sign-on break-glass EMAIL on",
+    "pbx-portal single-sign-on break-glass EMAIL on",
     "Message-ID",
     "wide",
     "Authentication",

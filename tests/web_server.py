@@ -18,7 +18,7 @@ from portal.config import Settings
 from tests import processes
 
 HOST = "127.0.0.1"
-SERVER = ("portal.server",)
+SERVER = ("portal", "run")
 PASSED = ("portal_env", "secret_key", "encryption_keys", "database_url")
 
 
@@ -46,8 +46,7 @@ def started(
     settings: Settings, *options: str, program: Sequence[str] = SERVER, **environment: str
 ) -> Iterator[tuple[int, ForkServerProcess]]:
     """Do the same, and yield the port and the process that started the others."""
-    with socket.create_server((HOST, 0)) as free:
-        port: int = free.getsockname()[1]
+    port = free_port()
     process = start(settings, port, *options, program=program, environment=environment)
     try:
         processes.wait_for(lambda: not process.is_alive() or answers(port))
@@ -67,18 +66,40 @@ def start(
     environment: Mapping[str, str] = MappingProxyType({}),
 ) -> ForkServerProcess:
     """Start the web server; what it prints is in the file `output`."""
-    given = {name.upper(): _plain(getattr(settings, name)) for name in PASSED}
-    given |= {"PORTAL_URL": f"http://{HOST}:{port}", "SMTP_ALLOWED_NETWORKS": "127.0.0.0/8,::1"}
     command = (*program, "--port", str(port), *options)
+    given = variables(settings, port)
     return processes.start(*command, environment={**os.environ, **given, **environment}, output=output)
+
+
+def variables(settings: Settings, port: int) -> Mapping[str, str]:
+    """Return the environment variables of a portal with these settings at this port."""
+    given = {name.upper(): _plain(getattr(settings, name)) for name in PASSED}
+    return given | {"PORTAL_URL": f"http://{HOST}:{port}", "SMTP_ALLOWED_NETWORKS": "127.0.0.0/8,::1"}
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.create_server((HOST, 0)) as free:
+        port: int = free.getsockname()[1]
+    return port
 
 
 def get(port: int, path: str) -> int:
     """Return the status of the response to a request, within ten seconds."""
+    return _get(port, path)[0]
+
+
+def get_text(port: int, path: str) -> str:
+    """Return the text of the response to a request, within ten seconds."""
+    return _get(port, path)[1]
+
+
+def _get(port: int, path: str) -> tuple[int, str]:
     connection = HTTPConnection(HOST, port, timeout=10)
     try:
         connection.request("GET", path)
-        return connection.getresponse().status
+        response = connection.getresponse()
+        return response.status, response.read().decode()
     finally:
         connection.close()
 
@@ -87,6 +108,13 @@ def answers(port: int) -> bool:
     """Return whether the server answers at the moment."""
     with suppress(OSError):
         return get(port, "/livez") == 200
+    return False
+
+
+def is_open(port: int, host: str = HOST) -> bool:
+    """Return whether a program accepts connections at the port."""
+    with suppress(OSError), socket.create_connection((host, port), timeout=10):
+        return True
     return False
 
 

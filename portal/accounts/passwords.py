@@ -69,7 +69,8 @@ def _compute(function: Callable[..., Result], *arguments: Any, **settings: Any) 
 
 def _give_way() -> None:
     if sys.platform == "linux":  # elsewhere a priority is the whole process's; argon2's own threads inherit it
-        os.setpriority(os.PRIO_PROCESS, get_native_id(), NICENESS)
+        thread = get_native_id()  # one that is nicer already stays so: only root could change that
+        os.setpriority(os.PRIO_PROCESS, thread, max(NICENESS, os.getpriority(os.PRIO_PROCESS, thread)))
 
 
 class SecretKeyHash(PrefixWrapper):  # type: ignore[misc]

@@ -30,7 +30,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "SECURITY_HASHING_SCHEMES": ["hex_sha256"],  # of the password hash in a link, which need not be slow
         "SECURITY_API_ENABLED_METHODS": ["session"],
         "SECURITY_STATIC_FOLDER": None,
-        "SECURITY_CLI_USERS_NAME": None,  # `flask accounts` is the portal's command
+        "SECURITY_CLI_USERS_NAME": None,  # `pbx-portal accounts` is the portal's command
         "SECURITY_CLI_ROLES_NAME": None,
         "SECURITY_RECOVERABLE": True,
         "SECURITY_CHANGEABLE": True,

@@ -160,8 +160,8 @@ def set_name(account: Account, name: str) -> None:
 
 def requires_two_factor() -> bool:
     """Return whether all accounts must use two-factor authentication."""
-    policy = db.session.get(SignInPolicy, POLICY_ID)
-    return policy is not None and policy.two_factor_required
+    required = select(SignInPolicy.two_factor_required).where(SignInPolicy.id == POLICY_ID)
+    return bool(db.session.connection().scalar(required))
 
 
 def require_two_factor(required: bool) -> None:

@@ -3,9 +3,10 @@
 import re
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import cache
 from typing import Final, NamedTuple
 
-from sqlalchemy import delete, select
+from sqlalchemy import Select, bindparam, delete, select
 from sqlalchemy.orm import joinedload
 
 from portal.accounts.models import Account, AccountSession
@@ -90,10 +91,17 @@ def find(token: str | None) -> AccountSession | None:
 
 def find_with_account(token: str | None) -> AccountSession | None:
     """Do the same, and load the account with its roles and memberships in the same statement."""
-    query = select(AccountSession).where(AccountSession.token_hash == hash_token(token or ""))
+    values = {"token_hash": hash_token(token or ""), "now": clock.now()}
+    return db.session.scalars(_session_with_account(), values).unique().one_or_none()
+
+
+@cache
+def _session_with_account() -> Select[AccountSession]:
+    """Return the query, built once: every page runs it."""
     account = joinedload(AccountSession.account)
-    query = query.options(account.joinedload(Account.roles), account.joinedload(Account.memberships))
-    return db.session.scalars(query.where(AccountSession.expires_at > clock.now())).unique().one_or_none()
+    query = select(AccountSession).options(account.joinedload(Account.roles), account.joinedload(Account.memberships))
+    is_valid = (AccountSession.token_hash == bindparam("token_hash"), AccountSession.expires_at > bindparam("now"))
+    return query.where(*is_valid)
 
 
 def touch(session: AccountSession, ip_address: str) -> None:

@@ -12,14 +12,14 @@ from datetime import datetime, timedelta
 from enum import Enum, StrEnum
 from typing import Any, Final, TypeAlias
 
-from sqlalchemy import ColumnElement, and_, or_, select, text
+from sqlalchemy import ColumnElement, and_, func, or_, select, text
 
 from portal import config
 from portal.alerts.silence import silent_tenants
 from portal.audit.labels import SYSTEM_MAIL_SERVER
 from portal.database import clock
 from portal.database.scope import every_tenant
-from portal.deliveries import counts as deliveries_counts
+from portal.deliveries.models import DUE_AT, HAS_DUE_TIME, Delivery
 from portal.deliveries.status import HoldReason
 from portal.extensions import db
 from portal.mail_servers.models import MailServer
@@ -52,11 +52,14 @@ EVERYONE: Final = Everyone.EVERYONE
 AT_ONCE: Final = timedelta()
 HELD_FOR: Final = timedelta(hours=1)
 NO_WORKER_FOR: Final = timedelta(minutes=5)
+OVERDUE_AFTER: Final = timedelta(minutes=5)
 DISK_FULL_FOR: Final = timedelta(minutes=15)
 EXPIRY_WARNING: Final = timedelta(days=14)
 EXPIRED_FOR: Final = timedelta(days=30)  # then nobody seems to miss the key or the secret
 FULL, NOT_FULL = 0.10, 0.12  # the share of a disk that is free; in between, an alert stays as it is
-MAX_HELD: Final = 1000  # emails of each tenant, when all are looked at
+LAST_TENANT: Final = 2**31 - 1
+MAX_COUNT: Final = 10_000  # emails of one tenant, or overdue ones, that are counted
+MAX_HELD: Final = 1000  # emails of each tenant and reason that are counted, when all are looked at
 EMAILED_REASONS: Final = {  # the others are intended, or a summary lists the events
     *(HoldReason.NO_MAIL_SERVER, HoldReason.NO_RECIPIENTS, HoldReason.MAIL_SERVER_REJECTED),
     *(HoldReason.MAY_HAVE_BEEN_SENT, HoldReason.SHARED_SERVER_LIMIT),
@@ -97,6 +100,30 @@ NOTE_SUCCESSES: Final = f"""
     ) AS worked
     WHERE worked.id = mail_servers.id AND worked.at IS NOT NULL
 """  # noqa: S608 (contains no input)
+# The reasons for which emails of each tenant are held: Postgres finds each by one look into the index, which has the
+# number too. What an email is held for is found out when it is recorded, or when it was last attempted.
+HELD: Final = """
+    WITH RECURSIVE kind (tenant_id, reason) AS (
+        (SELECT tenant_id, reason FROM deliveries
+            WHERE reason IS NOT NULL AND tenant_id BETWEEN :first AND :last ORDER BY tenant_id, reason LIMIT 1)
+        UNION ALL
+        SELECT next.* FROM kind, LATERAL (
+            SELECT tenant_id, reason FROM deliveries
+            WHERE reason IS NOT NULL AND (tenant_id, reason) > (kind.tenant_id, kind.reason) AND tenant_id <= :last
+            ORDER BY tenant_id, reason LIMIT 1
+        ) AS next
+    )
+    SELECT kind.tenant_id, kind.reason, number.emails, oldest.since
+    FROM kind, LATERAL (
+        SELECT count(*) AS emails FROM (
+            SELECT FROM deliveries WHERE tenant_id = kind.tenant_id AND reason = kind.reason LIMIT :most
+        ) AS found
+    ) AS number, LATERAL (
+        SELECT coalesce(last_attempt_at, created_at) AS since FROM deliveries
+        WHERE tenant_id = kind.tenant_id AND reason = kind.reason ORDER BY since LIMIT 1
+    ) AS oldest
+    WHERE :first = :last OR (SELECT suspended_at FROM tenants WHERE id = kind.tenant_id) IS NULL
+"""
 LAST_HEARTBEAT: Final = """
     SELECT max(last_heartbeat), max(last_heartbeat) > now() - interval '1 minute' FROM procrastinate_workers
     WHERE last_heartbeat > now() - interval '30 days'
@@ -138,7 +165,7 @@ def find(owner: Owner) -> Findings:
         if isinstance(owner, int):
             return Findings(found)
         found += no_worker()
-        free = _free_disk_share()
+        free = free_disk_share()
         if free is not None and free < FULL:
             found.append(Condition(None, AlertKind.DISK, "", None, DISK_FULL_FOR, {"free": round(free, 2)}))
     is_unclear = free is None or FULL <= free < NOT_FULL
@@ -153,6 +180,14 @@ def note_successes() -> None:
 def is_worker_running() -> bool:
     """Return whether a worker has given a sign of life within a minute."""
     return bool(db.session.execute(text(LAST_HEARTBEAT)).one()[1])
+
+
+def overdue() -> int:
+    """Return how many emails of all tenants should have been attempted minutes ago and were not."""
+    is_late = text(f"{DUE_AT} <= :since").bindparams(since=clock.now() - OVERDUE_AFTER)
+    late = select(Delivery.id).where(text(HAS_DUE_TIME), is_late).limit(MAX_COUNT).subquery()
+    with every_tenant():
+        return db.session.scalar(select(func.count()).select_from(late)) or 0
 
 
 def _failing_servers(owner: Owner) -> Iterator[Condition]:
@@ -172,11 +207,12 @@ def _failing_servers(owner: Owner) -> Iterator[Condition]:
 def _held(owner: Owner, unconnected: Collection[int | None]) -> Iterator[Condition]:
     if owner is None:
         return
-    limit = deliveries_counts.MAX_COUNT if isinstance(owner, int) else MAX_HELD
-    for held in deliveries_counts.held(_tenants(owner), _bound({"tenant_id": owner}, owner), limit):
-        delay = HELD_FOR if held.reason in EMAILED_REASONS else None
-        details = {"count": held.count, "limit": limit, "connected": held.tenant_id not in unconnected}
-        yield Condition(held.tenant_id, AlertKind.HELD, held.reason, held.since, delay, details)
+    is_tenant = isinstance(owner, int)
+    first, last, limit = (owner, owner, MAX_COUNT) if is_tenant else (1, LAST_TENANT, MAX_HELD)
+    for row in db.session.execute(text(HELD), {"first": first, "last": last, "most": limit}):
+        delay = HELD_FOR if row.reason in EMAILED_REASONS else None
+        details = {"count": row.emails, "limit": limit, "connected": row.tenant_id not in unconnected}
+        yield Condition(row.tenant_id, AlertKind.HELD, row.reason, row.since, delay, details)
 
 
 def _connections(owner: Owner) -> Iterator[Condition]:
@@ -234,10 +270,10 @@ def no_worker() -> Iterator[Condition]:
         yield Condition(None, AlertKind.NO_WORKER, "", last_heartbeat, NO_WORKER_FOR, {})
 
 
-def _free_disk_share() -> float | None:
+def free_disk_share() -> float | None:
     """Return which share of the database's disk is free, or None if this host does not have it."""
     settings = config.current()
-    folder = settings.database_disk or (None if settings.database_url else settings.var_dir)
+    folder = settings.database_disk or (settings.var_dir if settings.uses_embedded_postgres else None)
     if folder is None:
         return None
     try:

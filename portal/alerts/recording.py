@@ -23,11 +23,13 @@ FOUND: Final = """
     jsonb_to_recordset(:found)
         AS found (tenant_id int, kind text, subject text, details jsonb, since timestamptz, delay float)
 """
+# A tenant may be deleted meanwhile: its lock keeps it, or shows that it is gone.
 RECORD: Final = f"""
     INSERT INTO alerts AS alert (tenant_id, kind, subject, details, began_at, tell_at)
     SELECT tenant_id, kind, subject, details, coalesce(since, now()),
         coalesce(since, now()) + delay * interval '1 second'
     FROM {FOUND}
+    WHERE found.tenant_id IS NULL OR EXISTS (SELECT FROM tenants WHERE tenants.id = found.tenant_id FOR KEY SHARE)
     ON CONFLICT (tenant_id, kind, subject) WHERE ended_at IS NULL DO UPDATE SET
         details = excluded.details,
         absent_since = NULL,

@@ -188,7 +188,7 @@ def _silence(_subject: str, _details: Mapping[str, Any], _is_system: bool) -> Al
 def _no_worker(_subject: str, _details: Mapping[str, Any], _is_system: bool) -> AlertText:
     return AlertText(
         "bad",
-        gettext("No worker is running, so failed emails are not retried. Start “flask --app wsgi worker”."),
+        gettext("No worker is running, so failed emails are not retried. Start “pbx-portal worker”."),
         "",
         gettext("Held email is not released either, and no summary emails are sent."),
         gettext("A worker is running again."),

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any, ClassVar
 
-from sqlalchemy import event, inspect
+from sqlalchemy import FromClause, event, inspect
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.unitofwork import UOWTransaction
 
@@ -44,10 +45,15 @@ def _record_changes(session: Session, context: UOWTransaction) -> None:
     ]
     if not rows:
         return
-    rank = {table: number for number, table in enumerate(Base.metadata.sorted_tables)}  # an account before its roles
     with every_tenant():
-        for _, row, is_removed in sorted(rows, key=lambda item: rank[item[0]]):
+        for _, row, is_removed in sorted(rows, key=lambda item: _ranks()[item[0]]):
             _record_row(row, "removed" if is_removed else "added" if row in session.new else "changed")
+
+
+@cache
+def _ranks() -> Mapping[FromClause, int]:
+    """Return the order in which rows are recorded: an account before its roles."""
+    return {table: number for number, table in enumerate(Base.metadata.sorted_tables)}
 
 
 def _record_row(row: Audited, verb: str) -> None:

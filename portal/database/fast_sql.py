@@ -1,117 +1,110 @@
-"""Statements that are each one transaction and one round trip to Postgres, for the path of an event.
+"""Statements that are one transaction and one round trip to Postgres, for the path of an event.
 
 SQLAlchemy's work around a statement takes ten times as long as the statement: no matter for a page, but most of the
 time of an event. Each statement runs in the tenant scope in force. Its connection is in that scope already, or is put
 into it in the same round trip.
 """
 
-import logging
 import os
-import time
-from collections.abc import Mapping
-from threading import Lock, local
+from collections.abc import Mapping, Sequence
+from queue import Empty, SimpleQueue
 from typing import Any, Final
 
 import psycopg
 from flask import Flask, current_app
 from psycopg.rows import dict_row
-from psycopg_pool import ConnectionPool, PoolTimeout
 
-from portal.database.engine import CONNECT_ARGS, PostgresConnection, is_open, outage
+from portal import config
+from portal.database.engine import CONNECT_ARGS, PostgresConnection, outage
+from portal.database.prepared import Statement
 from portal.database.scope import current_scope
 from portal.extensions import db
 
-MAX_CONNECTIONS = 8  # of one process
-IDLE_TIMEOUT: Final = 60.0  # seconds after which a connection is given back to Postgres
+MAX_CONNECTIONS: Final = 4  # of one process: more statements at a time take longer in all
 CONNECTION_TIMEOUT: Final = 5.0  # seconds to wait for a connection
-FAILURE_CHECK_INTERVAL: Final = 0.1  # seconds after which a waiting caller hears of a failed attempt to connect
 SET_SCOPE: Final = "SELECT set_config('portal.tenant', %(scope)s, false)"
 
-_opening = Lock()
 
-
-class ScopedPool(ConnectionPool[PostgresConnection]):
-    """A pool that prefers connections in the scope in force, because setting the scope doubles a statement's cost."""
+class Connections:
+    """The connections of one process, opened when they are needed. Threads may share it."""
 
     def __init__(self, conninfo: str) -> None:
-        self._failed_at = 0.0
-        self._caller = local()
-        super().__init__(
-            conninfo,
-            connection_class=PostgresConnection,
-            kwargs={"autocommit": True, "row_factory": dict_row, **CONNECT_ARGS},
-            min_size=0,
-            max_size=MAX_CONNECTIONS,
-            max_idle=IDLE_TIMEOUT,
-            num_workers=1,
-            reconnect_timeout=0,  # the next caller tries again
-            reconnect_failed=self._note_failure,
-            name="fast_sql",
-            open=True,
-        )
+        self._conninfo, self._process = conninfo, os.getpid()
+        self._idle: list[PostgresConnection] = []  # the one that was used last at the end
+        self._slots: SimpleQueue[None] = SimpleQueue()  # of the connections that may be in use: faster than a semaphore
+        for _ in range(MAX_CONNECTIONS):
+            self._slots.put(None)
 
-    def take(self, scope: str) -> PostgresConnection:
-        """Return an open connection, to give back with `putconn`. Raise psycopg.OperationalError without one."""
+    def take(self) -> PostgresConnection:
+        """Return an open connection, to give back with `put_back`. Raise psycopg.OperationalError without one."""
         outage.check()
-        began, self._caller.scope = time.monotonic(), scope
-        while True:
-            try:
-                connection = self.getconn(FAILURE_CHECK_INTERVAL)
-            except PoolTimeout:
-                outage.check()
-                if self._failed_at >= began:
-                    raise psycopg.OperationalError("Postgres accepts no connection.") from None
-                if time.monotonic() - began >= CONNECTION_TIMEOUT:
-                    raise
-                continue
-            if is_open(connection):
-                return connection
-            connection.close()
-            self.putconn(connection)  # the pool opens another in its place
+        try:
+            self._slots.get(timeout=CONNECTION_TIMEOUT)
+        except Empty:
+            raise psycopg.OperationalError("All connections to Postgres are in use.") from None
+        connection = None
+        try:
+            outage.check()  # it may have begun meanwhile
+            connection = self._take_idle() or PostgresConnection.connect(
+                self._conninfo, autocommit=True, row_factory=dict_row, **CONNECT_ARGS
+            )
+            return connection
+        finally:
+            if connection is None:
+                self._slots.put(None)
 
-    def _get_ready_connection(self, timeout: float | None) -> PostgresConnection | None:
-        """Prefer a connection in the scope, then a new one, then the one that was idle for longest.
+    def _take_idle(self) -> PostgresConnection | None:
+        try:
+            while True:
+                connection = self._idle.pop()
+                if connection.is_open:
+                    return connection
+                connection.close()
+        except IndexError:  # not asked before: another thread may take the last one
+            return None
 
-        This method is internal to psycopg_pool. Without it each statement would still be put into its scope.
-        """
-        scope, idle = self._caller.scope, self._pool
-        for connection in reversed(idle):
-            if connection.scope == scope:
-                idle.remove(connection)
-                idle.appendleft(connection)
-                break
-        else:
-            if self._nconns < self.max_size and not self._growing:
-                return None  # so that the pool grows
-        return super()._get_ready_connection(timeout)
+    def put_back(self, connection: PostgresConnection) -> None:
+        """Let another statement use the connection, unless it is closed."""
+        if not connection.closed:
+            self._idle.append(connection)
+        self._slots.put(None)
 
-    def _note_failure(self, _pool: object) -> None:
-        self._failed_at = time.monotonic()
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def __del__(self) -> None:
+        """Close those of an application that is gone, unless they are those of the process that forked this one."""
+        if self._process == os.getpid():
+            self.close()
 
 
 def init_app(app: Flask) -> None:
-    """Give the application its pools, one of each process."""
+    """Give the application its connections, those of each process."""
     app.extensions["fast_sql"] = {}
-    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # its warnings reach the callers as exceptions
 
 
-def run(statement: str, values: Mapping[str, Any], *, scope: str | None = None) -> Mapping[str, Any] | None:
+def run(
+    statement: str, values: Mapping[str, Any], *, then: Sequence[Statement] = (), scope: str | None = None
+) -> Mapping[str, Any] | None:
     """Run and commit a statement with placeholders like `%(name)s`. Return its first row, or None.
 
-    `scope` replaces the one in force, for what may run beside the thread of the session.
+    The statements in `then` follow in the same transaction and see what it did. `scope` replaces the one in force, for
+    what may run beside the thread of the session.
     """
-    pool, scope = _pool(), scope or current_scope()
-    connection = pool.take(scope)
+    connections, scope = _connections(), scope or current_scope()
+    connection = connections.take()
     previous_scope, connection.scope = connection.scope, None  # unknown, should the statement fail
     try:
         if previous_scope == scope:
-            row = connection.run_prepared((statement, values))
+            row = connection.run_prepared((statement, values), *then, row_of=0)
         else:
-            row = connection.run_prepared((SET_SCOPE, {"scope": scope}), (statement, values))
+            row = connection.run_prepared((SET_SCOPE, {"scope": scope}), (statement, values), *then, row_of=1)
         connection.scope = scope
         return row
     finally:
-        pool.putconn(connection)
+        connections.put_back(connection)
 
 
 def run_within_session(statement: str, values: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -123,20 +116,20 @@ def run_within_session(statement: str, values: Mapping[str, Any]) -> Mapping[str
 
 
 def dispose() -> None:
-    """Close the pool. The next statement opens another."""
-    if pool := _pools().pop(os.getpid(), None):
-        pool.close()
+    """Close the connections. The next statement opens others."""
+    if connections := _by_process().pop(os.getpid(), None):
+        connections.close()
 
 
-def _pools() -> dict[int, ScopedPool]:
-    pools: dict[int, ScopedPool] = current_app.extensions["fast_sql"]
-    return pools
+def _by_process() -> dict[int, Connections]:
+    by_process: dict[int, Connections] = config.extension("fast_sql")
+    return by_process
 
 
-def _pool() -> ScopedPool:
-    """Return the pool of this process, opened at its first statement: connections do not survive a fork."""
-    pools, process = _pools(), os.getpid()
-    with _opening:
-        if process not in pools:
-            pools[process] = ScopedPool(current_app.config["SQLALCHEMY_DATABASE_URI"].replace("+psycopg", "", 1))
-        return pools[process]
+def _connections() -> Connections:
+    """Return the connections of this process: they do not survive a fork."""
+    by_process, process = _by_process(), os.getpid()
+    if process not in by_process:
+        conninfo = current_app.config["SQLALCHEMY_DATABASE_URI"].replace("+psycopg", "", 1)
+        return by_process.setdefault(process, Connections(conninfo))
+    return by_process[process]

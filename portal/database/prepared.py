@@ -21,6 +21,7 @@ from psycopg.pq.abc import PGconn, PGresult
 _PLACEHOLDER: Final = re.compile(r"%(?:\((?P<name>\w+)\)s|%)")
 _FINISHED: Final = {ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK, ExecStatus.PIPELINE_SYNC}
 
+Statement = tuple[str, Mapping[str, Any]]  # with placeholders like `%(name)s`, and their values
 _Ready = tuple[bytes, list[Buffer | None]]  # the name of a prepared statement, and the values as text
 
 
@@ -41,12 +42,22 @@ def _query(statement: str) -> _Query:
     return _Query(_PLACEHOLDER.sub(placeholder, statement).encode(), tuple(names))
 
 
-# Of values whose type Postgres could take for another one: `now() - '1 day'` might be the difference of two times.
-# It finds out the others from the statement.
-_TYPES: Final[Mapping[type, int]] = {
-    python_type: psycopg.adapters.types[name].oid
-    for python_type, name in {bool: "bool", float: "float8", datetime: "timestamptz", timedelta: "interval"}.items()
-}
+class _Types(dict[type, int]):
+    """The oids of types that Postgres could take for others: `now() - '1 day'` might be the difference of two times.
+
+    It finds out the rest from the statement.
+    """
+
+    def __missing__(self, _: type) -> int:
+        return 0
+
+
+_TYPES: Final = _Types(
+    {
+        python_type: psycopg.adapters.types[name].oid
+        for python_type, name in {bool: "bool", float: "float8", datetime: "timestamptz", timedelta: "interval"}.items()
+    }
+)
 
 
 class PreparedStatements:
@@ -58,10 +69,14 @@ class PreparedStatements:
         self._pgconn: PGconn = connection.pgconn
         self._transformer = Transformer(connection)
         self._names: dict[tuple[str, tuple[int, ...]], bytes] = {}
+        self._columns: dict[tuple[bytes | None, ...], Sequence[str]] = {}
         self._poll = select.poll()
+        self._poll.register(self._pgconn.socket, select.POLLIN)
 
-    def run(self, *statements: tuple[str, Mapping[str, Any]]) -> Mapping[str, Any] | None:
-        """Run statements in one transaction and one round trip, and return the first row of the last one, or None.
+    def run(self, *statements: Statement, row_of: int = -1) -> Mapping[str, Any] | None:
+        """Run statements in one transaction and one round trip, and return the first row of one of them, or None.
+
+        `row_of` is the index of that statement.
 
         Raises:
             psycopg.Error: as psycopg does. psycopg.OperationalError if Postgres does not answer in time; then the
@@ -71,7 +86,7 @@ class PreparedStatements:
         results = self._send(ready)
         for result in results:
             _check(result)
-        return self._first_row(results[len(ready) - 1])
+        return self._first_row(results[: len(ready)][row_of])
 
     def _send(self, statements: Sequence[_Ready]) -> list[PGresult]:
         """Send the statements, several of them in a pipeline, and return their results."""
@@ -91,7 +106,7 @@ class PreparedStatements:
         """Return the name of the prepared statement, and the values as text."""
         query = _query(statement)
         given = [values[name] for name in query.names]
-        types = tuple(_TYPES.get(type(value), 0) for value in given)
+        types = tuple(map(_TYPES.__getitem__, map(type, given)))
         name = self._names.get((statement, types))
         if name is None:
             name = f"portal_{len(self._names)}".encode()
@@ -107,16 +122,22 @@ class PreparedStatements:
         self._transformer.set_pgresult(result)
         row = self._transformer.load_row(0, tuple)
         assert row is not None
-        names = [(result.fname(column) or b"").decode() for column in range(result.nfields)]
-        return dict(zip(names, row, strict=True))
+        names = tuple(map(result.fname, range(result.nfields)))
+        if names not in self._columns:
+            self._columns[names] = [(name or b"").decode() for name in names]
+        return dict(zip(self._columns[names], row, strict=True))
 
     def _results(self, last: ExecStatus | None = None) -> list[PGresult]:
         """Return all results, once the last one is there: in a pipeline it has this status."""
         ends = None if self.timeout is None else time.monotonic() + self.timeout
         results: list[PGresult] = []
-        self._poll.register(self._pgconn.socket, select.POLLIN | (select.POLLOUT if self._pgconn.flush() else 0))
+        must_write = self._pgconn.flush()
+        if must_write:
+            self._poll.modify(self._pgconn.socket, select.POLLIN | select.POLLOUT)
         while True:
             self._wait(ends)
+            if must_write and not (must_write := self._pgconn.flush()):
+                self._poll.modify(self._pgconn.socket, select.POLLIN)
             while not self._pgconn.is_busy():
                 result = self._pgconn.get_result()
                 if result is not None:
@@ -130,8 +151,6 @@ class PreparedStatements:
         milliseconds = None if ends is None else max(0, (ends - time.monotonic()) * 1000)
         if not self._poll.poll(milliseconds):
             raise psycopg.OperationalError("Postgres did not answer in time.")
-        if not self._pgconn.flush():
-            self._poll.modify(self._pgconn.socket, select.POLLIN)
         self._pgconn.consume_input()
 
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from sqlalchemy import URL
 
-from portal.database.engine import CONNECT_ARGS, DATABASE_ERRORS, PostgresConnection, is_open, outage
+from portal.database.engine import CONNECT_ARGS, DATABASE_ERRORS, PostgresConnection, outage
 from portal.extensions import db
 
 # It stops at the first free lock.
@@ -41,7 +41,7 @@ class _ProcessLocks:
     def take_any(self, keys: Sequence[int], url: URL) -> ProcessLock | None:
         with self._lock:
             outage.check()
-            if self._connection is None or not is_open(self._connection):
+            if self._connection is None or not self._connection.is_open:
                 self._disconnect()
                 self._connection = _connect(url)
             try:

@@ -7,29 +7,28 @@ from uuid import UUID
 from flask_babel import gettext
 from sqlalchemy import and_, or_, select, text
 from sqlalchemy.orm import joinedload, selectinload
-from uuid_utils.compat import uuid4, uuid7
 
 from portal.accounts.models import Account
 from portal.audit.log import record
 from portal.database import clock
 from portal.database.scope import current_scope
-from portal.deliveries.context import load_context
-from portal.deliveries.intake import accept_event, record_event
+from portal.deliveries.intake import accept_event, record_own_event
 from portal.deliveries.lifecycle import end_deliveries
-from portal.deliveries.models import IS_UNFINISHED, Delivery, PendingDelivery, queue
+from portal.deliveries.models import IS_UNFINISHED, Delivery, DeliveryRecipient, PendingDelivery
+from portal.deliveries.plan import load_plan
 from portal.deliveries.release import make_due
 from portal.deliveries.report import EventResult
 from portal.deliveries.status import HoldReason, Status
 from portal.errors import Refusal
 from portal.events.event_type import EventType
-from portal.events.parsing import SAMPLE_EXPIRY, Event
+from portal.events.parsing import SAMPLE_EXPIRY
 from portal.events.recipient_emails import SETTINGS_LINK, LinkRequest
 from portal.events.samples import sample_event
 from portal.events.storm_digest import ALL_EVENT_TYPES
 from portal.extensions import db
 from portal.mail_servers.smtp import pool
 from portal.notifications import recipients
-from portal.notifications.settings import Audience
+from portal.notifications.decision import Decision
 from portal.tenants.models import Tenant
 
 REPEATABLE: Final = (Status.SENT, Status.PARTIAL, Status.FAILED, Status.EXPIRED)
@@ -78,8 +77,13 @@ def send_again(delivery_id: UUID) -> Delivery | Refusal:
     emails = [recipient.email for recipient in original.recipients]
     expiry = SAMPLE_EXPIRY if event.is_sample else event_type.expiry
     pending = PendingDelivery.create(event.id, expiry, original.audience, emails)
-    copy = Delivery.from_pending(pending, original.tenant_id)
-    queue(copy, clock.now())
+    pending.queue(clock.now())
+    owner = {"tenant_id": original.tenant_id}
+    rows = [
+        DeliveryRecipient(**owner, email=recipient.email, position=position, status=recipient.status)
+        for position, recipient in enumerate(pending.recipients)
+    ]
+    copy = Delivery(**vars(pending) | owner | {"recipients": rows})
     db.session.add(copy)
     _record_action("sent_again", [original.message_id])
     db.session.commit()
@@ -98,8 +102,8 @@ def send_sample(tenant: Tenant, event_type: EventType, account: Account) -> Even
             return Refusal("sample", message)
         record("event.sample_sent", event_type.type, tenant_id=tenant.id)
         db.session.commit()
-        result = accept_event(load_context(tenant.id, event_type.type), sample_event(tenant, event_type, account.email))
-        assert result  # its id is new, so there is no conflict
+        result = accept_event(load_plan(tenant.id, event_type.type), sample_event(tenant, event_type, account.email))
+        assert isinstance(result, EventResult)  # its id is new, so there is no conflict
         return result
 
 
@@ -109,12 +113,7 @@ def send_settings_link(tenant: Tenant, email: str) -> None:
     To another email address nothing is sent, which takes as long.
     """
     known = {recipient.email.lower(): recipient.email for recipient in recipients.list_recipients()}
-    event = Event(str(uuid4()), SETTINGS_LINK, None, clock.now(), LinkRequest(), canonical="{}")
-    row_id = uuid7()
-    to = known.get(email.lower(), email)
-    delivery = PendingDelivery.create(row_id, SETTINGS_LINK.expiry, Audience.RECIPIENTS, [to])
-    queue(delivery, clock.now())
-    record_event(tenant, event, row_id, [delivery], [None], in_session=True)
+    record_own_event(tenant, SETTINGS_LINK, LinkRequest(), Decision([known.get(email.lower(), email)]))
     if email.lower() in known:
         db.session.commit()
     else:

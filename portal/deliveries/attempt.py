@@ -1,17 +1,20 @@
-"""One attempt to deliver an email: it sends the message and stores the mail server's replies, in one transaction."""
+"""One attempt to deliver an email: it sends the message, stores the mail server's replies and may pause the server."""
 
 import json
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from datetime import datetime
+from typing import Any, Final
 from uuid import UUID
+
+from sqlalchemy import text
 
 from portal.database import clock, fast_sql
 from portal.database.engine import DATABASE_ERRORS
-from portal.database.scope import enter_scope
 from portal.deliveries.message import OutgoingMessage
-from portal.deliveries.report import DeliveryResult, RecipientResult
+from portal.deliveries.models import PendingDelivery, PendingRecipient, stored_result
+from portal.deliveries.plan import Plan
 from portal.deliveries.schedule import next_attempt_time
 from portal.deliveries.status import UNFINISHED, HoldReason, Status, combine
 from portal.extensions import db
@@ -19,11 +22,13 @@ from portal.mail_servers import service as mail_server_service
 from portal.mail_servers.smtp import pool
 from portal.mail_servers.smtp.client import DEFAULT_TIMEOUTS, SendResult, Timeouts
 from portal.mail_servers.smtp.outcome import BUSY, Pause, ReplyKind, SmtpReply, pause_for
+from portal.monitoring.counters import EMAILS, SMTP_SECONDS, note
 
 logger = logging.getLogger(__name__)
 
 TIMEOUTS = DEFAULT_TIMEOUTS
 STORE_RETRY_DELAYS = (0.2, 1.0, 2.0)  # seconds
+SHORT_LOCK_TIMEOUT: Final = text("SET LOCAL lock_timeout = '500ms'")  # the PBX is waiting
 STATUS_BY_REPLY: Final = {
     ReplyKind.ACCEPTED: Status.SENT,
     ReplyKind.TEMPORARY: Status.DEFERRED,
@@ -39,6 +44,7 @@ UPDATE_DELIVERY: Final = """
     WITH delivery AS (
         UPDATE deliveries SET status = %(status)s, reason = %(reason)s, next_attempt_at = %(next_attempt_at)s,
             lease_until = NULL, attempts = %(attempts)s,
+            mail_server_label = coalesce(%(mail_server_label)s, mail_server_label),
             last_attempt_at = coalesce(%(last_attempt_at)s, last_attempt_at)
         WHERE id = %(id)s AND attempts = %(leased_attempt)s AND lease_until IS NOT NULL
             AND set_config('synchronous_commit', 'off', true) = 'off'
@@ -64,121 +70,128 @@ UPDATE_AND_RECORD_ATTEMPT: Final = UPDATE_DELIVERY.replace(
 )
 # Without the lock, two emails of an event that end at the same time would each see the other one unfinished, and the
 # secrets would stay.
+UNFINISHED_SQL: Final = "({})".format(", ".join(f"'{status}'" for status in UNFINISHED))
 LOCK_SECRETS: Final = """
     SELECT id FROM events WHERE id = %(event_id)s AND secrets_encrypted IS NOT NULL FOR NO KEY UPDATE
 """
-ERASE_SECRETS: Final = """
+ERASE_SECRETS: Final = f"""
     UPDATE events SET secrets_encrypted = NULL
-    WHERE id = %(event_id)s AND NOT EXISTS (
+    WHERE id = %(event_id)s AND secrets_encrypted IS NOT NULL AND NOT EXISTS (
         SELECT FROM deliveries LEFT JOIN delivery_recipients AS recipient ON recipient.delivery_id = deliveries.id
         WHERE deliveries.event_id = events.id
-            AND (deliveries.status = ANY(%(unfinished)s) OR recipient.status = ANY(%(unfinished)s))
+            AND (deliveries.status IN {UNFINISHED_SQL} OR recipient.status IN {UNFINISHED_SQL})
     )
-"""
+"""  # noqa: S608 (contains no input)
 
 
-def attempt_delivery(message: OutgoingMessage, timeouts: Timeouts | None = None) -> DeliveryResult:
-    """Send a recorded email whose lease the caller holds, store the result, and return it.
+def attempt_delivery(message: OutgoingMessage, timeouts: Timeouts | None = None) -> None:
+    """Send a recorded email whose lease the caller holds. The result is noted in it, and stored.
 
     Without timeouts, somebody waits for the result: see `TIMEOUTS`.
 
     The result is true even if the database was lost meanwhile. Then the lease expires, and the email is sent again with
     the same Message-ID.
     """
-    route = message.route
-    sent = pool.current().send(
-        route.settings, message.message, route.sender.email, message.recipients, timeouts or TIMEOUTS
-    )
-    result = _delivery_result(message, sent.replies)
-    _store(message, result, sent)
-    return result
+    plan, delivery, began_at = message.plan, message.delivery, time.monotonic()
+    attempted, leased_attempt = delivery.unfinished, delivery.attempts
+    emails = [recipient.email for recipient in attempted]
+    sent = pool.current().send(plan.smtp_settings, message.message, plan.sender.email, emails, timeouts or TIMEOUTS)
+    seconds = time.monotonic() - began_at
+    _note_replies(message, attempted, sent.replies)
+    owner, last_attempt_at = "system" if delivery.uses_shared_server else "tenant", None
+    if found_no_slot(attempted):
+        delivery.attempts -= 1
+        note((EMAILS, 1, ("busy", owner)))
+    else:
+        last_attempt_at = clock.now()
+        note((EMAILS, 1, (delivery.status, owner)))
+        note((SMTP_SECONDS, seconds, (owner,)))
+    _store(message, _values(delivery, attempted, leased_attempt, last_attempt_at), sent)
 
 
-def _delivery_result(message: OutgoingMessage, replies: Mapping[str, SmtpReply]) -> DeliveryResult:
-    attempted = tuple(_recipient_result(email, replies[email], message) for email in message.recipients)
-    recipients = (*message.other_results, *attempted)
-    retry_at = next_attempt_time(message.attempts, clock.now(), was_busy=found_no_slot(attempted))
-    is_deferred = any(recipient.status is Status.DEFERRED for recipient in attempted)
-    return DeliveryResult(
-        message_id=message.message_id,
-        status=combine(recipient.status for recipient in recipients),
-        reason=_hold_reason(attempted, replies) or message.hold_reason,
-        next_attempt_at=min(retry_at, message.expires_at) if is_deferred else None,
-        recipients=recipients,
-    )
+def _note_replies(
+    message: OutgoingMessage, attempted: Sequence[PendingRecipient], replies: Mapping[str, SmtpReply]
+) -> None:
+    delivery = message.delivery
+    for recipient in attempted:
+        reply = replies[recipient.email]
+        recipient.status = STATUS_BY_REPLY[reply.kind]
+        if reply.kind is ReplyKind.UNKNOWN and message.has_secrets:
+            recipient.status = Status.HELD  # a second email would contain the password again: a person decides
+        if delivery.uses_shared_server:
+            reply = reply.redacted()
+        recipient.stage, recipient.code = reply.stage, reply.code
+        recipient.enhanced_code, recipient.text = reply.enhanced_code, reply.text
+    statuses = {recipient.status for recipient in delivery.recipients}
+    delivery.status, delivery.lease_until = combine(statuses), None
+    if any(recipient.status is Status.HELD for recipient in attempted):
+        is_unknown = any(reply.kind is ReplyKind.UNKNOWN for reply in replies.values())
+        delivery.reason = HoldReason.MAY_HAVE_BEEN_SENT if is_unknown else HoldReason.MAIL_SERVER_REJECTED
+    if Status.DEFERRED in statuses:
+        retry_at = next_attempt_time(delivery.attempts, clock.now(), was_busy=found_no_slot(attempted))
+        delivery.next_attempt_at = min(retry_at, delivery.expires_at)
 
 
-def found_no_slot(recipients: Iterable[RecipientResult]) -> bool:
+def found_no_slot(recipients: Iterable[PendingRecipient]) -> bool:
     """Return whether no connection slot was free: the mail server was not asked, so it does not count as an attempt."""
     return any(recipient.code is None and recipient.text == BUSY.text for recipient in recipients)
 
 
-def _hold_reason(attempted: Sequence[RecipientResult], replies: Mapping[str, SmtpReply]) -> HoldReason | None:
-    if all(recipient.status is not Status.HELD for recipient in attempted):
-        return None
-    is_unknown = any(reply.kind is ReplyKind.UNKNOWN for reply in replies.values())
-    return HoldReason.MAY_HAVE_BEEN_SENT if is_unknown else HoldReason.MAIL_SERVER_REJECTED
+def store_unsent(tenant_id: int, delivery: PendingDelivery, leased_attempt: int) -> None:
+    """Store that a leased email is held or queued instead of being attempted."""
+    fast_sql.run(UPDATE_DELIVERY, _values(delivery, delivery.recipients, leased_attempt), scope=str(tenant_id))
 
 
-def _recipient_result(email: str, reply: SmtpReply, message: OutgoingMessage) -> RecipientResult:
-    if message.route.server.is_system:
-        reply = reply.redacted()
-    status = STATUS_BY_REPLY[reply.kind]
-    if reply.kind is ReplyKind.UNKNOWN and message.has_secrets:
-        status = Status.HELD  # a second email would contain the password again: a person decides
-    return RecipientResult(email, status, reply.stage, reply.code, reply.enhanced_code, reply.text)
+def _values(
+    delivery: PendingDelivery,
+    changed: Sequence[PendingRecipient],
+    leased_attempt: int,
+    last_attempt_at: datetime | None = None,
+) -> dict[str, Any]:
+    """Return the values of `UPDATE_DELIVERY`."""
+    return {
+        **vars(delivery),
+        "leased_attempt": leased_attempt,
+        "last_attempt_at": last_attempt_at,
+        "recipients": json.dumps(list(map(stored_result, changed))),
+    }
 
 
-def _store(message: OutgoingMessage, result: DeliveryResult, sent: SendResult) -> None:
+def _store(message: OutgoingMessage, values: Mapping[str, Any], sent: SendResult) -> None:
+    is_accepted = all(reply.kind is ReplyKind.ACCEPTED for reply in sent.replies.values())
+    needs_attempt_row = values["last_attempt_at"] and not (is_accepted and values["attempts"] == 1)
+    statement = UPDATE_AND_RECORD_ATTEMPT if needs_attempt_row else UPDATE_DELIVERY
+    ids = {"event_id": message.delivery.event_id}
+    erase = [(LOCK_SECRETS, ids), (ERASE_SECRETS, ids)] if message.has_secrets else []
     for delay in (*STORE_RETRY_DELAYS, None):
         try:
-            _write(message, result, sent)
+            row = fast_sql.run(statement, values, then=erase, scope=str(message.plan.tenant.id))
+            break
         except DATABASE_ERRORS:
             db.session.rollback()
             if delay is None:
-                logger.exception("The result of %s is not stored: %s", message.message_id, result.status)
+                logger.exception("The result of %s is not stored: %s", values["message_id"], values["status"])
                 return
             time.sleep(delay)
-        else:
-            return
+    if row and sent.pause is not Pause.NONE:
+        _pause(message.plan, sent)
 
 
-def _write(message: OutgoingMessage, result: DeliveryResult, sent: SendResult) -> None:
-    enter_scope(message.tenant_id)
-    attempted = [recipient for recipient in result.recipients if recipient.address in message.recipients]
-    was_busy = found_no_slot(attempted)
-    values = {
-        "id": message.delivery_id,
-        "leased_attempt": message.attempts,
-        "attempts": message.attempts - was_busy,
-        "last_attempt_at": None if was_busy else clock.now(),
-        "status": result.status,
-        "reason": result.reason,
-        "next_attempt_at": result.next_attempt_at,
-        "recipients": json.dumps(
-            [{name: getattr(recipient, name) for name in RecipientResult.__slots__} for recipient in attempted]
-        ),
-    }
-    is_accepted = all(reply.kind is ReplyKind.ACCEPTED for reply in sent.replies.values())
-    needs_attempt_row = not was_busy and not (is_accepted and message.attempts == 1)
-    statement = UPDATE_AND_RECORD_ATTEMPT if needs_attempt_row else UPDATE_DELIVERY
-    if sent.pause is Pause.NONE and not message.has_secrets:
-        fast_sql.run(statement, values)
-        return
-    if fast_sql.run_within_session(statement, values) is None:
+def _pause(plan: Plan, sent: SendResult) -> None:
+    """Pause the mail server, in a transaction of its own: an open change of its settings would delay the result."""
+    server, reply = plan.mail_server, next(reply for reply in sent.replies.values() if pause_for(reply) is sent.pause)
+    assert server
+    advice = mail_server_service.advice_on_pause(server, reply)
+    try:
+        db.session.execute(SHORT_LOCK_TIMEOUT)
+        mail_server_service.pause(server.id, server.saved_at, sent.pause, advice)
+        db.session.commit()
+    except DATABASE_ERRORS as error:  # the next attempt pauses it
         db.session.rollback()
-        return
-    if sent.pause is not Pause.NONE:
-        route = message.route
-        reply = next(reply for reply in sent.replies.values() if pause_for(reply) is sent.pause)
-        advice = mail_server_service.advice_on_pause(route.server, reply)
-        mail_server_service.pause(route.server.id, route.server.saved_at, sent.pause, advice)
-    if message.has_secrets:
-        erase_secrets(message.event_id)
-    db.session.commit()
+        logger.warning("Mail server %s is not paused: %s", server.id, error)
 
 
 def erase_secrets(event_id: UUID) -> None:
     """Erase the secrets of an event if none of its emails needs them any more, within the caller's transaction."""
     if fast_sql.run_within_session(LOCK_SECRETS, {"event_id": event_id}):
-        fast_sql.run_within_session(ERASE_SECRETS, {"event_id": event_id, "unfinished": list(UNFINISHED)})
+        fast_sql.run_within_session(ERASE_SECRETS, {"event_id": event_id})

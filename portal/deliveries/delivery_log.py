@@ -1,19 +1,21 @@
 """The delivery log of a tenant: its events and what happened to their emails, newest first."""
 
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cached_property
 from itertools import groupby
-from typing import Final
+from operator import attrgetter, itemgetter
+from typing import Any, Final
 from uuid import UUID
+from zlib import crc32
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ARRAY, Uuid, any_, literal, select
+from sqlalchemy import select
 
 from portal.database import clock
-from portal.database.detached import read_detached
+from portal.database.detached import detached
+from portal.database.uuid7 import lowest_uuid7
 from portal.deliveries.actions import REPEATABLE
 from portal.deliveries.models import Delivery, DeliveryRecipient, RecordedEvent
 from portal.deliveries.search import NO_FILTER, LogFilter, SearchPage, search_events
@@ -22,6 +24,27 @@ from portal.extensions import db
 from portal.web import pagination
 
 SOON: Final = timedelta(seconds=30)
+MAX_NEW_EVENTS: Final = 50  # that are counted for a page
+RECORDING_TIME: Final = timedelta(seconds=10)  # a page may miss an event whose key is that much older
+_state: Final = attrgetter(
+    "delivery.id", "delivery.status", "delivery.reason", "delivery.attempts", "is_due_soon", "can_discard"
+)
+EVENT_COLUMNS: Final = ("id", "type", "received_at", "data", "ignored_reason", "is_sample", "warnings")
+DELIVERY_COLUMNS: Final = (
+    *("id", "audience", "status", "reason", "attempts", "created_at"),
+    *("lease_until", "next_attempt_at", "held_until", "expires_at"),
+)
+# What the log shows, in one statement: SQLAlchemy would take longer for the rows than Postgres.
+READ_ENTRIES: Final = f"""
+    SELECT {", ".join(f"event.{name}" for name in EVENT_COLUMNS[:-1])}, nullif(event.warnings, '[]'),
+        {", ".join(f"delivery.{name}" for name in DELIVERY_COLUMNS)}, (
+            SELECT json_agg(recipient ORDER BY recipient.position) FROM delivery_recipients AS recipient
+            WHERE recipient.delivery_id = delivery.id
+        )
+    FROM events AS event LEFT JOIN deliveries AS delivery ON delivery.event_id = event.id
+    WHERE event.id = ANY(%(event_ids)s)
+    ORDER BY event.id DESC, delivery.id
+"""  # noqa: S608 (names of columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +60,15 @@ class LoggedDelivery:
         return self.delivery.lease_until is not None
 
     @property
+    def is_unfinished(self) -> bool:
+        """Whether the email is in progress, queued or held, so that its status will change."""
+        is_held_or_queued = self.delivery.reason is not None or self.delivery.next_attempt_at is not None
+        return is_held_or_queued or self.is_in_progress
+
+    @property
     def can_discard(self) -> bool:
         """Whether the email is held or queued."""
-        is_held_or_queued = self.delivery.reason is not None or self.delivery.next_attempt_at is not None
-        return is_held_or_queued and not self.is_in_progress
+        return self.is_unfinished and not self.is_in_progress
 
     @property
     def is_due_soon(self) -> bool:
@@ -49,20 +77,11 @@ class LoggedDelivery:
         return self.can_discard and at is not None and at <= clock.now() + SOON
 
     @property
-    def can_send_now(self) -> bool:
-        """Whether the email is held, or queued for later."""
-        return self.can_discard and not self.is_due_soon
-
-    @property
-    def can_send_again(self) -> bool:
-        """Whether the email is finished, and not discarded."""
-        return self.delivery.status in REPEATABLE and not self.is_unfinished
-
-    @property
     def actions(self) -> Sequence[str]:
-        """What a person can do with the email."""
-        possible = {"send_now": self.can_send_now, "discard": self.can_discard, "send_again": self.can_send_again}
-        return [action for action, is_possible in possible.items() if is_possible]
+        """What a person can do with the email: nothing if it is in progress or was discarded."""
+        if self.can_discard:
+            return ("discard",) if self.is_due_soon else ("send_now", "discard")
+        return ("send_again",) if self.delivery.status in REPEATABLE and not self.is_in_progress else ()
 
     @property
     def has_next_attempt(self) -> bool:
@@ -71,13 +90,10 @@ class LoggedDelivery:
         return at is not None and at < self.delivery.expires_at
 
     @property
-    def is_unfinished(self) -> bool:
-        """Whether the email is in progress, queued or held, so that its status will change."""
-        return self.can_discard or self.is_in_progress
-
-    @property
     def recipients_by_reply(self) -> Collection[Sequence[DeliveryRecipient]]:
         """The recipients, together with those that got the same reply. What a server says about success is not one."""
+        if len(self.delivery.recipients) == 1:
+            return [self.delivery.recipients]
         groups: dict[object, list[DeliveryRecipient]] = {}
         for row in self.delivery.recipients:
             reply = Status.SENT if row.status == Status.SENT else (row.status, row.code, row.text)
@@ -123,9 +139,11 @@ def by_day(entries: Iterable[LogEntry], zone: ZoneInfo) -> Sequence[tuple[date, 
     ]
 
 
-def log_page(tenant_id: int, log_filter: LogFilter = NO_FILTER, before: UUID | None = None) -> SearchPage[LogEntry]:
+def log_page(
+    tenant_id: int, log_filter: LogFilter = NO_FILTER, before: UUID | None = None, *, size: int | None = None
+) -> SearchPage[LogEntry]:
     """Return a page of the tenant in scope: the newest events that match, or those before one of them."""
-    found = search_events(tenant_id, log_filter, before, limit=pagination.PAGE_SIZE)
+    found = search_events(tenant_id, log_filter, before, limit=size or pagination.PAGE_SIZE)
     return SearchPage(load_entries(found.rows), found.next_key, found.searched_back_to)
 
 
@@ -133,23 +151,52 @@ def load_entries(event_ids: Collection[UUID]) -> Sequence[LogEntry]:
     """Return the entries of these events of the tenant in scope, newest first, to be read only."""
     if not event_ids:
         return []
-    ids = literal(list(event_ids), ARRAY(Uuid))
-    events = read_detached(RecordedEvent, RecordedEvent.id == any_(ids), order_by=[RecordedEvent.id.desc()])
-    deliveries = read_detached(Delivery, Delivery.event_id == any_(ids), order_by=[Delivery.id])
-    of_deliveries = DeliveryRecipient.delivery_id == any_(literal([row.id for row in deliveries], ARRAY(Uuid)))
-    recipients = read_detached(DeliveryRecipient, of_deliveries, order_by=[DeliveryRecipient.position])
-    by_event, by_delivery = defaultdict(list), defaultdict(list)
-    for recipient in recipients:
-        by_delivery[recipient.delivery_id].append(recipient)
-    for delivery in deliveries:
-        vars(delivery)["recipients"] = by_delivery[delivery.id]
-        by_event[delivery.event_id].append(delivery)
-    for event in events:
-        vars(event)["deliveries"] = by_event[event.id]
-    return [LogEntry(event) for event in events]
+    rows = db.session.connection().exec_driver_sql(READ_ENTRIES, {"event_ids": [*event_ids]}).all()
+    return [_entry(list(of_event)) for _, of_event in groupby(rows, itemgetter(0))]
+
+
+def _entry(rows: Sequence[Sequence[Any]]) -> LogEntry:
+    """Return an event with its emails from its rows: one for each email, or a single one without."""
+    event = detached(RecordedEvent, dict(zip(EVENT_COLUMNS, rows[0], strict=False)))
+    of_deliveries = [row[len(EVENT_COLUMNS) :] for row in rows]
+    vars(event)["deliveries"] = [_delivery(row) for row in of_deliveries if row[0] is not None]
+    return LogEntry(event)
+
+
+def _delivery(row: Sequence[Any]) -> Delivery:
+    delivery = detached(Delivery, dict(zip(DELIVERY_COLUMNS, row, strict=False)))
+    vars(delivery)["recipients"] = [detached(DeliveryRecipient, values) for values in row[-1] or ()]
+    return delivery
 
 
 def entries_of_deliveries(delivery_ids: Collection[UUID]) -> Sequence[LogEntry]:
     """Return the entries of the events of these emails of the tenant in scope, newest first."""
     event_ids = select(Delivery.event_id).where(Delivery.id.in_(delivery_ids)).distinct()
     return load_entries(db.session.scalars(event_ids).all())
+
+
+# What has changed since a page of the log was rendered. Pages ask every few seconds, so no change must cost little.
+
+
+def newest_key(entries: Sequence[LogEntry]) -> UUID:
+    """Return the key after which events are new to a page with these entries."""
+    lower_bound = lowest_uuid7(clock.now() - RECORDING_TIME)
+    return max(entries[0].event.id, lower_bound) if entries else lower_bound
+
+
+def deliveries_version(deliveries: Collection[LoggedDelivery]) -> str:
+    """Return a short text that changes when the emails of an event do."""
+    return f"{crc32(repr([_state(logged) for logged in deliveries]).encode()):08x}"
+
+
+def changed_events(shown: Collection[tuple[UUID, str]]) -> Sequence[UUID]:
+    """Return which of these events of the tenant in scope have a different version than the one that is shown."""
+    if not shown:
+        return ()
+    query = select(Delivery).where(Delivery.event_id.in_([event_id for event_id, _ in shown]))
+    deliveries = db.session.scalars(query.order_by(Delivery.event_id, Delivery.id))
+    versions = {
+        event_id: deliveries_version(logged_deliveries(of_event))
+        for event_id, of_event in groupby(deliveries, lambda delivery: delivery.event_id)
+    }
+    return [event_id for event_id, version in shown if versions.get(event_id, version) != version]

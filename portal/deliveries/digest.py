@@ -6,18 +6,15 @@ held, and one digest lists them. They stay in the delivery log, and a person may
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import ColumnElement, delete, func, select, true
-from uuid_utils.compat import uuid4, uuid7
+from sqlalchemy import delete, func, select, text
 
-from portal.database import clock
 from portal.database.scope import enter_scope, every_tenant
 from portal.database.uuid7 import lowest_uuid7
-from portal.deliveries.intake import new_deliveries, record_event
-from portal.deliveries.models import Delivery, RecordedEvent, Storm, queue
+from portal.deliveries.intake import record_own_event
+from portal.deliveries.models import RecordedEvent, Storm
 from portal.deliveries.status import HoldReason
-from portal.events.parsing import Event
 from portal.events.storm_digest import DIGEST, MAX_LISTED_CALLS, StormDigest
 from portal.events.types import EVENT_TYPES
 from portal.extensions import db
@@ -26,6 +23,19 @@ from portal.notifications.recipients import MAX_RECIPIENTS
 from portal.tenants import service as tenant_service
 
 MAX_CLOCK_DIFFERENCE: Final = timedelta(hours=3)  # of the hosts that made the ids
+# Without OFFSET, Postgres would join and sort all of them.
+HELD_EVENTS: Final = f"""
+    SELECT of_storm.id FROM (
+        SELECT event_id FROM deliveries
+        WHERE tenant_id = :tenant_id AND id >= :first AND reason = '{HoldReason.THROTTLED}'
+        ORDER BY id {{order}} OFFSET 0
+    ) AS held, LATERAL (
+        SELECT id FROM events WHERE id = held.event_id AND type = :event_type
+            AND data ->> 'queue_number' = :queue_number AND received_at >= :started_at
+        OFFSET 0
+    ) AS of_storm
+    LIMIT :most
+"""  # noqa: S608 (contains no input)
 
 
 def ended_storms() -> Sequence[tuple[int, str, str]]:
@@ -55,17 +65,13 @@ def write_digest(tenant_id: int, event_type: str, queue_number: str) -> bool:
 
 def _record_digest(storm: Storm) -> bool:
     tenant = tenant_service.get(storm.tenant_id)
-    listed = _held_events(storm, Delivery.id.asc(), MAX_LISTED_CALLS)
+    listed = _held_events(storm, "ASC", MAX_LISTED_CALLS)
     if not listed:
         return False
-    (last,) = _held_events(storm, Delivery.id.desc(), 1)
+    (last,) = _held_events(storm, "DESC", 1)
     names = filter(None, (storm.queue_number, last.data.get("queue_name")))
     decision, has_recipients = recipients.decide_about(tenant, storm.event_type, [*names])
-    # Without any recipients, the digest is held until there are some.
-    deliveries = new_deliveries(row_id := uuid7(), DIGEST.expiry, decision, even_if_empty=not has_recipients)
-    if not deliveries:
-        return False
-    now, event_type = clock.now(), EVENT_TYPES[storm.event_type]
+    event_type = EVENT_TYPES[storm.event_type]
     data = StormDigest(
         event_type=storm.event_type,
         what=event_type.plural or event_type.label,
@@ -81,43 +87,21 @@ def _record_digest(storm: Storm) -> bool:
         ],
         more=max(0, storm.held_count - len(listed)),
     )
-    digest = Event(str(uuid4()), DIGEST, None, now, data, canonical=data.model_dump_json())
-    for delivery in deliveries:
-        if not delivery.held_until:
-            queue(delivery, now)
-    record_event(tenant, digest, row_id, deliveries, [None for _ in deliveries], in_session=True)
-    return True
+    # Without any recipients, the digest is held until there are some.
+    return record_own_event(tenant, DIGEST, data, decision, even_if_empty=not has_recipients)
 
 
-def _held_events(storm: Storm, order: ColumnElement[Any], limit: int) -> Sequence[RecordedEvent]:
+def _held_events(storm: Storm, order: str, limit: int) -> Sequence[RecordedEvent]:
     """Return some of the events whose emails the storm held. There can be very many, so they are looked at in order.
 
     An event has several emails if some of its recipients are in quiet hours: at most one for each of them.
     """
-    held = (
-        select(Delivery.id, Delivery.event_id)
-        .where(
-            Delivery.tenant_id == storm.tenant_id,
-            Delivery.id >= lowest_uuid7(storm.started_at - MAX_CLOCK_DIFFERENCE),
-            Delivery.reason == HoldReason.THROTTLED,
-        )
-        .order_by(order)
-        .offset(0)  # without it, Postgres would join and sort all of them
-        .subquery()
-    )
-    of_storm = (
-        select(RecordedEvent.id)
-        .where(
-            RecordedEvent.id == held.c.event_id,
-            RecordedEvent.type == storm.event_type,
-            RecordedEvent.data["queue_number"].astext == storm.queue_number,
-            RecordedEvent.received_at >= storm.started_at,
-        )
-        .offset(0)
-        .lateral()
-    )
-    found = select(of_storm.c.id).select_from(held).join(of_storm, true()).limit(limit * MAX_RECIPIENTS)
-    ids = [*dict.fromkeys(db.session.scalars(found))][:limit]
+    values = {
+        **{name: getattr(storm, name) for name in ("tenant_id", "event_type", "queue_number", "started_at")},
+        "first": lowest_uuid7(storm.started_at - MAX_CLOCK_DIFFERENCE),
+        "most": limit * MAX_RECIPIENTS,
+    }
+    ids = [*dict.fromkeys(db.session.scalars(text(HELD_EVENTS.format(order=order)), values))][:limit]
     events = {event.id: event for event in db.session.scalars(select(RecordedEvent).where(RecordedEvent.id.in_(ids)))}
     return [events[event_id] for event_id in ids]
 

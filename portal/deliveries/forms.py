@@ -62,7 +62,7 @@ class LogFilterForm(PortalForm):
             recipient=self.recipient.data or "",
             queue=self.queue.data or "",
             since=_start_of_day(self.since.data, time_zone),
-            until=_start_of_day(_next_day(self.until.data), time_zone),
+            until=_start_of_day(self.until.data, time_zone, days_later=1),
             text=self.q.data or "",
         )
 
@@ -78,9 +78,7 @@ def _readable_value(field: Field) -> str:
     return format_date(field.data, locale=current_locale()) if isinstance(field.data, date) else str(field.data)
 
 
-def _start_of_day(day: date | None, time_zone: str) -> datetime | None:
+def _start_of_day(day: date | None, time_zone: str, days_later: int = 0) -> datetime | None:
+    if day and day.year < MAXYEAR:
+        day += timedelta(days=days_later)
     return datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(time_zone)) if day else None
-
-
-def _next_day(day: date | None) -> date | None:
-    return day + timedelta(days=1) if day and day.year < MAXYEAR else day

@@ -6,11 +6,13 @@ from typing import Final
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import selectinload
 
+from portal.audit.labels import SYSTEM_MAIL_SERVER
 from portal.database.scope import every_tenant
 from portal.deliveries.attempt import erase_secrets
-from portal.deliveries.models import Delivery, RecordedEvent, is_due
+from portal.deliveries.models import Delivery, RecordedEvent, hold_has_ended, is_due
 from portal.deliveries.status import UNFINISHED, Status, combine
 from portal.extensions import db
+from portal.monitoring.counters import EMAILS, note
 
 BATCH_SIZE: Final = 1000
 
@@ -23,7 +25,7 @@ def expire_deliveries() -> int:
     """
     query = (
         select(Delivery)
-        .where(or_(is_due(), Delivery.reason.is_not(None)), Delivery.expires_at <= func.now())
+        .where(or_(is_due(), hold_has_ended()), Delivery.expires_at <= func.now())
         .where(Delivery.held_until.is_(None))  # a summary lists it, even if the workers are late
         .order_by(Delivery.expires_at)
         .limit(BATCH_SIZE)
@@ -34,6 +36,10 @@ def expire_deliveries() -> int:
         expired = db.session.scalars(query).all()
         end_deliveries(expired, Status.EXPIRED)
         db.session.commit()
+    for delivery in expired:
+        label = delivery.mail_server_label
+        owner = "none" if label is None else "system" if label == SYSTEM_MAIL_SERVER else "tenant"
+        note((EMAILS, 1, ("expired", owner)))
     return len(expired)
 
 

@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date, datetime, timedelta
-from typing import Any, Self, TypeAlias
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
@@ -25,7 +25,9 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from uuid_utils.compat import uuid7
 
 from portal import config, crypto
+from portal.audit.labels import SYSTEM_MAIL_SERVER
 from portal.database import clock
+from portal.database.domain import Domain
 from portal.database.scope import TenantOrSystemOwned, TenantOwned
 from portal.deliveries.status import HoldReason, Status, combine
 from portal.extensions import Base
@@ -34,6 +36,10 @@ from portal.notifications.settings import Audience
 # When an email has to be looked at again: its lease expires because a process died, or it is queued until a time.
 DUE_AT = "least(lease_until, next_attempt_at)"
 HAS_DUE_TIME = "(lease_until IS NOT NULL OR next_attempt_at IS NOT NULL)"
+HOLD_REASON, DELIVERY_STATUS = Domain("hold_reason"), Domain("delivery_status")
+# When the time of a held email is over: the quiet hours end, which is before it expires, or it expires.
+HOLD_END = "least(held_until, expires_at)"
+IS_HELD = "reason IS NOT NULL"
 # The email is in progress, queued or held.
 IS_UNFINISHED = "(lease_until IS NOT NULL OR next_attempt_at IS NOT NULL OR reason IS NOT NULL)"
 
@@ -44,10 +50,10 @@ def _secrets_context(tenant_id: int, row_id: UUID) -> str:
 
 @dataclass
 class PendingRecipient:
-    """A recipient of an email that is not recorded yet."""
+    """A recipient of an email, and the last reply about it."""
 
     email: str
-    status: str = Status.PENDING
+    status: Status = Status.PENDING
     stage: str | None = None
     code: int | None = None
     enhanced_code: str | None = None
@@ -56,7 +62,7 @@ class PendingRecipient:
 
 @dataclass
 class PendingDelivery:
-    """An email that is not recorded yet. It is no SQLAlchemy row, because those take longer to make."""
+    """An email until its attempt has ended. It is no SQLAlchemy row, because those take longer to make."""
 
     id: UUID
     event_id: UUID
@@ -64,7 +70,7 @@ class PendingDelivery:
     message_id: str
     expires_at: datetime
     recipients: Sequence[PendingRecipient]
-    status: str = Status.PENDING
+    status: Status = Status.PENDING
     reason: str | None = None
     mail_server_label: str | None = None
     attempts: int = 0
@@ -82,19 +88,57 @@ class PendingDelivery:
         recipients = [PendingRecipient(email) for email in emails]
         return cls(delivery_id, event_id, audience, message_id, clock.now() + expiry, recipients)
 
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> "PendingDelivery":
+        """Return an email from a row with its columns, and its recipients as JSON."""
+        recipients = [
+            PendingRecipient(**recipient | {"status": Status(recipient["status"])})
+            for recipient in row["recipients"] or ()
+        ]
+        columns = {field.name: row[field.name] for field in fields(cls)}
+        return cls(**columns | {"status": Status(row["status"]), "recipients": recipients})
+
+    @property
+    def unfinished(self) -> Sequence[PendingRecipient]:
+        """The recipients of its next attempt."""
+        return [recipient for recipient in self.recipients if recipient.status in {Status.PENDING, Status.DEFERRED}]
+
+    @property
+    def uses_shared_server(self) -> bool:
+        """Whether its attempt is made through the system's mail server."""
+        return self.mail_server_label == SYSTEM_MAIL_SERVER
+
+    def hold(self, reason: HoldReason) -> None:
+        """Hold it for the recipients that it has not reached."""
+        self._stop(Status.HELD)
+        self.reason, self.next_attempt_at = reason, None
+
+    def hold_until(self, end: datetime) -> None:
+        """Hold it until its recipients' quiet hours end. It expires later by that time."""
+        self.hold(HoldReason.QUIET_HOURS)
+        self.held_until = end
+        self.expires_at += end - clock.now()
+
+    def queue(self, at: datetime) -> None:
+        """Queue it for an attempt at that time, or let it expire if it expires first."""
+        self._stop(Status.DEFERRED)
+        self.next_attempt_at = min(at, self.expires_at)
+
+    def _stop(self, status: Status) -> None:
+        for recipient in self.unfinished:
+            recipient.status = status
+        self.status = combine([recipient.status for recipient in self.recipients] or [status])
+        self.lease_until = self.held_until = None
+
 
 class RecordedEvent(TenantOwned, Base):
     """An event as the PBX reported it. Its secret fields are encrypted, and erased once no email needs them."""
 
     __tablename__ = "events"
     __table_args__ = (
-        UniqueConstraint("tenant_id", "external_id"),
+        # The ID first: its index finds an event of any tenant.
+        UniqueConstraint("external_id", "tenant_id", name="uq_events_tenant_id_external_id"),
         UniqueConstraint("tenant_id", "id"),
-        CheckConstraint("octet_length(fingerprint) = 32", name="fingerprint_is_sha256"),
-        CheckConstraint(
-            "ignored_reason IN ('switched_off', 'tenant_suspended', 'no_recipient_wants_it')",
-            name="ignored_reason_known",
-        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
@@ -102,12 +146,12 @@ class RecordedEvent(TenantOwned, Base):
     type: Mapped[str]
     occurred_at: Mapped[datetime]
     received_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    fingerprint: Mapped[bytes]
+    fingerprint: Mapped[bytes] = mapped_column(Domain("sha256_digest"))
     data: Mapped[dict[str, Any]] = mapped_column(JSONB)
     secrets_encrypted: Mapped[bytes | None] = mapped_column(
         info=crypto.encrypted(lambda row: _secrets_context(row.tenant_id, row.id))
     )
-    ignored_reason: Mapped[str | None]
+    ignored_reason: Mapped[str | None] = mapped_column(HOLD_REASON)
     # What was repaired in it or left out when it was received: the fields of `FieldWarning`.
     warnings: Mapped[list[dict[str, str]]] = mapped_column(JSONB, server_default=text("'[]'"))
     is_sample: Mapped[bool] = mapped_column(server_default=false())  # someone asked for it: nothing happened
@@ -118,13 +162,12 @@ class RecordedEvent(TenantOwned, Base):
         """Return the secret fields encrypted for their row, or None if there are none."""
         return crypto.keyring().encrypt(json.dumps(secrets), _secrets_context(tenant_id, row_id)) if secrets else None
 
-    @property
-    def secrets(self) -> dict[str, Any]:
-        """The secret fields in clear text, empty if they were erased."""
-        if self.secrets_encrypted is None:
+    @staticmethod
+    def decrypt_secrets(encrypted: bytes | None, tenant_id: int, row_id: UUID) -> dict[str, Any]:
+        """Return the secret fields in clear text, empty if they were erased."""
+        if encrypted is None:
             return {}
-        decrypted = crypto.keyring().decrypt(self.secrets_encrypted, _secrets_context(self.tenant_id, self.id))
-        secrets: dict[str, Any] = json.loads(decrypted)
+        secrets: dict[str, Any] = json.loads(crypto.keyring().decrypt(encrypted, _secrets_context(tenant_id, row_id)))
         return secrets
 
 
@@ -146,40 +189,30 @@ class Delivery(TenantOwned, Base):
             "last_attempt_at",
             postgresql_where=text("last_attempt_at IS NOT NULL"),
         ),
-        Index("ix_deliveries_held", "tenant_id", "id", postgresql_where=text("reason IS NOT NULL")),
-        Index("ix_deliveries_held_expiry", "expires_at", postgresql_where=text("reason IS NOT NULL")),
-        Index("ix_deliveries_held_until", "held_until", postgresql_where=text("held_until IS NOT NULL")),
+        Index("ix_deliveries_held", "tenant_id", "id", postgresql_where=text(IS_HELD)),
+        Index(
+            "ix_deliveries_held_since",
+            "tenant_id",
+            "reason",
+            text("coalesce(last_attempt_at, created_at)"),
+            postgresql_where=text(IS_HELD),
+        ),
+        Index("ix_deliveries_hold_end", text(HOLD_END), postgresql_where=text(IS_HELD)),
         Index("ix_deliveries_failed", "last_attempt_at", "tenant_id", postgresql_where=text("status = 'failed'")),
         Index("ix_deliveries_expired", "expires_at", "tenant_id", postgresql_where=text("status = 'expired'")),
-        CheckConstraint("audience IN ('recipients', 'user')", name="audience_known"),
         CheckConstraint(
-            "status IN ('pending', 'sent', 'partial', 'deferred', 'failed', 'held', 'expired', 'discarded')",
-            name="status_known",
-        ),
-        CheckConstraint(
-            "reason IN ('no_mail_server', 'no_recipients', 'mail_server_rejected', 'may_have_been_sent', "
-            "'switched_off', 'tenant_suspended', 'throttled', 'no_recipient_wants_it', 'shared_server_limit', "
-            "'quiet_hours')",
-            name="reason_known",
-        ),
-        CheckConstraint("(status = 'pending') = (lease_until IS NOT NULL)", name="pending_is_leased"),
-        CheckConstraint("status <> 'deferred' OR next_attempt_at IS NOT NULL", name="deferred_has_next_attempt"),
-        CheckConstraint("next_attempt_at <= expires_at", name="next_attempt_before_expiry"),
-        CheckConstraint("status <> 'held' OR reason IS NOT NULL", name="held_has_reason"),
-        CheckConstraint("held_until IS NULL OR reason = 'quiet_hours'", name="held_until_is_held"),
-        CheckConstraint(
-            f"status NOT IN ('sent', 'failed', 'expired', 'discarded') OR NOT {IS_UNFINISHED}",
-            name="finished_is_not_open",
+            "is_delivery_state(status, reason, lease_until, next_attempt_at, held_until, expires_at)",
+            name="state_is_consistent",
         ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
     tenant_id: Mapped[int] = mapped_column()  # the event's
     event_id: Mapped[UUID]
-    audience: Mapped[str]
+    audience: Mapped[str] = mapped_column(Domain("delivery_audience"))
     message_id: Mapped[str]  # contains the id, so it is unique
-    status: Mapped[str]
-    reason: Mapped[str | None]
+    status: Mapped[str] = mapped_column(DELIVERY_STATUS)
+    reason: Mapped[str | None] = mapped_column(HOLD_REASON)
     mail_server_label: Mapped[str | None]
     attempts: Mapped[int] = mapped_column(default=0)
     lease_until: Mapped[datetime | None]
@@ -194,15 +227,6 @@ class Delivery(TenantOwned, Base):
     )
     attempt_rows: Mapped[list["DeliveryAttempt"]] = relationship(order_by="DeliveryAttempt.number", viewonly=True)
 
-    @classmethod
-    def from_pending(cls, pending: PendingDelivery, tenant_id: int) -> Self:
-        """Return the rows of a new email, which the caller adds to the session."""
-        recipients = [
-            DeliveryRecipient(tenant_id=tenant_id, email=recipient.email, position=position, status=recipient.status)
-            for position, recipient in enumerate(pending.recipients)
-        ]
-        return cls(**vars(pending) | {"tenant_id": tenant_id, "recipients": recipients})
-
 
 class DeliveryRecipient(TenantOwned, Base):
     """A recipient of a recorded email."""
@@ -216,64 +240,37 @@ class DeliveryRecipient(TenantOwned, Base):
             ondelete="CASCADE",
         ),
         Index(None, "email", "delivery_id"),
-        CheckConstraint(
-            "status IN ('pending', 'sent', 'deferred', 'failed', 'held', 'expired', 'discarded')", name="status_known"
-        ),
-        CheckConstraint("code BETWEEN 200 AND 599", name="code_is_smtp"),
     )
 
     delivery_id: Mapped[UUID] = mapped_column(primary_key=True)
     email: Mapped[str] = mapped_column(primary_key=True)
     tenant_id: Mapped[int] = mapped_column()  # the delivery's
     position: Mapped[int]
-    status: Mapped[str]
+    status: Mapped[str] = mapped_column(DELIVERY_STATUS)
     stage: Mapped[str | None]
-    code: Mapped[int | None]
+    code: Mapped[int | None] = mapped_column(Domain("smtp_code"))
     enhanced_code: Mapped[str | None]
     text: Mapped[str | None]
     delivery: Mapped[Delivery] = relationship(back_populates="recipients")
 
 
-AnyDelivery: TypeAlias = Delivery | PendingDelivery
-AnyRecipient: TypeAlias = DeliveryRecipient | PendingRecipient
-
-
-def unfinished_recipients(delivery: AnyDelivery) -> Sequence[AnyRecipient]:
-    """Return the recipients of an email's next attempt."""
-    return [recipient for recipient in delivery.recipients if recipient.status in {Status.PENDING, Status.DEFERRED}]
-
-
-def hold(delivery: AnyDelivery, reason: HoldReason) -> None:
-    """Hold an email for the recipients that it has not reached."""
-    _stop(delivery, Status.HELD)
-    delivery.reason, delivery.next_attempt_at = reason, None
-
-
-def hold_until(delivery: AnyDelivery, end: datetime) -> None:
-    """Hold an email until its recipients' quiet hours end. It expires later by that time."""
-    hold(delivery, HoldReason.QUIET_HOURS)
-    delivery.held_until = end
-    delivery.expires_at += end - clock.now()
-
-
-def queue(delivery: AnyDelivery, at: datetime) -> None:
-    """Queue an email for an attempt at that time, or let it expire if it expires first."""
-    _stop(delivery, Status.DEFERRED)
-    delivery.next_attempt_at = min(at, delivery.expires_at)
-
-
-def _stop(delivery: AnyDelivery, status: Status) -> None:
-    for recipient in unfinished_recipients(delivery):
-        recipient.status = status
-    delivery.status = combine([Status(recipient.status) for recipient in delivery.recipients] or [status])
-    delivery.lease_until = delivery.held_until = None
+def stored_result(recipient: PendingRecipient | DeliveryRecipient) -> dict[str, Any]:
+    """Return the result for a recipient as `DeliveryAttempt` has it: the fields of `RecipientResult`."""
+    return {
+        "address": recipient.email,
+        "status": recipient.status,
+        "stage": recipient.stage,
+        "code": recipient.code,
+        "enhanced_code": recipient.enhanced_code,
+        "text": recipient.text,
+    }
 
 
 class DeliveryAttempt(TenantOwned, Base):
     """One attempt to deliver an email.
 
     There is no row if the first attempt was accepted for every recipient: the delivery's own rows say all about it.
-    `recipient_results` holds the result of each recipient after the attempt: the fields of `RecipientResult`.
+    `recipient_results` holds the `stored_result` for each of its recipients.
     """
 
     __tablename__ = "delivery_attempts"
@@ -367,3 +364,8 @@ class DailyTotal(Base):
 def is_due() -> ColumnElement[bool]:
     """Return the condition that a queued email's time has come or a lease has expired, as their index is defined."""
     return and_(text(HAS_DUE_TIME), text(f"{DUE_AT} <= now()"))
+
+
+def hold_has_ended() -> ColumnElement[bool]:
+    """Return the condition that the time of a held email is over, as its index is defined."""
+    return and_(text(IS_HELD), text(f"{HOLD_END} <= now()"))

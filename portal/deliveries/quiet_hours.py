@@ -10,16 +10,13 @@ from datetime import timedelta
 from typing import Final
 
 from sqlalchemy import ARRAY, ColumnElement, Uuid, and_, any_, func, literal, select, update
-from uuid_utils.compat import uuid4, uuid7
 
-from portal.database import clock
 from portal.database.scope import enter_scope, every_tenant
 from portal.deliveries.attempt import erase_secrets
-from portal.deliveries.intake import record_event
-from portal.deliveries.models import Delivery, DeliveryRecipient, PendingDelivery, RecordedEvent, queue
+from portal.deliveries.intake import record_own_event
+from portal.deliveries.models import Delivery, DeliveryRecipient, RecordedEvent, hold_has_ended
 from portal.deliveries.release import make_due
 from portal.deliveries.status import Status
-from portal.events.parsing import Event
 from portal.events.recipient_emails import MAX_LISTED_EVENTS, QUIET_SUMMARY, QuietEvent, QuietSummary
 from portal.events.samples import SUBJECT_PREFIX
 from portal.events.storm_digest import ALL_EVENT_TYPES
@@ -28,7 +25,7 @@ from portal.extensions import db
 from portal.mail_templates.compiler import render_message
 from portal.mail_templates.placeholders import MailContext
 from portal.notifications import recipients
-from portal.notifications.settings import Audience
+from portal.notifications.decision import Decision
 from portal.tenants import service as tenant_service
 from portal.tenants.models import Tenant
 from portal.web.i18n import to_translate
@@ -39,7 +36,7 @@ NOT_LISTED: Final = to_translate("Not in a summary: the recipient was removed or
 WITH_SECRETS: Final = [type_ for type_, event_type in EVENT_TYPES.items() if event_type.fields.secret_names()]
 SUMMARY_EXPIRY: Final = timedelta(days=3)
 
-_has_ended = (Delivery.held_until.is_not(None), Delivery.held_until <= func.now())
+_has_ended = (Delivery.held_until.is_not(None), hold_has_ended())
 _is_held = DeliveryRecipient.status == Status.HELD
 _email = func.lower(DeliveryRecipient.email)  # as recipients are compared: it may have been entered again meanwhile
 
@@ -84,12 +81,7 @@ def _record_summary(tenant: Tenant, email: str, is_held: ColumnElement[bool]) ->
     context = MailContext.for_tenant(tenant)
     entries = tuple(QuietEvent(at=event.occurred_at, subject=_subject(event, context)) for event in listed)
     data = QuietSummary(count=count, events=entries, more=count - len(entries))
-    event = Event(str(uuid4()), QUIET_SUMMARY, None, clock.now(), data, canonical=data.model_dump_json())
-    row_id = uuid7()
-    delivery = PendingDelivery.create(row_id, SUMMARY_EXPIRY, Audience.RECIPIENTS, [email])
-    queue(delivery, clock.now())
-    record_event(tenant, event, row_id, [delivery], [None], in_session=True)
-    return True
+    return record_own_event(tenant, QUIET_SUMMARY, data, Decision([email]), expiry=SUMMARY_EXPIRY)
 
 
 def _subject(event: RecordedEvent, context: MailContext) -> str:

@@ -3,24 +3,21 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from flask_babel import gettext
-from sqlalchemy import func, select
-from sqlalchemy.dialects.postgresql import distinct_on
-from sqlalchemy.orm import selectinload
+from sqlalchemy import text
 
 from portal.database import fast_sql
 from portal.database.detached import detached
 from portal.database.scope import current_scope
-from portal.deliveries.models import Delivery, DeliveryRecipient, RecordedEvent
+from portal.deliveries.models import DeliveryRecipient
 from portal.deliveries.status import Status
 from portal.deliveries.timeline import explain_reply
 from portal.extensions import db
 from portal.mail_servers.smtp.outcome import reply_text
 
 MAX_SEARCHED: Final = 500  # emails: an older result says little about the present
-SUCCESSES: Final = (Status.SENT, Status.PARTIAL)
 FAILURES: Final = (Status.PARTIAL, Status.DEFERRED, Status.HELD, Status.FAILED, Status.EXPIRED)
 EXPLAINED: Final = (Status.DEFERRED, Status.HELD, Status.FAILED)
 
@@ -44,63 +41,51 @@ class LastResult:
 
 def last_attempt() -> LastResult | None:
     """Return the result of the most recent attempt of the tenant in scope, or None."""
-    delivery = _newest_attempted(tuple(Status))
-    if delivery is None:
-        return None
-    unsent = [recipient for recipient in delivery.recipients if recipient.status != Status.SENT]
-    return _result(Status(delivery.status), delivery, unsent or delivery.recipients)
+    if found := _newest_attempted(tuple(Status)):
+        delivery, recipients = found
+        unsent = [recipient for recipient in recipients if recipient.status != Status.SENT]
+        return _result(delivery["status"], delivery, unsent or recipients)
+    return None
 
 
 def last_success() -> LastResult | None:
     """Return the last email of the tenant in scope that was accepted, for the recipients that it was accepted for."""
-    delivery = _newest_attempted(SUCCESSES)
-    if delivery is None:
-        return None
-    accepted = [recipient for recipient in delivery.recipients if recipient.status == Status.SENT]
-    return _result(Status.SENT, delivery, accepted)
+    if found := _newest_attempted((Status.SENT, Status.PARTIAL)):
+        delivery, recipients = found
+        return _result(Status.SENT, delivery, [it for it in recipients if it.status == Status.SENT])
+    return None
 
 
 def last_failure() -> LastResult | None:
     """Return the last email of the tenant in scope that failed, for the first recipient that it failed for."""
-    delivery = _newest_attempted(FAILURES)
-    failed = [recipient for recipient in delivery.recipients if recipient.status in FAILURES] if delivery else []
-    return _result(Status(failed[0].status), delivery, failed[:1]) if delivery and failed else None
+    delivery, recipients = _newest_attempted(FAILURES) or ({}, ())
+    failed = [recipient for recipient in recipients if recipient.status in FAILURES][:1]
+    return _result(failed[0].status, delivery, failed) if failed else None
 
 
 def last_results(emails: Collection[str]) -> Mapping[str, LastResult]:
     """Return the last result for each of these recipients of the tenant in scope that is among the newest emails."""
-    at = func.coalesce(Delivery.last_attempt_at, Delivery.created_at).label("at")
-    newest = (
-        select(Delivery.id, Delivery.mail_server_label, at, RecordedEvent.is_sample)
-        .join(RecordedEvent, RecordedEvent.id == Delivery.event_id)
-        .order_by(Delivery.id.desc())
-        .limit(MAX_SEARCHED)
-        .subquery()
-    )
-    query = (
-        select(DeliveryRecipient, newest.c.mail_server_label, newest.c.at, newest.c.is_sample)
-        .ext(distinct_on(DeliveryRecipient.email))
-        .join(newest, DeliveryRecipient.delivery_id == newest.c.id)
-        .where(DeliveryRecipient.email.in_(emails))
-        .order_by(DeliveryRecipient.email, newest.c.id.desc())
-    )
-    return {
-        recipient.email: LastResult(
-            Status(recipient.status), at, label, is_sample, [recipient.email], *_reply_and_advice(recipient, label)
-        )
-        for recipient, label, at, is_sample in db.session.execute(query)
-    }
+    values = {"tenant_id": int(current_scope()), "newest": MAX_SEARCHED, "emails": [*emails]}
+    results = {}
+    for row in db.session.execute(text(LAST_RESULTS), values).mappings():
+        recipient = detached(DeliveryRecipient, dict(row))
+        results[recipient.email] = _result(recipient.status, row, [recipient])
+    return results
 
 
-def newest_events(limit: int) -> Sequence[RecordedEvent]:
-    """Return the newest events of the tenant in scope with their emails, newest first."""
-    query = select(RecordedEvent).order_by(RecordedEvent.id.desc()).limit(limit)
-    return db.session.scalars(query.options(selectinload(RecordedEvent.deliveries))).all()
-
-
+LAST_RESULTS: Final = """
+    SELECT DISTINCT ON (recipient.email) recipient.*, newest.mail_server_label, newest.at, newest.is_sample
+    FROM (
+        SELECT delivery.id, mail_server_label, coalesce(last_attempt_at, created_at) AS at, is_sample
+        FROM deliveries AS delivery JOIN events ON events.id = event_id
+        WHERE delivery.tenant_id = :tenant_id ORDER BY delivery.id DESC LIMIT :newest
+    ) AS newest JOIN delivery_recipients AS recipient ON recipient.delivery_id = newest.id
+    WHERE recipient.email = ANY(:emails)
+    ORDER BY recipient.email, newest.id DESC
+"""
 # SQLAlchemy would take longer than the statement, which every page of a tenant runs.
 NEWEST_ATTEMPTED: Final = """
-    SELECT delivery.status, delivery.last_attempt_at, delivery.mail_server_label, events.is_sample, (
+    SELECT delivery.status, delivery.last_attempt_at AS at, delivery.mail_server_label, events.is_sample, (
         SELECT json_agg(recipient ORDER BY recipient.position) FROM delivery_recipients AS recipient
         WHERE recipient.delivery_id = delivery.id
     ) AS recipients
@@ -114,21 +99,17 @@ NEWEST_ATTEMPTED: Final = """
 """
 
 
-def _newest_attempted(statuses: Sequence[Status]) -> Delivery | None:
+def _newest_attempted(statuses: Sequence[Status]) -> tuple[Mapping[str, Any], Sequence[DeliveryRecipient]] | None:
     """Return the email with one of these statuses whose last attempt is the newest, if it is among the newest."""
     values = {"tenant_id": int(current_scope()), "newest": MAX_SEARCHED, "statuses": [*statuses]}
     row = fast_sql.run_within_session(NEWEST_ATTEMPTED, values)
-    if row is None:
-        return None
-    values = dict(row) | {"recipients": [detached(DeliveryRecipient, values) for values in row["recipients"]]}
-    return detached(Delivery, values | {"event": detached(RecordedEvent, {"is_sample": row["is_sample"]})})
+    return (row, [detached(DeliveryRecipient, values) for values in row["recipients"]]) if row else None
 
 
-def _result(status: Status, delivery: Delivery, recipients: Sequence[DeliveryRecipient]) -> LastResult:
-    assert delivery.last_attempt_at is not None
-    label, emails = delivery.mail_server_label, [recipient.email for recipient in recipients]
+def _result(status: str, delivery: Mapping[Any, Any], recipients: Sequence[DeliveryRecipient]) -> LastResult:
+    label, emails = delivery["mail_server_label"], [recipient.email for recipient in recipients]
     reply, advice = _reply_and_advice(recipients[0], label) if recipients else ("", "")
-    return LastResult(status, delivery.last_attempt_at, label, delivery.event.is_sample, emails, reply, advice)
+    return LastResult(Status(status), delivery["at"], label, delivery["is_sample"], emails, reply, advice)
 
 
 def _reply_and_advice(recipient: DeliveryRecipient, mail_server_label: str | None) -> tuple[str, str]:

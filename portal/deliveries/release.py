@@ -49,6 +49,7 @@ EXPAND_SYSTEM_REQUESTS: Final = f"""
             OR changed.server
             AND (SELECT id FROM deliveries WHERE tenant_id = tenants.id AND {HAS_DUE_TIME} LIMIT 1) IS NOT NULL
         )
+    FOR KEY SHARE OF tenants
 """  # noqa: S608 (contains no input)
 
 

@@ -1,16 +1,19 @@
 """The results of an event, its emails and their recipients, as values: the PBX's response is made from them."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from pydantic import ConfigDict
 
-from portal.deliveries.models import AnyDelivery, AnyRecipient, RecordedEvent
+from portal.deliveries.models import Delivery, PendingDelivery, RecordedEvent, stored_result
 from portal.deliveries.status import HoldReason, Status, combine
 from portal.events.parsing import FieldWarning
 
 DOCUMENTED = ConfigDict(use_attribute_docstrings=True)  # for the OpenAPI description
+# An email in progress is tried again should this attempt never end.
+SHOWN_STATUS: Final[Mapping[str, Status]] = {**{it: it for it in Status}, Status.PENDING: Status.DEFERRED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,48 +75,37 @@ class EventResult:
     """What was repaired or left out. The event is recorded all the same."""
 
 
-def event_result(event_id: str, deliveries: Iterable[DeliveryResult]) -> EventResult:
-    """Return the result of an event from the results of its emails."""
-    results = tuple(deliveries)
-    status = combine(result.status for result in results)
-    reason = next((result.reason for result in results if result.reason), None) if status is Status.HELD else None
-    return EventResult(event_id, status, reason, duplicate=False, deliveries=results)
+def event_result(
+    event_id: str,
+    deliveries: Iterable[Delivery | PendingDelivery],
+    warnings: tuple[FieldWarning, ...],
+    ignored: HoldReason | None = None,
+    *,
+    duplicate: bool = False,
+) -> EventResult:
+    """Return the current result of an event from its emails. If it is `ignored`, it has none."""
+    results = tuple(map(_delivery_result, deliveries))
+    status = Status.IGNORED if ignored else combine(result.status for result in results)
+    reason = next((result.reason for result in results if result.reason), None) if status is Status.HELD else ignored
+    return EventResult(event_id, status, reason, duplicate, results, warnings)
 
 
 def recorded_event_result(event: RecordedEvent) -> EventResult:
     """Return the current result of an event that an earlier request recorded."""
     warnings = tuple(FieldWarning(**warning) for warning in event.warnings)
-    if event.ignored_reason:
-        reason = HoldReason(event.ignored_reason)
-        return EventResult(event.external_id, Status.IGNORED, reason, duplicate=True, deliveries=(), warnings=warnings)
-    result = event_result(event.external_id, map(delivery_result, event.deliveries))
-    return replace(result, duplicate=True, warnings=warnings)
+    ignored = HoldReason(event.ignored_reason) if event.ignored_reason else None
+    return event_result(event.external_id, event.deliveries, warnings, ignored, duplicate=True)
 
 
-def delivery_result(delivery: AnyDelivery) -> DeliveryResult:
-    """Return the current result of an email."""
+def _delivery_result(delivery: Delivery | PendingDelivery) -> DeliveryResult:
     return DeliveryResult(
         message_id=delivery.message_id,
-        status=_shown_status(delivery.status),
+        status=SHOWN_STATUS[delivery.status],
         reason=HoldReason(delivery.reason) if delivery.reason else None,
         next_attempt_at=delivery.lease_until or delivery.next_attempt_at,
-        recipients=tuple(map(recipient_result, delivery.recipients)),
+        recipients=tuple(
+            RecipientResult(**stored_result(recipient) | {"status": SHOWN_STATUS[recipient.status]})
+            for recipient in delivery.recipients
+        ),
         held_until=delivery.held_until,
     )
-
-
-def recipient_result(recipient: AnyRecipient) -> RecipientResult:
-    """Return the current result for one recipient."""
-    return RecipientResult(
-        recipient.email,
-        _shown_status(recipient.status),
-        recipient.stage,
-        recipient.code,
-        recipient.enhanced_code,
-        recipient.text,
-    )
-
-
-def _shown_status(status: str) -> Status:
-    """Return the status to show: an email in progress is tried again should this attempt never end."""
-    return Status.DEFERRED if status == Status.PENDING else Status(status)

@@ -2,19 +2,15 @@
 
 import random
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 from portal.crypto import UnreadableSecret
 from portal.database import clock
-from portal.deliveries.context import EventContext
-from portal.deliveries.models import AnyDelivery, hold, queue, unfinished_recipients
+from portal.deliveries.models import PendingDelivery
+from portal.deliveries.plan import Plan
 from portal.deliveries.status import HoldReason, Status
-from portal.mail_servers.models import MailServer
-from portal.mail_servers.service import paused_until, sender_for
-from portal.mail_servers.smtp.client import SmtpSettings
-from portal.mail_servers.smtp.mime import Sender
+from portal.mail_servers.service import paused_until
 from portal.notifications.settings import Audience
 from portal.web.i18n import to_translate
 
@@ -29,55 +25,44 @@ PATIENT_LEASE_DURATION: Final = timedelta(minutes=21)  # longer than an attempt 
 UNREADABLE_PASSWORD: Final = to_translate("The saved password of the mail server cannot be read. Enter it again.")
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """The mail server and the sender of an attempt, as they were when it took its lease. The sender email is its."""
+def take_lease(plan: Plan, delivery: PendingDelivery) -> None:
+    """Lease the email for an attempt that begins now, or hold or queue it if it cannot be sent now.
 
-    server: MailServer
-    settings: SmtpSettings
-    sender: Sender
-
-
-def take_lease(context: EventContext, delivery: AnyDelivery, duration: timedelta | None = None) -> Route | None:
-    """Lease the email for an attempt that begins now, and return its route.
-
-    An email that cannot be sent now is held or queued instead: then the result is None. The change is made to the row
-    only. The caller writes it.
+    The caller writes the change.
     """
-    server, recipients = context.mail_server, unfinished_recipients(delivery)
-    reason = ignore_reason(context) or _hold_reason(context, delivery)
+    server, recipients = plan.mail_server, delivery.unfinished
+    reason = ignore_reason(plan) or _hold_reason(plan, delivery)
     pause_end, text = (paused_until(server), server.pause_reason) if server else (None, None)
     if server and not reason and not pause_end:
         with suppress(UnreadableSecret):
-            route = Route(server, server.smtp_settings, sender_for(context.tenant, server.sender_email))
-            delivery.status, delivery.lease_until = Status.PENDING, clock.now() + (duration or LEASE_DURATION)
+            _ = plan.smtp_settings  # the attempt needs them
+            delivery.status, delivery.lease_until = Status.PENDING, clock.now() + LEASE_DURATION
             delivery.next_attempt_at, delivery.mail_server_label = None, server.label
             delivery.attempts += 1
-            return route
+            return
         reason, text = HoldReason.MAIL_SERVER_REJECTED, UNREADABLE_PASSWORD
     if reason:
-        hold(delivery, reason)
+        delivery.hold(reason)
     elif pause_end:  # soon after the pause, but not all emails at once
-        queue(delivery, pause_end + MAX_DELAY_AFTER_PAUSE * random.random())  # noqa: S311 (no secret)
+        delivery.queue(pause_end + MAX_DELAY_AFTER_PAUSE * random.random())  # noqa: S311 (no secret)
     for recipient in recipients:
         recipient.text = recipient.text or text
-    return None
 
 
-def ignore_reason(context: EventContext) -> HoldReason | None:
+def ignore_reason(plan: Plan) -> HoldReason | None:
     """Return why the tenant gets no emails about this type of event at present, or None."""
-    if context.tenant.is_suspended:
+    if plan.tenant.is_suspended:
         return HoldReason.TENANT_SUSPENDED
-    return None if context.setting.enabled else HoldReason.SWITCHED_OFF
+    return None if plan.setting.enabled else HoldReason.SWITCHED_OFF
 
 
-def _hold_reason(context: EventContext, delivery: AnyDelivery) -> HoldReason | None:
-    if not unfinished_recipients(delivery):
-        is_unwanted = delivery.audience == Audience.RECIPIENTS and context.has_recipients
+def _hold_reason(plan: Plan, delivery: PendingDelivery) -> HoldReason | None:
+    if not delivery.unfinished:
+        is_unwanted = delivery.audience == Audience.RECIPIENTS and plan.has_recipients
         return HoldReason.NO_RECIPIENT_WANTS_IT if is_unwanted else HoldReason.NO_RECIPIENTS
-    if context.mail_server is None:
+    if plan.mail_server is None:
         return HoldReason.NO_MAIL_SERVER
-    return HoldReason.MAIL_SERVER_REJECTED if context.mail_server.rejected_at else None
+    return HoldReason.MAIL_SERVER_REJECTED if plan.mail_server.rejected_at else None
 
 
 def next_attempt_time(attempts: int, now: datetime, *, was_busy: bool = False) -> datetime:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, Subquery, func, literal, or_, select, tuple_
+from sqlalchemy import ColumnElement, Integer, bindparam, func, literal, or_, select, tuple_
 
 from portal.deliveries.models import Delivery, DeliveryRecipient, RecordedEvent
 from portal.deliveries.status import Status
@@ -28,6 +28,17 @@ SEARCHES: Final = Slots(Bound(per_account=1, total=2), waiting=Bound(per_account
 # These are tables and not models: with the equation that the scope adds to models, Postgres replaces the order by
 # tenant and id with the order by id alone, and may read through the events of all tenants. Row level security applies.
 EVENTS, DELIVERIES, RECIPIENTS = (model.__table__.c for model in (RecordedEvent, Delivery, DeliveryRecipient))
+_key, _tenant_id = tuple_(EVENTS.tenant_id, EVENTS.id), bindparam("tenant_id", type_=EVENTS.tenant_id.type)
+NEWEST_EVENTS: Final = (
+    select(EVENTS.tenant_id, EVENTS.id, EVENTS.type, EVENTS.data, EVENTS.ignored_reason)
+    .where(
+        _key >= tuple_(_tenant_id, bindparam("first", type_=EVENTS.id.type)),
+        _key < tuple_(_tenant_id, bindparam("end", type_=EVENTS.id.type)),
+    )
+    .order_by(EVENTS.tenant_id.desc(), EVENTS.id.desc())
+    .limit(bindparam("most", type_=Integer))
+)
+SEARCHED: Final = NEWEST_EVENTS.subquery("searched")  # built once: that takes as long as most searches
 _MESSAGE_ID = re.compile(r"<?([0-9a-f]{32})(@.*)?", re.ASCII)
 _PHONE_NUMBER = re.compile(r"[\d\s+().-]{3,}", re.ASCII)
 
@@ -74,50 +85,50 @@ def search_events(tenant_id: int, log_filter: LogFilter, before: UUID | None = N
     exact = _event_with_id(tenant_id, log_filter.text)
     if exact is not None:
         first, end, log_filter = max(first, exact), min(end, UUID(int=exact.int + 1)), replace(log_filter, text="")
-    events = _newest_events(tenant_id, first, end).subquery("searched")
-    query = select(events.c.id).where(*_conditions(log_filter, events))
-    query = query.order_by(events.c.tenant_id.desc(), events.c.id.desc()).limit(limit + 1)
-    page = Page.of(db.session.scalars(query).all(), limit, lambda key: key)
+    searched, connection = _searched(tenant_id, first, end), db.session.connection()
+    query = select(SEARCHED.c.id).where(*_conditions(log_filter))
+    query = query.order_by(SEARCHED.c.tenant_id.desc(), SEARCHED.c.id.desc()).limit(limit + 1)
+    page = Page.of(connection.scalars(query, searched).all(), limit, lambda key: key)
     if page.next_key is not None:
         return SearchPage(page.rows, page.next_key)
-    last_query = _newest_events(tenant_id, first, end).with_only_columns(EVENTS.id).limit(1).offset(MAX_SEARCHED - 1)
-    last = db.session.scalar(last_query)
-    return SearchPage(page.rows, last, _time_of(last)) if last else SearchPage(page.rows)
+    last_query = NEWEST_EVENTS.with_only_columns(EVENTS.id).limit(1).offset(MAX_SEARCHED - 1)
+    last = connection.scalar(last_query, searched)
+    # A key begins with the milliseconds when it was created (RFC 9562, section 5.7).
+    searched_back_to = datetime.fromtimestamp((last.int >> 80) / 1000, UTC) if last else None
+    return SearchPage(page.rows, last, searched_back_to)
 
 
 def count_newer_events(tenant_id: int, log_filter: LogFilter, newest: UUID, *, limit: int) -> int:
     """Return how many events after this one match, up to the limit."""
     first, end = key_range(log_filter.since, log_filter.until)
-    events = _newest_events(tenant_id, max(first, UUID(int=min(newest.int + 1, NEWEST.int))), end).subquery("searched")
-    newer = select(events.c.id).where(*_conditions(log_filter, events)).limit(limit).subquery()
-    return db.session.scalar(select(func.count()).select_from(newer)) or 0
+    first = max(first, UUID(int=min(newest.int + 1, NEWEST.int)))
+    newer = select(SEARCHED.c.id).where(*_conditions(log_filter)).limit(limit).subquery()
+    searched = _searched(tenant_id, first, end)
+    return db.session.connection().scalar(select(func.count()).select_from(newer), searched) or 0
 
 
-def _newest_events(tenant_id: int, first: UUID, end: UUID) -> Select[Any]:
-    key = tuple_(EVENTS.tenant_id, EVENTS.id)
-    columns = (EVENTS.tenant_id, EVENTS.id, EVENTS.type, EVENTS.data, EVENTS.ignored_reason)
-    is_in_range = (key >= tuple_(literal(tenant_id), literal(first)), key < tuple_(literal(tenant_id), literal(end)))
-    newest_first = (EVENTS.tenant_id.desc(), EVENTS.id.desc())
-    return select(*columns).where(*is_in_range).order_by(*newest_first).limit(MAX_SEARCHED)
+def _searched(tenant_id: int, first: UUID, end: UUID) -> dict[str, Any]:
+    """Return the values of `SEARCHED`: it begins with the first key, and ends before the other."""
+    return {"tenant_id": tenant_id, "first": first, "end": end, "most": MAX_SEARCHED}
 
 
-def _conditions(log_filter: LogFilter, event: Subquery) -> Iterator[ColumnElement[bool]]:
-    data, queue = event.c.data, log_filter.queue
+def _conditions(log_filter: LogFilter) -> Iterator[ColumnElement[bool]]:
+    event, queue = SEARCHED.c, log_filter.queue
     if log_filter.event_type:
-        yield event.c.type == log_filter.event_type
+        yield event.type == log_filter.event_type
     if queue:
-        yield or_(data["queue_number"].astext == queue, _contains(data["queue_name"].astext, queue))
+        yield or_(event.data["queue_number"].astext == queue, _contains(event.data["queue_name"].astext, queue))
     if log_filter.status == Status.IGNORED:
-        yield event.c.ignored_reason.is_not(None)
+        yield event.ignored_reason.is_not(None)
     elif log_filter.status or log_filter.recipient:
-        yield _has_delivery(log_filter, event)
+        yield _has_delivery(log_filter)
     if log_filter.text:
-        yield or_(_has_value(log_filter.text, event), _has_delivery(LogFilter(recipient=log_filter.text), event))
+        yield or_(_has_value(log_filter.text), _has_delivery(LogFilter(recipient=log_filter.text)))
 
 
-def _has_delivery(log_filter: LogFilter, event: Subquery) -> ColumnElement[bool]:
+def _has_delivery(log_filter: LogFilter) -> ColumnElement[bool]:
     """Return the condition that an email has the status and the recipient. If both are given, either may have it."""
-    deliveries = select(literal(1)).where(DELIVERIES.event_id == event.c.id)
+    deliveries = select(literal(1)).where(DELIVERIES.event_id == SEARCHED.c.id)
     if not log_filter.recipient:
         return deliveries.where(DELIVERIES.status == log_filter.status).exists()
     is_recipient = (RECIPIENTS.delivery_id == DELIVERIES.id, _contains(RECIPIENTS.email, log_filter.recipient))
@@ -127,8 +138,8 @@ def _has_delivery(log_filter: LogFilter, event: Subquery) -> ColumnElement[bool]
     return deliveries.where(*is_recipient).exists()
 
 
-def _has_value(text: str, event: Subquery) -> ColumnElement[bool]:
-    field = func.jsonb_each_text(event.c.data).table_valued("key", "value")
+def _has_value(text: str) -> ColumnElement[bool]:
+    field = func.jsonb_each_text(SEARCHED.c.data).table_valued("key", "value")
     condition = _contains(field.c.value, text)
     if _PHONE_NUMBER.fullmatch(text):  # people write one with spaces, and with 0 instead of the country code
         digits = re.sub(r"\D", "", text).lstrip("0")
@@ -158,8 +169,3 @@ def id_in_message_id(text: str) -> UUID | None:
     """Return the id of the email with this Message-ID, with or without its host and angle brackets, or None."""
     found = _MESSAGE_ID.fullmatch(text.lower())
     return UUID(found[1]) if found else None
-
-
-def _time_of(key: UUID) -> datetime:
-    """Return when a key was created (RFC 9562, section 5.7)."""
-    return datetime.fromtimestamp((key.int >> 80) / 1000, UTC)

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from portal import config
 from portal.database import fast_sql
-from portal.deliveries.models import AnyDelivery, hold, unfinished_recipients
-from portal.deliveries.schedule import Route
+from portal.deliveries.attempt import found_no_slot
+from portal.deliveries.models import PendingDelivery
 from portal.deliveries.status import HoldReason
 
 UNLIMITED: Final = 2**31 - 1
@@ -45,24 +45,25 @@ def limits() -> tuple[int, int]:
     return settings.shared_server_hourly_limit or UNLIMITED, settings.shared_server_daily_limit or UNLIMITED
 
 
-def count_values(tenant_id: int, deliveries: Sequence[AnyDelivery], routes: Sequence[Route | None]) -> dict[str, Any]:
-    """Return the values of the placeholders in `COUNT`, for emails and their routes."""
+def count_values(tenant_id: int, deliveries: Sequence[PendingDelivery]) -> dict[str, Any]:
+    """Return the values of the placeholders in `COUNT`: those emails count that are leased for the shared server."""
     hourly, daily = limits()
-    emails = sum(
-        len(unfinished_recipients(delivery))
-        for delivery, route in zip(deliveries, routes, strict=True)
-        if route and route.server.is_system
-    )
+    leased = [delivery for delivery in deliveries if delivery.lease_until and delivery.uses_shared_server]
+    emails = sum(len(delivery.unfinished) for delivery in leased)
     return {"tenant_id": tenant_id, "shared_emails": emails, "hourly_limit": hourly, "daily_limit": daily}
 
 
-def hold_if_over(tenant_id: int, delivery: AnyDelivery, route: Route | None) -> Route | None:
-    """Count the first attempt of a recorded email, and return its route, or hold it and return None."""
-    if route is None or not route.server.is_system or delivery.attempts > 1:
-        return route
-    row = fast_sql.run_within_session(COUNT_ALONE, count_values(tenant_id, [delivery], [route]))
+def hold_if_over(tenant_id: int, delivery: PendingDelivery) -> bool:
+    """Count the first attempt of a recorded email, and return whether the email is held because of a limit.
+
+    One that found no free slot was counted, although that was no attempt.
+    """
+    values = count_values(tenant_id, [delivery])
+    if not values["shared_emails"] or delivery.attempts > 1 or found_no_slot(delivery.recipients):
+        return False
+    row = fast_sql.run(COUNT_ALONE, values, scope=str(tenant_id))
     if row is None or not row["is_over"]:
-        return route
-    hold(delivery, HoldReason.SHARED_SERVER_LIMIT)
+        return False
+    delivery.hold(HoldReason.SHARED_SERVER_LIMIT)
     delivery.attempts -= 1
-    return None
+    return True

@@ -1,11 +1,11 @@
 """The number of emails of each day, by status. A worker counts them, so that no page has to.
 
 An email counts on the day on which it was recorded. Its status may change until it expires, so each run counts the last
-days again. A tenant's days are in its time zone, and the newest are counted when a page shows them. The days of all
-tenants together are in UTC. A day that is not counted yet is marked as such.
+days again. A tenant's days are in its time zone, and its page counts the newest emails itself. The days of all tenants
+together are in UTC. A day that is not counted yet is marked as such.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
@@ -25,33 +25,40 @@ from portal.extensions import db
 from portal.tenants.models import Tenant
 
 MAX_DAYS: Final = 30
+MAX_LIVE: Final = 200  # emails of yesterday and today that a page counts
 ONE_DAY: Final = timedelta(days=1)
 # After that, no email of a day changes its status any more.
 FINAL_AFTER: Final = max(event_type.expiry for event_type in ALL_EVENT_TYPES.values()) + timedelta(hours=1)
-# Only numbers that differ are written, because most numbers of a day stay the same.
+# A transaction may still be recording an email whose id is that much older.
+RECORDING_TIME: Final = timedelta(seconds=10)
+# The numbers of tenants end before `settled`: their pages count the rest. Only numbers that differ are written, because
+# most numbers of a day stay the same. A tenant may be deleted meanwhile: its lock keeps it, or shows that it is gone.
 COUNT_DAY: Final = """
     WITH counted AS MATERIALIZED (
         SELECT delivery.tenant_id, (delivery.created_at AT TIME ZONE tenants.time_zone)::date AS day, delivery.status,
-            count(*)::int AS count
+            count(*)::int AS all_count, count(*) FILTER (WHERE delivery.id < :settled)::int AS count
         FROM deliveries AS delivery JOIN tenants ON tenants.id = delivery.tenant_id
         WHERE delivery.id >= :first AND delivery.id < :end
         GROUP BY 1, 2, 3
     ), deleted AS (
         DELETE FROM daily_stats WHERE utc_day = :day AND NOT EXISTS (
             SELECT FROM counted
-            WHERE (counted.tenant_id, counted.day, counted.status)
+            WHERE count > 0 AND (counted.tenant_id, counted.day, counted.status)
                 = (daily_stats.tenant_id, daily_stats.day, daily_stats.status)
         )
+    ), changed AS MATERIALIZED (
+        SELECT tenant_id, day, status, count FROM counted WHERE count > 0
+        EXCEPT SELECT tenant_id, day, status, count FROM daily_stats WHERE utc_day = :day
     ), written AS (
         INSERT INTO daily_stats (tenant_id, day, utc_day, status, count)
-        SELECT tenant_id, day, :day, status, count FROM counted
+        SELECT tenant_id, day, :day, status, count FROM changed
+        WHERE EXISTS (SELECT FROM tenants WHERE tenants.id = changed.tenant_id FOR KEY SHARE)
         ON CONFLICT ON CONSTRAINT pk_daily_stats DO UPDATE SET count = excluded.count
-        WHERE daily_stats.count <> excluded.count
     ), summed AS (
-        SELECT status, sum(count)::int AS count FROM counted GROUP BY status
+        SELECT status, sum(all_count)::int AS count FROM counted GROUP BY status
     )
     INSERT INTO daily_totals (utc_day, counted_at, counts)
-    SELECT :day, now(), coalesce(jsonb_object_agg(status, count), '{}') FROM summed
+    SELECT :day, :now, coalesce(jsonb_object_agg(status, count), '{}') FROM summed
     ON CONFLICT ON CONSTRAINT pk_daily_totals DO UPDATE SET counted_at = excluded.counted_at, counts = excluded.counts
 """
 
@@ -77,7 +84,8 @@ class Statistics:
 
 def update() -> int:
     """Count the days that are new or may have changed, each in its own transaction, and return how many they are."""
-    today = clock.now().date()
+    now = clock.now()
+    today, settled = now.date(), lowest_uuid7(now - RECORDING_TIME)
     with every_tenant():
         counted_at = _counted_at(today - MAX_DAYS * ONE_DAY)
         due = [
@@ -88,7 +96,8 @@ def update() -> int:
         db.session.rollback()
         for day in due:
             first, end = lowest_uuid7(_start_of_day(day, UTC)), lowest_uuid7(_start_of_day(day + ONE_DAY, UTC))
-            db.session.execute(text(COUNT_DAY), {"day": day, "first": first, "end": end})
+            values = {"day": day, "first": first, "end": end, "settled": settled, "now": now}
+            db.session.execute(text(COUNT_DAY), values)
             db.session.commit()
     return len(due)
 
@@ -102,18 +111,31 @@ def delete_before(time: datetime) -> None:
 
 
 def tenant_statistics(tenant: Tenant) -> Statistics:
-    """Return the last days of the tenant in scope. Today is counted now, and yesterday too if no worker has."""
+    """Return the last days of the tenant in scope.
+
+    Yesterday's and today's emails are counted now. Of very many, only those since the last run of a worker are.
+    """
     now, zone = clock.now(), ZoneInfo(tenant.time_zone)
     days = _shown_days(now.astimezone(zone).date())
-    counted_at = _counted_at(days[0] - ONE_DAY)
-    complete = {
-        day
-        for day in days[:-1]
-        if _start_of_day(day + ONE_DAY, zone) <= tenant.created_at or _is_complete(day, zone, counted_at)
-    }
-    live_from = days[-1] if days[-2] in complete else days[-2]
-    counts = _stored_counts(days[0], live_from) | _live_counts(live_from, zone)
-    return Statistics([Day(day, counts.get(day, {}), day >= live_from or day in complete) for day in days], now)
+    newest, counted_at = days[-2:], _counted_at(days[0] - ONE_DAY)
+    live_from = _start_of_day(newest[0], zone)
+    stored = select(DailyStats.day, DailyStats.status, func.sum(DailyStats.count)).where(DailyStats.day >= days[0])
+    counts = _counts_by_day(stored.group_by(DailyStats.day, DailyStats.status))
+    if sum(counts[day].total() for day in newest) <= MAX_LIVE:
+        for day in newest:
+            counts[day].clear()
+    else:
+        live_from = max(live_from, _settled_until(counted_at))
+    local_day = cast(func.timezone(str(zone), Delivery.created_at), Date).label("day")
+    live = select(local_day, Delivery.status, func.count()).where(Delivery.id >= lowest_uuid7(live_from))
+    for day, count in _counts_by_day(live.group_by(local_day, Delivery.status)).items():
+        counts[day] += count
+
+    def is_known(day: date) -> bool:
+        end = _start_of_day(day + ONE_DAY, zone)
+        return end > live_from or end <= tenant.created_at or _is_complete(day, zone, counted_at)
+
+    return Statistics([Day(day, counts[day], is_known(day)) for day in days], now)
 
 
 def system_statistics() -> Statistics:
@@ -130,24 +152,19 @@ def system_statistics() -> Statistics:
     return Statistics(shown, counted_at.get(today))
 
 
-def _stored_counts(since: date, before: date) -> dict[date, Counts]:
-    query = select(DailyStats.day, DailyStats.status, func.sum(DailyStats.count)).where(
-        DailyStats.day >= since, DailyStats.day < before
-    )
-    return _counts_by_day(query.group_by(DailyStats.day, DailyStats.status))
+def _settled_until(counted_at: Mapping[date, datetime]) -> datetime:
+    """Return the time until which the numbers of tenants include all emails."""
+    if not counted_at:
+        return datetime.min.replace(tzinfo=UTC)
+    last = max(counted_at)
+    return min(counted_at[last] - RECORDING_TIME, _start_of_day(last + ONE_DAY, UTC))
 
 
-def _live_counts(since: date, zone: ZoneInfo) -> dict[date, Counts]:
-    day = cast(func.timezone(str(zone), Delivery.created_at), Date).label("day")
-    query = select(day, Delivery.status, func.count()).where(Delivery.id >= lowest_uuid7(_start_of_day(since, zone)))
-    return _counts_by_day(query.group_by(day, Delivery.status))
-
-
-def _counts_by_day(query: Select[date, str, int]) -> dict[date, Counts]:
-    counts: dict[date, dict[Status, int]] = defaultdict(dict)
+def _counts_by_day(query: Select[date, str, int]) -> defaultdict[date, Counter[Status]]:
+    counts: defaultdict[date, Counter[Status]] = defaultdict(Counter)
     for day, status, count in db.session.execute(query):
         counts[day][Status(status)] = int(count)
-    return dict(counts)
+    return counts
 
 
 def _counted_at(since: date) -> dict[date, datetime]:

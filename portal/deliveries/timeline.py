@@ -15,7 +15,7 @@ from sqlalchemy.orm import selectinload
 from portal.audit import queries
 from portal.audit.models import AuditEntry
 from portal.deliveries.delivery_log import LogEntry, LoggedDelivery
-from portal.deliveries.models import Delivery, DeliveryAttempt, DeliveryRecipient, RecordedEvent
+from portal.deliveries.models import Delivery, DeliveryAttempt, DeliveryRecipient, RecordedEvent, stored_result
 from portal.deliveries.release import RELEASABLE_REASONS
 from portal.deliveries.status import NOT_SENT, HoldReason, Status
 from portal.events.storm_digest import ALL_EVENT_TYPES, DIGEST
@@ -161,11 +161,7 @@ def _attempt_steps(delivery: Delivery) -> Iterator[TimelineStep]:
 
 def _last_attempt(delivery: Delivery, number: int, attempted_at: datetime) -> DeliveryAttempt:
     """Return the last attempt as the delivery's own rows have it: see `DeliveryAttempt`."""
-    results = [
-        {"address": recipient.email} | {name: getattr(recipient, name) for name in REPLY_FIELDS}
-        for recipient in delivery.recipients
-        if recipient.stage
-    ]
+    results = [stored_result(recipient) for recipient in delivery.recipients if recipient.stage]
     label = delivery.mail_server_label
     return DeliveryAttempt(number=number, attempted_at=attempted_at, mail_server_label=label, recipient_results=results)
 
@@ -201,7 +197,8 @@ def explain_reply(recipient: DeliveryRecipient, mail_server_label: str | None) -
     """Return what to do about the last reply about a recipient, empty if there is nothing to do."""
     if recipient.stage is None:
         return ""
-    reply = _stored_reply(*(getattr(recipient, name) for name in REPLY_FIELDS))
+    code, enhanced_code = recipient.code, recipient.enhanced_code
+    reply = _stored_reply(recipient.status, recipient.stage, code, enhanced_code, recipient.text)
     return _advice(reply, mail_server_label)
 
 

@@ -12,8 +12,9 @@ from flask_babel import gettext, ngettext
 from htmx_flask import request
 from werkzeug.exceptions import BadRequest, NotFound
 
+from portal.accounts import rate_limits
 from portal.accounts.access import current_account, open_to_viewers, polled
-from portal.deliveries import actions, delivery_log, export, polling, search, timeline
+from portal.deliveries import actions, delivery_log, export, search, timeline
 from portal.deliveries.delivery_log import LogEntry
 from portal.deliveries.forms import LogFilterForm
 from portal.deliveries.search import SearchPage
@@ -49,7 +50,7 @@ def log(domain: str) -> ResponseReturnValue:
         log_filter = form.log_filter(tenant.time_zone)
         with search.slot(current_account().id, log_filter):
             page = delivery_log.log_page(tenant.id, log_filter, before)
-    context = {"form": form, "page": page, "newest": polling.newest_key(page.rows), "before": before}
+    context = {"form": form, "page": page, "newest": delivery_log.newest_key(page.rows), "before": before}
     days = delivery_log.by_day(page.rows, ZoneInfo(tenant.time_zone))
     context |= {"filters": _filters(), "days": [(long_date(day), entries) for day, entries in days]}
     if request.headers.get("HX-Trigger") == SHOW_NEW_EVENTS and page.rows:
@@ -80,12 +81,12 @@ def updates(domain: str) -> ResponseReturnValue:
     """Show what has changed since a page was rendered, or nothing."""
     tenant, form, event_id = workspace(domain), _form(), request.args.get("event_id", type=UUID)
     newest, shown_count = request.args.get("newest", type=UUID), request.args.get("shown_count", 0, int)
-    changed = polling.changed_events(_watched_events())
+    changed = delivery_log.changed_events(_watched_events())
     if event_id is not None:
         return _event_page(tenant, event_id) if changed else ("", 204)
     if newest is None or not form.validate():
         raise BadRequest
-    limit, log_filter = polling.MAX_NEW_EVENTS, form.log_filter(tenant.time_zone)
+    limit, log_filter = delivery_log.MAX_NEW_EVENTS, form.log_filter(tenant.time_zone)
     try:
         with search.slot(current_account().id, log_filter):
             count = search.count_newer_events(tenant.id, log_filter, newest, limit=limit)
@@ -140,7 +141,7 @@ def send_again(domain: str) -> ResponseReturnValue:
 @blueprint.post("/tenants/<domain>/samples")
 def send_sample(domain: str) -> ResponseReturnValue:
     """Send a sample of an event, and show the result."""
-    test_email.enforce_rate_limit(current_account())
+    rate_limits.enforce(test_email.RATE_LIMIT, account=current_account().email)
     tenant, event_type = workspace(domain), EVENT_TYPES.get(request.form.get("event", ""))
     if event_type is None:
         raise NotFound
@@ -192,7 +193,7 @@ def _row_context(tenant: Tenant, url_values: Mapping[str, Any] | None = None) ->
     return {
         "action_urls": {action: url_for(f"deliveries.{action}", **url_values) for action in ACTIONS},
         "event_types": ALL_EVENT_TYPES,
-        "version": polling.deliveries_version,
+        "version": delivery_log.deliveries_version,
         "focus": None,
     }
 

@@ -20,11 +20,15 @@ from procrastinate import App, JobContext, PsycopgConnector, exceptions, jobs
 from procrastinate.tasks import Task
 from procrastinate.types import JSONValue
 
-from portal.database.engine import ROLE
+from portal.database.engine import KEEPALIVE, ROLE
 from portal.deliveries import digest, lifecycle, quiet_hours, release, retention, statistics
 from portal.deliveries.retry import retry_next, tenants_with_due
+from portal.extensions import db
 from portal.mail_servers.oauth.idle_connections import refresh_idle
-from portal.signals import alerts_due
+from portal.mail_servers.smtp import pool
+from portal.monitoring import logs
+from portal.monitoring.processes import Reporter
+from portal.signals import alerts_due, transfer_due
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +37,7 @@ EVERY_MINUTE: Final = "* * * * *"
 EVERY_5_MINUTES: Final = "*/5 * * * *"
 EVERY_HOUR: Final = "7 * * * *"
 SENDING_TIME: Final = 5.0  # seconds of one job: then a job of high priority gets the thread if there is one
-MAX_CONNECTIONS: Final = 4
+JOB_CONNECTIONS: Final = 2  # of the job queue, for all threads: one for its statements, one that listens for new jobs
 HEARTBEAT_TIMEOUT: Final = 60.0  # seconds
 CONNECT_TIMEOUT: Final = 10.0  # seconds
 RECONNECT_DELAY: Final = 1.0  # seconds
@@ -57,6 +61,16 @@ async def _run(app: Flask, concurrency: int, wait: bool) -> None:
     loop.set_default_executor(ThreadPoolExecutor(concurrency, "job"))  # procrastinate runs synchronous tasks in it
     for stop_signal in STOP_SIGNALS:
         loop.add_signal_handler(stop_signal, stop.set)
+    reporter = Reporter(app, "worker", pool.slots_in_use)
+    report_task = asyncio.create_task(reporter.report_while_loop_runs())
+    try:
+        await _run_until(stop, app, concurrency, wait)
+    finally:
+        report_task.cancel()
+        reporter.end()
+
+
+async def _run_until(stop: asyncio.Event, app: Flask, concurrency: int, wait: bool) -> None:
     while not stop.is_set():
         jobs_task, stop_task = asyncio.create_task(_run_jobs(app, concurrency, wait)), asyncio.create_task(stop.wait())
         await asyncio.wait([jobs_task, stop_task], return_when=asyncio.FIRST_COMPLETED)
@@ -77,8 +91,9 @@ async def _run(app: Flask, concurrency: int, wait: bool) -> None:
 def job_connector(app: Flask) -> PsycopgConnector:
     """Return a connector to the portal's jobs. It is not open yet."""
     url = app.config["SQLALCHEMY_DATABASE_URI"].replace("+psycopg", "", 1)
-    role = {"options": f"-c role={ROLE}"}
-    return PsycopgConnector(conninfo=url, kwargs=role, min_size=1, max_size=MAX_CONNECTIONS, timeout=CONNECT_TIMEOUT)
+    # A transaction of a worker that is gone must not keep the others from theirs, which are short.
+    options = {"options": f"-c role={ROLE} -c idle_in_transaction_session_timeout=10s {KEEPALIVE}"}
+    return PsycopgConnector(conninfo=url, kwargs=options, min_size=1, max_size=1, timeout=CONNECT_TIMEOUT)
 
 
 async def _run_jobs(app: Flask, concurrency: int, wait: bool) -> None:
@@ -111,6 +126,7 @@ def send_due(job: JobContext, after: int) -> None:
 
     with _app_context(job):
         tenants = deque(tenants_with_due(after))
+        db.session.rollback()  # gives its connection back before emails are sent, which takes long
         try:
             while tenants and time.monotonic() < ends:
                 tenant_id = tenants[0]
@@ -177,6 +193,7 @@ def _queue_once(task: Task[..., None, ...], lock: str, **arguments: JSONValue) -
 @contextmanager
 def _app_context(job: JobContext) -> Iterator[None]:
     app: Flask = job.additional_context["app"]
+    logs.begin()
     with app.app_context():
         yield
 
@@ -184,6 +201,7 @@ def _app_context(job: JobContext) -> Iterator[None]:
 PERIODIC_WORK: Final[Mapping[str, tuple[str, Callable[[], object]]]] = {
     "queue_due_work": (EVERY_5_SECONDS, queue_due_work),
     "release_held": (EVERY_5_SECONDS, lambda: release.release_requested(on_batch=queue_send_due)),
+    "transfer": (EVERY_5_SECONDS, transfer_due.send),
     "shared_limits": (EVERY_MINUTE, lambda: release.release_within_limits(on_batch=queue_send_due)),
     "expire": (EVERY_MINUTE, expire_all),
     "alerts": (EVERY_MINUTE, alerts_due.send),

@@ -62,7 +62,8 @@ def prepare(file: Path, smtp_port: int) -> Access:
         _set_passwords(chosen)
     _update_catcher_port(smtp_port)
     key = _working_key(saved.get("key"))
-    write_private(file, {"password": password, "key": key})
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_private(file, json.dumps({"password": password, "key": key}))
     return Access({account.email: _if_current(password, account) for account in _accounts()}, key)
 
 

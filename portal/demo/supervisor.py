@@ -35,8 +35,8 @@ STOP_TIMEOUT = 10  # seconds
 CHECK_INTERVAL = 0.5  # seconds
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 MIN_LIFETIME = 10  # seconds: a process that ends sooner is not started again
-WEB = ("portal.server",)
-WORKER = ("flask", "--app", "wsgi", "worker")
+WEB = ("portal", "run")
+WORKER = ("portal", "worker")
 
 EVENT = {
     "type": "queue.call_lost",
@@ -68,7 +68,7 @@ def main() -> int:
 def _run() -> NoReturn:
     port = _port_setting("PORT", 8000)
     os.chdir(ROOT)
-    os.environ["PORTAL_ENV"] = "development"
+    os.environ |= {"PORTAL_ENV": "development", "PORTAL_ENV_FILE": ""}
     os.environ.setdefault("PORTAL_URL", f"http://{HOST}:{port}")
     os.environ.setdefault("SMTP_ALLOWED_NETWORKS", "127.0.0.0/8,::1")  # so that tenants can use the mail catcher
     settings = config.load()
@@ -82,7 +82,7 @@ def _run_processes(settings: Settings, folder: Path, port: int) -> NoReturn:
     say("Starting Postgres …")
     os.environ["DATABASE_URL"] = _database_url(settings)
     os.environ["DEMO_MAIL_DIR"] = str(folder / "mail")
-    # The web processes load their code while the database is prepared. Until then /healthz answers 503.
+    # The web processes load their code while the database is prepared. Until then /readyz answers 503.
     with (
         run_catcher(Mailbox(folder / "mail"), _port_setting("DEMO_SMTP_PORT", 2525)) as smtp_port,
         Child("web server", *WEB, "--host", HOST, "--port", str(port)) as portal,
@@ -186,7 +186,7 @@ def _wait_until_ready(portal: Child, port: int) -> None:
 
 def _is_ready(port: int) -> bool:
     with closing(HTTPConnection(HOST, port, timeout=5)) as connection, suppress(OSError):
-        connection.request("GET", "/healthz")
+        connection.request("GET", "/readyz")
         return connection.getresponse().status == HTTPStatus.OK
     return False
 

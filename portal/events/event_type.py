@@ -86,11 +86,12 @@ class EventData(BaseModel):
 
     def public_fields(self) -> dict[str, Any]:
         """Return the fields that may be kept and shown, as JSON values."""
-        return self.model_dump(mode="json", exclude_none=True, exclude=set(self.secret_names()))
+        return self.model_dump(mode="json", exclude_none=True, exclude=set(self.secret_names()) or None)
 
     def secret_fields(self) -> dict[str, Any]:
         """Return the secret fields, as JSON values. Together with the public fields they validate as the same data."""
-        return self.model_dump(mode="json", exclude_none=True, include=set(self.secret_names()))
+        names = self.secret_names()
+        return self.model_dump(mode="json", exclude_none=True, include=set(names)) if names else {}
 
     def shift_times(self, by: timedelta) -> Self:
         """Return the same data with all its times moved."""

@@ -38,6 +38,7 @@ _NUMBER = re.compile(r"-?\d{1,9}(\.\d{1,9})?", re.ASCII)
 _UNIX_SECONDS = re.compile(r"\d{1,12}(\.\d{1,9})?", re.ASCII)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 # Characters that change the direction of text: in a caller's name they could reverse the text after it.
+_SEPARATORS = re.compile(r"[\s-]+")
 _BIDI_CONTROLS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _LINE_BREAKS = re.compile("[\t-\r\x85\u2028\u2029]+")
 _SURROGATE = re.compile("[\ud800-\udfff]")  # half of a character, or a byte that is not UTF-8
@@ -75,7 +76,7 @@ def invalid_value(message: str, **context: Any) -> PydanticCustomError:
 
 def is_blank(value: Any) -> bool:
     """Return whether a value is text with nothing to see in it."""
-    return isinstance(value, str) and not _strip(value)
+    return isinstance(value, str) and not value[:1].isalnum() and not _strip(value)
 
 
 def _strip(text: str) -> str:
@@ -93,7 +94,7 @@ def as_text(value: Any) -> str:
 
 def clean_text(text: str) -> str:
     """Return the text without control characters and surrounding blanks; what is not Unicode is replaced."""
-    if text.isascii() and text.isprintable():
+    if text.isprintable():
         return text.strip()
     cleaned = _LINE_BREAKS.sub(" ", _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text))
     if web_forms.has_control_characters(cleaned):
@@ -271,7 +272,7 @@ def _parse_language(text: str, info: ValidationInfo) -> str:
 
 def fold_choice(value: Any) -> Any:
     """Return text as the choices are written."""
-    return re.sub(r"[\s-]+", "_", clean_text(value).lower()) if isinstance(value, str) else value
+    return _SEPARATORS.sub("_", clean_text(value).lower()) if isinstance(value, str) else value
 
 
 def check_id(value: Any, info: ValidationInfo) -> str:

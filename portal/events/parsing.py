@@ -244,6 +244,8 @@ def _decode_base64(text: str) -> bytes:
 
 def _repeated_names(parsed: Mapping[str, Any], model: type[BaseModel], prefix: str = "") -> list[FieldWarning]:
     message, repeated = "This was sent more than once. The last one was used.", getattr(parsed, "repeated", ())
+    if not repeated:
+        return []
     return [FieldWarning(prefix + name, message) for name in model.model_fields if name in repeated]
 
 
@@ -278,7 +280,7 @@ def parse_value(body: bytes | str) -> Any:
     text = body if isinstance(body, str) else decode_text(body)
     try:
         _reject_deep_nesting(text)
-        return json.loads(text, strict=False, object_pairs_hook=ParsedObject.of, parse_int=_parse_integer)
+        return _DECODER.decode(text)
     except RecursionError:
         return Problem(ProblemKind.MALFORMED, "The body is nested too deeply.")
     except json.JSONDecodeError as error:
@@ -303,6 +305,9 @@ class ParsedObject(dict[str, Any]):
 
 def _parse_integer(digits: str) -> int | float:
     return int(digits) if len(digits) <= MAX_DIGITS else math.inf
+
+
+_DECODER = json.JSONDecoder(strict=False, object_pairs_hook=ParsedObject.of, parse_int=_parse_integer)
 
 
 def _reject_deep_nesting(text: str) -> None:

@@ -41,7 +41,7 @@ GUIDES: Final[Mapping[str, Guide]] = {
         Guide("placeholders", "reference/placeholders.md"),
         Guide("delivery", "reference/delivery.md"),
         Guide("system-administrators", "guides/system-administrators.md", is_for_operators=True),
-        Guide("operators", "guides/operators.md", is_for_operators=True),
+        Guide("operation", "operation.md", is_for_operators=True),
         Guide("single-sign-on", "guides/single-sign-on.md", is_for_operators=True),
         Guide("settings", "reference/settings.md", is_for_operators=True),
         Guide("performance", "reference/performance.md", is_for_operators=True),

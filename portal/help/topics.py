@@ -34,6 +34,7 @@ TOPICS: Final[Mapping[str, str]] = {
     "system_sign_in": "system-administrators#security",
     "tenants": "system-administrators#tenants",
     "tenants.home": "tenant-administrators",
+    "transfer": "operation#many-tenants",
 }
 # The page of the system, where a blueprint has the same page for a tenant.
 SYSTEM_TOPICS: Final[Mapping[str, str]] = {

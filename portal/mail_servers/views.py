@@ -10,6 +10,7 @@ from flask.typing import ResponseReturnValue
 from flask_babel import gettext, ngettext
 from htmx_flask import request
 
+from portal.accounts import rate_limits
 from portal.accounts.access import current_account, kept_as, require_system_administrator
 from portal.deliveries import recent
 from portal.errors import Refusal
@@ -100,7 +101,7 @@ def share() -> ResponseReturnValue:
 def test_system() -> ResponseReturnValue:
     """Send a test email to the account, with the settings in the form."""
     account = require_system_administrator()
-    test_email.enforce_rate_limit(account)
+    rate_limits.enforce(test_email.RATE_LIMIT, account=account.email)
     form = SystemMailServerForm()
     results = _test_entered_settings(None, form, [account.email])
 
@@ -169,7 +170,7 @@ def edit(domain: str) -> ResponseReturnValue:
 @kept_as(".edit")
 def test(domain: str) -> ResponseReturnValue:
     """Send a test email: with the settings in the form, or with the shared mail server if none were entered."""
-    test_email.enforce_rate_limit(current_account())
+    rate_limits.enforce(test_email.RATE_LIMIT, account=current_account().email)
     tenant, forms = workspace(domain), _submitted_forms()
     form, (server, shared) = forms["form"], mail_server_service.servers_for(tenant.id)
     if shared and server is None and form.is_untouched:

@@ -4,13 +4,12 @@ Values are never interpreted as markup: each is escaped for its position, and in
 from becoming links. HTML comes only from a `RichValue`, which the portal itself creates.
 """
 
-import html
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache, lru_cache, partial
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 import css_inline
@@ -20,7 +19,15 @@ from markupsafe import Markup
 
 from portal.config import ROOT
 from portal.events.event_type import EmailStyle, EventData, EventType
-from portal.events.values import RichValue, Values, is_same_text, plain_text, prevent_autolinks
+from portal.events.values import (
+    RichValue,
+    Values,
+    escape_html,
+    is_same_text,
+    placeholders_by_field,
+    plain_text,
+    prevent_autolinks,
+)
 from portal.mail_servers.smtp.mime import MessageContent
 from portal.mail_templates import markdown
 from portal.mail_templates.branding import DEFAULT_BRANDING, Branding, Palette
@@ -32,12 +39,13 @@ from portal.mail_templates.markdown import (
     TEL_PREFIX,
     URL_PREFIX,
 )
-from portal.mail_templates.placeholders import MailContext, placeholder_values
+from portal.mail_templates.placeholders import MailContext, event_values, tenant_values
 from portal.mail_templates.placement import QR_CODE
 from portal.web.i18n import html_language, to_translate, translated
 
 TEMPLATES = ROOT / "templates"
 MAX_SUBJECT_VALUE_LENGTH = 80  # characters of one value
+MAX_TENANTS = 4_000  # of which a template remembers two kilobytes each
 MAX_COMBINATIONS = 64  # of values that are there or missing, which a text remembers
 
 _PLACEHOLDER_OR_EDGE = re.compile(
@@ -51,6 +59,7 @@ _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _CONTROL_CHARACTERS_EXCEPT_LINES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 _INLINER = css_inline.CSSInliner(keep_style_tags=False, load_remote_stylesheets=False)
 _BRANDING_PARTS = (*Palette._fields, "footer")
+FOOTER = f"{BRANDING_PREFIX}footer"
 SETTINGS_LINK = f"{BRANDING_PREFIX}settings_link"
 SETTINGS_LINK_TEXT = to_translate("Pause or change these emails")
 _LAYOUT_PLACEHOLDERS = frozenset({"TENANT_NAME", SETTINGS_LINK, *(BRANDING_PREFIX + part for part in _BRANDING_PARTS)})
@@ -64,9 +73,33 @@ class _Slot(NamedTuple):
     name: str
     bracket: str | None
 
+    @property
+    def key(self) -> str:
+        """Its name in a format string."""
+        return f"{self.name} {self.bracket}" if self.bracket else self.name
+
+    def fill(self, texts: Mapping[str, str], *, is_same: bool) -> str:
+        """Return its text. Of two values that read the same, the one in brackets is shown."""
+        text, bracket = texts.get(self.name, ""), texts.get(self.bracket or "", "")
+        return f"{text} ({bracket})" if text and bracket and not is_same else bracket or text
+
 
 class _Block(NamedTuple):
     parts: tuple["str | _Slot | _Block", ...]
+
+
+class _Layout(NamedTuple):
+    """What is shown of a text if some names have a value: a format string, and the slots in it that have a bracket."""
+
+    format: str
+    slots: Sequence[_Slot]
+
+    @classmethod
+    def of(cls, parts: Iterable[str | _Slot], names: Collection[str]) -> "_Layout":
+        """Return the layout of these parts, in which a slot without a value is empty."""
+        shown = [part for part in parts if isinstance(part, str) or part.bracket or part.name in names]
+        texts = (part.replace("%", "%%") if isinstance(part, str) else f"%({part.key})s" for part in shown)
+        return cls("".join(texts), [part for part in shown if isinstance(part, _Slot) and part.bracket])
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -75,21 +108,34 @@ class CompiledText:
 
     root: _Block
     names: frozenset[str]
+    pairs: frozenset[_Slot]  # slots with a bracket
     # By the names that have a value: events of one type mostly carry the same fields.
-    _visible_parts: dict[frozenset[str], Sequence[str | _Slot]] = field(default_factory=dict)
+    _layouts: dict[frozenset[str], _Layout] = field(default_factory=dict)
 
-    def fill(self, values: Values, escape: Callable[[str | RichValue], str]) -> str:
-        """Return the text with these values, each as `escape` returns it."""
-        texts = {name: text for name in self.names if name in values and (text := escape(values[name]))}
-        names = frozenset(texts)
-        if (parts := self._visible_parts.get(names)) is None:
-            if len(self._visible_parts) == MAX_COMBINATIONS:
-                self._visible_parts.clear()
-            parts = self._visible_parts[names] = _filter_block(self.root, names)[0]
-        return "".join([part if isinstance(part, str) else _fill_slot(part, texts, values) for part in parts])
+    def fill(self, texts: Mapping[str, str], same: Collection[_Slot]) -> str:
+        """Return the text with these values, none of them empty. At the slots in `same`, both values read the same."""
+        names = self.names.intersection(texts)
+        if (layout := self._layouts.get(names)) is None:
+            if len(self._layouts) >= MAX_COMBINATIONS:  # threads may add at the same time
+                self._layouts.clear()
+            layout = self._layouts[names] = _Layout.of(_filter_block(self.root, names)[0], names)
+        if layout.slots:
+            texts = {**texts, **{slot.key: slot.fill(texts, is_same=slot in same) for slot in layout.slots}}
+        return layout.format % texts
 
 
-@dataclass(frozen=True, slots=True)
+class Texts(NamedTuple):
+    """Values as they are filled in, by their names, those that are not empty."""
+
+    subject: Mapping[str, str]
+    text: Mapping[str, str]
+    html: Mapping[str, str]
+
+
+NO_TEXTS: Final = Texts({}, {}, {})
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class CompiledTemplate:
     """A compiled template; `placeholders` are the names that it uses, `prefixed_names` those within links and tags."""
 
@@ -98,6 +144,8 @@ class CompiledTemplate:
     html: CompiledText
     placeholders: frozenset[str]
     prefixed_names: tuple[tuple[str, str, str], ...]  # prefix, name, and both together
+    pairs: frozenset[_Slot]
+    prepared: dict[Any, tuple[Texts, Values]] = field(default_factory=dict)  # by type of data and tenant
 
     @classmethod
     def of(cls, subject: str, text: str, page: str, placeholders: frozenset[str]) -> "CompiledTemplate":
@@ -106,24 +154,37 @@ class CompiledTemplate:
         names = {name for part in parts for name in part.names if ":" in name and not name.startswith(BRANDING_PREFIX)}
         split = (name.rpartition(":") for name in sorted(names))
         prefixed_names = tuple((f"{prefix}:", name, f"{prefix}:{name}") for prefix, _, name in split)
-        return cls(*parts, placeholders, prefixed_names)
+        pairs = frozenset[_Slot]().union(*(part.pairs for part in parts))
+        return cls(*parts, placeholders, prefixed_names, pairs)
 
-    def render(self, values: Values) -> MessageContent:
-        """Return the filled-in email.
+    def render(self, values: Values, prepared: Texts = NO_TEXTS) -> MessageContent:
+        """Return the email filled in with these values, and with those that were prepared before.
 
         A block is left out if none of its placeholders has a value; elsewhere a placeholder without a value is empty.
         """
-        used = {name: values[name] for name in self.placeholders if name in values}
+        subject, text, html = ({**old, **new} for old, new in zip(prepared, self.prepare(values), strict=True))
+        both = [slot for slot in self.pairs if slot.name in text and slot.bracket in text]
+        same = [slot for slot in both if is_same_text(text[slot.name], text[slot.bracket or ""])]
+        return MessageContent(
+            subject=" ".join(self.subject.fill(subject, same).split()),
+            text=self.text.fill(text, same).strip() + "\n",
+            html=self.html.fill(html, same),
+        )
+
+    def prepare(self, values: Values) -> Texts:
+        """Return values as they are filled in."""
+        used = {name: values[name] for name in self.placeholders.intersection(values)}
         safe = {n: value if isinstance(value, RichValue) else prevent_autolinks(value) for n, value in used.items()}
         for prefix, name, prefixed_name in self.prefixed_names:
             if name in used:
                 value = (safe if prefix == PLAIN_PREFIX else used)[name]
                 safe[prefixed_name] = _TEXTS_BY_PREFIX[prefix](plain_text(value))
-        return MessageContent(
-            subject=" ".join(self.subject.fill(used, _for_subject).split()),
-            text=self.text.fill(safe, plain_text).strip() + "\n",
-            html=self.html.fill(safe, _for_html),
-        )
+        subject = {name: _for_subject(used[name]) for name in self.subject.names.intersection(used)}
+        plain: dict[str, str] = {}
+        page: dict[str, str] = {}
+        for name, value in safe.items():
+            page[name], plain[name] = value if isinstance(value, RichValue) else (escape_html(value), value)
+        return Texts(*({name: text for name, text in texts.items() if text} for texts in (subject, plain, page)))
 
 
 def compile_markdown(
@@ -182,21 +243,46 @@ def render_message(
     qr_code: RichValue | None = None,
     template: CompiledTemplate | None = None,
     settings_url: str = "",
+    event_url: str = "",
 ) -> MessageContent:
     """Return the content of an event's email, by the given or the default template.
 
-    Without `qr_code` everything about the QR code is left out, and without `settings_url` the link below the email with
-    which a recipient changes what they get.
+    Without `qr_code` everything about the QR code is left out, without `settings_url` the link below the email with
+    which a recipient changes what they get, and without `event_url` the link to the event.
     """
-    values = placeholder_values(data, time, context)
-    values |= context.branding.template_values(values)
+    template = template or default_template(event_type, context.language)
+    prepared, defaults = _prepare_for_tenant(template, type(data), context)
+    values = {**defaults, **event_values(data, time, context, event_url)}
+    if FOOTER in defaults:
+        values |= context.branding.template_values({**tenant_values(context), **values})
     if qr_code is not None:
         values[QR_CODE] = qr_code
     if settings_url:
         text = translated(context.language, SETTINGS_LINK_TEXT)
-        link = f'<a href="{html.escape(settings_url)}" class="link" style="color: inherit">{html.escape(text)}</a>'
+        link = f'<a href="{escape_html(settings_url)}" class="link" style="color: inherit">{escape_html(text)}</a>'
         values[SETTINGS_LINK] = RichValue(link, f"{text}: {settings_url}")
-    return (template or default_template(event_type, context.language)).render(values)
+    return template.render(values, prepared)
+
+
+def _prepare_for_tenant(
+    template: CompiledTemplate, data_type: type[EventData], context: MailContext
+) -> tuple[Texts, Values]:
+    """Return what is the same in each email of a tenant about this type of event: prepared values.
+
+    Besides, return the values that an event may replace by its own. A template remembers both.
+    """
+    if prepared := template.prepared.get((data_type, context)):
+        return prepared
+    values, own = tenant_values(context), {each.name for each in placeholders_by_field(data_type).values()}
+    constants = {name: value for name, value in values.items() if name not in own}
+    defaults = {name: value for name, value in values.items() if name in own}
+    branding = dict(context.branding.template_values(values))
+    if not placeholders_in(context.branding.footer or "") <= constants.keys():
+        defaults[FOOTER] = branding.pop(FOOTER)
+    if len(template.prepared) >= MAX_TENANTS:  # threads may add at the same time
+        template.prepared.clear()
+    prepared = template.prepared[data_type, context] = template.prepare(constants | branding), defaults
+    return prepared
 
 
 def qr_code_value(image_url: str, url: str, language: str = "en", branding: Branding = DEFAULT_BRANDING) -> RichValue:
@@ -258,6 +344,7 @@ def compile_text(text: str) -> CompiledText:
     """Return a text split at its placeholders and at the edges of its blocks."""
     stack: list[list[str | _Slot | _Block]] = [[]]
     names: set[str] = set()
+    pairs: set[_Slot] = set()
     start = 0
     for match in _PLACEHOLDER_OR_EDGE.finditer(text):
         stack[-1].append(text[start : match.start()])
@@ -268,9 +355,12 @@ def compile_text(text: str) -> CompiledText:
             parts = stack.pop()
             stack[-1].append(_Block(tuple(filter(None, parts))))
         else:
-            stack[-1].append(_Slot(match["name"], match["bracket"]))
-            names |= {match["name"], match["bracket"]} - {None}
-    return CompiledText(_Block(tuple(filter(None, (*stack[0], text[start:])))), frozenset(names))
+            slot = _Slot(match["name"], match["bracket"])
+            stack[-1].append(slot)
+            names.update(filter(None, slot))
+            pairs |= {slot} if slot.bracket else set()
+    root = _Block(tuple(filter(None, (*stack[0], text[start:]))))
+    return CompiledText(root, frozenset(names), frozenset(pairs))
 
 
 def _filter_block(block: _Block, names: frozenset[str]) -> tuple[list[str | _Slot], bool]:
@@ -294,20 +384,8 @@ def _filter_block(block: _Block, names: frozenset[str]) -> tuple[list[str | _Slo
     return parts, has_value or not has_placeholder
 
 
-def _fill_slot(slot: _Slot, texts: Mapping[str, str], values: Values) -> str:
-    text = texts.get(slot.name, "")
-    if slot.bracket is None:
-        return text
-    bracket = texts.get(slot.bracket, "")
-    if text and bracket and not is_same_text(values[slot.name], values[slot.bracket]):
-        return f"{text} ({bracket})"
-    return bracket or text
-
-
-def _for_html(value: str | RichValue) -> str:
-    return value.html if isinstance(value, RichValue) else html.escape(value)
-
-
 def _for_subject(value: str | RichValue) -> str:
-    text = _CONTROL_CHARACTERS.sub(" ", plain_text(value))
+    text = plain_text(value)
+    if not text.isprintable():
+        text = _CONTROL_CHARACTERS.sub(" ", text)
     return text if len(text) <= MAX_SUBJECT_VALUE_LENGTH else text[: MAX_SUBJECT_VALUE_LENGTH - 1] + "…"

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from portal import config
 from portal.events.event_type import EventType
 from portal.events.values import (
-    RichValue,
+    Value,
     ValueContext,
     Values,
     copyable,
@@ -36,7 +36,6 @@ class MailContext:
     language: str = "en"
     pbx_web_domain: str = ""
     reply_to: str = ""
-    event_url: str = ""  # of the event in the portal; empty in an email to someone without access
     branding: Branding = DEFAULT_BRANDING
 
     @classmethod
@@ -53,19 +52,32 @@ class MailContext:
         )
 
 
-def placeholder_values(data: BaseModel, time: datetime, context: MailContext) -> dict[str, str | RichValue]:
-    """Return the value of each placeholder that the event fills in, without those for which it carries no value."""
-    value_context = ValueContext(data, time, context.time_zone, context.language)
-    values: dict[str, str | RichValue] = {
+def tenant_values(context: MailContext) -> dict[str, Value]:
+    """Return the values that are the same in each email of a tenant, unless an event carries its own."""
+    values: dict[str, Value] = {
         "TENANT_NAME": context.tenant_name,
         "DOMAIN": copyable(context.tenant_domain),
         "PBX_WEB_DOMAIN": copyable(context.pbx_web_domain),
-        "DATE_TIME": format_date_time(time, value_context),
     }
     if context.reply_to:
         values["REPLY_TO"] = link(f"mailto:{context.reply_to}", context.reply_to)
-    if context.event_url:
-        values[EVENT_URL] = link(context.event_url, context.event_url)
+    return values
+
+
+def placeholder_values(data: BaseModel, time: datetime, context: MailContext, event_url: str = "") -> dict[str, Value]:
+    """Return the value of each placeholder in an email about the event, without those that have none."""
+    return {**tenant_values(context), **event_values(data, time, context, event_url)}
+
+
+def event_values(data: BaseModel, time: datetime, context: MailContext, event_url: str = "") -> dict[str, Value]:
+    """Return the values that an event has, those of `tenant_values` apart.
+
+    The URL of the event in the portal is empty in an email to someone without access.
+    """
+    value_context = ValueContext(data, time, context.time_zone, context.language)
+    values: dict[str, Value] = {"DATE_TIME": format_date_time(time, value_context)}
+    if event_url:
+        values[EVENT_URL] = link(event_url, event_url)
     placeholders = placeholders_by_field(type(data))
     for field, placeholder in placeholders.items():
         value = getattr(data, field)

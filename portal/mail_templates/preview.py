@@ -3,7 +3,7 @@
 import html
 import re
 from base64 import b64encode
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from typing import Final
@@ -53,8 +53,8 @@ def sample_values(event_type: EventType, context: MailContext, image_url: str = 
     The QR code's image is at `image_url`.
     """
     now, portal_url = datetime.now(UTC), config.current().portal_url
-    context = replace(context, event_url=f"{portal_url}/tenants/{quote(context.tenant_domain)}/deliveries")
-    values = placeholder_values(event_type.sample_data(now), now, context)
+    log_url = f"{portal_url}/tenants/{quote(context.tenant_domain)}/deliveries"
+    values = placeholder_values(event_type.sample_data(now), now, context, log_url)
     values |= context.branding.template_values(values)
     if event_type.qr_code:
         url = f"{portal_url}/provision/sample"

@@ -32,7 +32,7 @@ CACHE_SIZE = 512  # compiled versions in a process
 SELECT_VERSION = "SELECT format, subject, body FROM mail_templates WHERE id = %(id)s"
 
 # What may be wrong with a saved template, perhaps one saved by an older release of the portal.
-_COMPILE_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TemplateError, TypeError, ValueError)
+COMPILE_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TemplateError, TypeError, ValueError)
 
 # What editors make of a placeholder.
 _INVISIBLE = r"(?:\\|[\u00ad\u200b-\u200d\u2060\ufeff]|&shy;|&ZeroWidthSpace;|&#8203;|&#x200b;|<wbr\s*/?>)"
@@ -105,19 +105,21 @@ def check_source(event_type: EventType, source: TemplateSource, language: str = 
     return compiled
 
 
-def compiled_version(version_id: UUID | None, event_type: EventType, language: str = "en") -> CompiledTemplate | None:
-    """Return a compiled version; None means the default, also if the version cannot be compiled."""
-    return _compile_version(version_id, event_type.type, language) if version_id else None
+def compiled_version(
+    tenant_id: int, version_id: UUID | None, event_type: EventType, language: str = "en"
+) -> CompiledTemplate | None:
+    """Return a compiled version of the tenant; None means the default, also if the version cannot be compiled."""
+    return _compile_version(tenant_id, version_id, event_type.type, language) if version_id else None
 
 
 @lru_cache(maxsize=CACHE_SIZE)
-def _compile_version(version_id: UUID, event_type: str, language: str) -> CompiledTemplate | None:
-    row = fast_sql.run(SELECT_VERSION, {"id": version_id})
+def _compile_version(tenant_id: int, version_id: UUID, event_type: str, language: str) -> CompiledTemplate | None:
+    row = fast_sql.run(SELECT_VERSION, {"id": version_id}, scope=str(tenant_id))
     assert row is not None  # guaranteed by a foreign key
     source = TemplateSource(TemplateFormat(row["format"]), row["subject"], row["body"])
     try:
         return compile_source(EVENT_TYPES[event_type], source, language)
-    except _COMPILE_ERRORS:  # an email with the default text is better than none
+    except COMPILE_ERRORS:  # an email with the default text is better than none
         logger.exception(
             "Version %s of the template of %s does not compile: the default is sent", version_id, event_type
         )

@@ -17,6 +17,7 @@ from htmx_flask import request
 from itsdangerous import BadSignature, URLSafeSerializer
 from werkzeug.exceptions import NotFound
 
+from portal.accounts import rate_limits
 from portal.accounts.access import current_account, kept_as
 from portal.errors import Refusal
 from portal.events.event_type import EventType
@@ -108,7 +109,7 @@ def html(domain: str, type_name: str) -> ResponseReturnValue:
 @kept_as(".edit")
 def sample(domain: str, type_name: str) -> ResponseReturnValue:
     """Send what is in the editor, with the event type's sample, to the signed-in account."""
-    test_email.enforce_rate_limit(current_account())
+    rate_limits.enforce(test_email.RATE_LIMIT, account=current_account().email)
     tenant, event_type = workspace(domain), _event_type(type_name)
     form = TemplateForm()
     result = _send_sample(tenant, event_type, form)
@@ -146,7 +147,7 @@ def _back_to_editor(domain: str, event_type: EventType) -> ResponseReturnValue:
 
 def _sample_subject(tenant: Tenant, event_type: EventType, version: MailTemplate | None) -> str:
     """Return the subject of the email with the event type's sample."""
-    template = compiled_version(version.id if version else None, event_type, tenant.language)
+    template = compiled_version(tenant.id, version.id if version else None, event_type, tenant.language)
     template = template or default_template(event_type, tenant.language)
     return template.render(sample_values(event_type, MailContext.for_tenant(tenant))).subject
 

@@ -1,7 +1,7 @@
 """The database tables of recipients and of the notification settings of each event type."""
 
 from datetime import UTC, datetime, time
-from typing import Final
+from typing import ClassVar, Final
 from uuid import UUID
 
 from sqlalchemy import (
@@ -93,6 +93,7 @@ class NotificationSetting(Audited, TenantOwned, Base):
     )
     audited_as = "notification"
     audited_fields = ("enabled", "audience")
+    audited_verbs: ClassVar = {"added": "changed"}
 
     tenant_id: Mapped[int] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"), primary_key=True)
     event_type: Mapped[str] = mapped_column(primary_key=True)

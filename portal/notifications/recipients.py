@@ -120,11 +120,16 @@ def add(tenant: Tenant, emails: Sequence[str]) -> Refusal | None:
     if len(rows) + len(new) > MAX_RECIPIENTS:
         message = gettext("You already have the maximum of %(most)s recipients. Remove one first.", most=MAX_RECIPIENTS)
         return Refusal("email", message)
-    _record_change(tenant, rows, [*(row.email for row in rows), *new])
-    db.session.add_all(Recipient(tenant_id=tenant.id, email=email) for email in new)
+    extend(tenant, rows, new)
     notify_settings_changed(tenant.id)
     db.session.commit()
     return None
+
+
+def extend(tenant: Tenant, rows: Collection[Recipient], new: Sequence[str]) -> None:
+    """Add recipients to the rows that the tenant has, without committing it."""
+    _record_change(tenant, rows, [*(row.email for row in rows), *new])
+    db.session.add_all(Recipient(tenant_id=tenant.id, email=email) for email in new)
 
 
 def remove(tenant: Tenant, recipient: Recipient) -> Refusal | None:

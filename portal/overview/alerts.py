@@ -6,16 +6,15 @@ from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from flask_babel import gettext, ngettext
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, literal_column, or_, select
 from sqlalchemy.orm import aliased
 
-from portal.alerts.conditions import AlertKind, Condition, find
+from portal.alerts.conditions import MAX_COUNT, AlertKind, Condition, find
 from portal.alerts.recording import alert_key, last_told
 from portal.alerts.texts import HELD_TEXTS, capped_number, describe
 from portal.database import clock
 from portal.database.scope import every_tenant
-from portal.deliveries import counts as deliveries_counts
-from portal.deliveries.counts import MAX_COUNT
+from portal.deliveries.models import Delivery
 from portal.deliveries.status import HoldReason, Status
 from portal.extensions import db
 from portal.overview.checklist import TenantSetup
@@ -26,6 +25,12 @@ from portal.tenants.models import Tenant
 SILENT_AFTER: Final = timedelta(days=7)
 MAX_TENANTS_SHOWN: Final = 10
 LOG: Final = "deliveries.log"
+RECENT_PERIOD: Final = timedelta(days=1)
+# The conditions and times as the indexes are defined.
+UNDELIVERED: Final = {
+    Status.FAILED: (Delivery.status == literal_column("'failed'"), Delivery.last_attempt_at),
+    Status.EXPIRED: (Delivery.status == literal_column("'expired'"), Delivery.expires_at),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +104,12 @@ def _missing(setup: TenantSetup, held: Mapping[str, Condition]) -> Iterator[Aler
 
 
 def _undelivered() -> Iterator[Alert]:
-    counts = deliveries_counts.undelivered()
+    since = clock.now() - RECENT_PERIOD
+    queries = {
+        status: select(func.count(Delivery.id)).where(has_status, at >= since)
+        for status, (has_status, at) in UNDELIVERED.items()
+    }
+    counts = {status: db.session.scalar(query) or 0 for status, query in queries.items()}
     failed, expired = counts[Status.FAILED], counts[Status.EXPIRED]
     sentences = {
         Status.FAILED: ngettext(

@@ -100,16 +100,26 @@ def build_chart(statistics: Statistics) -> Chart:
     counts = {one: [sum(day.counts.get(status, 0) for status in one.statuses) for day in days] for one in SERIES}
     series = [one for one in SERIES if any(counts[one])]
     totals = [sum(counts[one]) for one in series]
+    sentences = [gettext(one.counted) for one in series]
     top = _round_up(max(sum(day.counts.values()) for day in days))
     slot = 100 / len(days)
     bars = [
-        _bar(day, series, [counts[one][nth] for one in series], top, nth * slot, slot) for nth, day in enumerate(days)
+        _bar(day, series, [counts[one][nth] for one in series], sentences, top, nth * slot, slot)
+        for nth, day in enumerate(days)
     ]
     uncounted = sum(not day.is_counted for day in days)
-    return Chart(bars, series, totals, top, _ticks(days, slot), _summary(days, series, totals), uncounted)
+    return Chart(bars, series, totals, top, _ticks(days, slot), _summary(days, sentences, totals), uncounted)
 
 
-def _bar(day: Day, series: Sequence[ChartSeries], counts: Sequence[int], top: int, x: float, slot: float) -> Bar:
+def _bar(
+    day: Day,
+    series: Sequence[ChartSeries],
+    counts: Sequence[int],
+    sentences: Sequence[str],
+    top: int,
+    x: float,
+    slot: float,
+) -> Bar:
     segments, y = [], float(HEIGHT)
     for one, count in zip(series, counts, strict=True):
         if count:
@@ -117,7 +127,7 @@ def _bar(day: Day, series: Sequence[ChartSeries], counts: Sequence[int], top: in
             y = max(0.0, y - height)
             segments.append(Segment(one.name, round(y, 2), height))
     label = f"{format_date(day.day, 'EEE', locale=current_locale())} {_short_date(day.day)}"
-    description = _counts_text(series, counts) or gettext("no emails")
+    description = _counts_text(sentences, counts) or gettext("no emails")
     if not day.is_counted:
         description = gettext("not counted yet")
     left, width = round(x + slot * (1 - BAR_SHARE) / 2, 3), round(slot * BAR_SHARE, 3)
@@ -134,15 +144,15 @@ def _short_date(day: date) -> str:
     return format_skeleton("MMMd", day, locale=current_locale())
 
 
-def _summary(days: Sequence[Day], series: Sequence[ChartSeries], totals: Sequence[int]) -> str:
-    counts = _counts_text(series, totals) or gettext("none")
+def _summary(days: Sequence[Day], sentences: Sequence[str], totals: Sequence[int]) -> str:
+    counts = _counts_text(sentences, totals) or gettext("none")
     first, last = _short_date(days[0].day), _short_date(days[-1].day)
     return gettext("Emails per day from %(first)s to %(last)s: %(counts)s.", first=first, last=last, counts=counts)
 
 
-def _counts_text(series: Sequence[ChartSeries], counts: Sequence[int]) -> str:
-    pairs = zip(series, counts, strict=True)
-    return ", ".join(gettext(one.counted, count=decimal(count)) for one, count in pairs if count)
+def _counts_text(sentences: Sequence[str], counts: Sequence[int]) -> str:
+    pairs = zip(sentences, counts, strict=True)
+    return ", ".join(sentence % {"count": decimal(count)} for sentence, count in pairs if count)
 
 
 def _round_up(number: int) -> int:

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 from flask_babel import gettext, ngettext
 
-from portal.alerts.conditions import find
+from portal.alerts.conditions import MAX_COUNT, find, overdue
 from portal.alerts.texts import capped_number
-from portal.deliveries import counts, recent
+from portal.deliveries import recent
 from portal.deliveries.recent import LastResult
 from portal.deliveries.status import Status
 from portal.mail_servers import service as mail_server_service
@@ -22,12 +22,12 @@ from portal.tenants.models import Tenant
 def system_alerts() -> Iterator[Alert]:
     """Yield the alerts for the system administrator."""
     yield from condition_alerts(find(None).conditions, None)
-    if count := counts.overdue():
+    if count := overdue():
         sentence = ngettext(
             "%(number)s email is overdue by more than 5 minutes: the workers are not keeping up.",
             "%(number)s emails are overdue by more than 5 minutes: the workers are not keeping up.",
             count,
-            number=capped_number(count, counts.MAX_COUNT),
+            number=capped_number(count, MAX_COUNT),
         )
         yield Alert("bad", sentence)
     if count := rejections.count_recent(None):
@@ -35,7 +35,7 @@ def system_alerts() -> Iterator[Alert]:
             "%(number)s request was rejected in the last 7 days (system key or no valid key).",
             "%(number)s requests were rejected in the last 7 days (system key or no valid key).",
             count,
-            number=capped_number(count, counts.MAX_COUNT),
+            number=capped_number(count, MAX_COUNT),
         )
         anchor = {"_anchor": "rejected-requests"}
         yield Alert("warn", sentence, gettext("View details"), "system_api_keys.list_keys", anchor)

@@ -18,11 +18,14 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.selectable import FromClause
 
 from portal.accounts.models import ADMINISTRATOR, Account, Membership
+from portal.alerts.conditions import MAX_COUNT
+from portal.database import clock
 from portal.database.scope import every_tenant
-from portal.deliveries import counts
+from portal.deliveries.status import HoldReason
 from portal.extensions import db
 from portal.mail_servers import service as mail_server_service
 from portal.mail_servers.oauth import service as oauth_service
+from portal.overview.alerts import RECENT_PERIOD
 from portal.tenants import service as tenant_service
 from portal.web import csv_export
 from portal.web.filters import decimal
@@ -31,6 +34,7 @@ from portal.web.i18n import to_translate
 from portal.web.pagination import Page
 
 MAX_HELD: Final = 1000  # counted for a tenant
+MAX_COUNTED: Final = 1000  # tenants that match
 ANY_PROBLEM: Final = "problem"  # the filter that finds the tenants with problems
 MAX_DIGITS: Final = 18  # of a number in a key: Postgres reads it as a bigint
 SEPARATOR: Final = "~"  # in a key, between the value and the domain, which has no such character
@@ -68,9 +72,23 @@ HEALTH_OF_RANK: Final = (
     Health.UNUSED,
     Health.SUSPENDED,
 )
-# The unused joins of a query are not executed: Postgres sees that each finds one row at most.
-FACTS: Final = """
-    SELECT tenants.id, tenants.name, tenants.domain, server.kind AS server, server.host, server.state AS server_state,
+# How many emails of each tenant failed or expired since a time, of the newest up to a limit.
+# The conditions and times as in `alerts.UNDELIVERED`.
+UNDELIVERED_BY_TENANT: Final = """
+    SELECT tenant_id, count(*) AS count FROM (
+        (SELECT tenant_id FROM deliveries WHERE status = 'failed' AND last_attempt_at >= :since {of}
+            ORDER BY last_attempt_at DESC LIMIT :most)
+        UNION ALL
+        (SELECT tenant_id FROM deliveries WHERE status = 'expired' AND expires_at >= :since {of}
+            ORDER BY expires_at DESC LIMIT :most)
+    ) AS found
+    GROUP BY tenant_id
+"""
+# The unused joins of a query are not executed: Postgres sees that each finds one row at most. `{of}` limits those that
+# look at all tenants first.
+FACTS: Final = f"""
+    SELECT tenants.id, tenants.name, tenants.domain, tenants.search_trigrams,
+        server.kind AS server, server.host, server.state AS server_state,
         coalesce(held.count, 0) AS held, coalesce(undelivered.count, 0) AS undelivered,
         coalesce(administrators.count, 0) AS administrators, last_event.received_at AS last_event_at,
         problems.found AS problems,
@@ -79,8 +97,7 @@ FACTS: Final = """
     FROM tenants
     LEFT JOIN mail_servers AS own ON own.tenant_id = tenants.id
     LEFT JOIN oauth_connections AS connection ON connection.tenant_id = tenants.id
-    LEFT JOIN unnest(:undelivered_ids, :undelivered_counts) AS undelivered (tenant_id, count)
-        ON undelivered.tenant_id = tenants.id
+    LEFT JOIN ({UNDELIVERED_BY_TENANT}) AS undelivered ON undelivered.tenant_id = tenants.id
     CROSS JOIN LATERAL (
         SELECT own.host,
             CASE WHEN own.id IS NOT NULL THEN 'own' WHEN :shared_state <> 'none' THEN 'shared' ELSE 'none' END AS kind,
@@ -92,11 +109,12 @@ FACTS: Final = """
     ) AS server
     LEFT JOIN (
         SELECT tenant_id, true AS events_on, bool_or(audience <> 'user') AS need_recipients
-        FROM notification_settings WHERE enabled GROUP BY tenant_id
+        FROM notification_settings WHERE enabled {{of}} GROUP BY tenant_id
     ) AS settings ON settings.tenant_id = tenants.id
     LEFT JOIN LATERAL (
         SELECT count(*) AS count FROM (
-            SELECT FROM deliveries WHERE deliveries.tenant_id = tenants.id AND reason IS NOT NULL AND held_until IS NULL
+            SELECT FROM deliveries
+            WHERE deliveries.tenant_id = tenants.id AND reason IS NOT NULL AND reason <> '{HoldReason.QUIET_HOURS}'
             LIMIT :max_held
         ) AS found
     ) AS held ON true
@@ -123,7 +141,9 @@ FACTS: Final = """
             CASE WHEN server.state = 'paused' AND (own.id IS NOT NULL OR settings.events_on) THEN 6 END
         ], NULL) AS found
     ) AS problems
-"""
+"""  # noqa: S608 (contains no input)
+OF_THESE: Final = "AND tenant_id = ANY(:ids)"
+FACTS_OF_THESE: Final = "WHERE tenants.id = ANY(:ids)"
 NUMBERS: Final = ("id", "held", "undelivered", "administrators", "rank")
 # How the list can be sorted, with the names in the URL; "-" in front of one reverses it.
 SORTABLE: Final = ("name", "health", "server", "held", "last_event", "administrators")
@@ -178,7 +198,7 @@ class ListedTenant:
     @property
     def held_number(self) -> str:
         """The number of held emails as it is shown."""
-        return _capped(self.held, MAX_HELD)
+        return capped(self.held, MAX_HELD)
 
 
 CSV_COLUMNS: Final[Mapping[str, Callable[[ListedTenant], Any]]] = {
@@ -204,21 +224,17 @@ class TenantList:
         self.sorted_by = sort.removeprefix("-") if sort.removeprefix("-") in SORTABLE else DEFAULT_SORT
         self._facts = _facts()
         self._conditions = _conditions(filters, self._facts)
-        self._count: int | None = None
 
-    def count(self) -> int:
-        """Return how many tenants match. After the first page it is known without another query."""
-        if self._count is None:
-            query = select(func.count()).select_from(self._facts).where(*self._conditions)
-            with every_tenant():
-                self._count = db.session.scalar(query) or 0
-        return self._count
+    def count(self, most: int | None = None) -> int:
+        """Return how many tenants match, or `most` if there are more."""
+        matching = select(self._facts.c.id).where(*self._conditions).limit(most).subquery()
+        with every_tenant():
+            return db.session.scalar(select(func.count()).select_from(matching)) or 0
 
     def page(self, after: str = "", *, size: int) -> Page[ListedTenant, str]:
         """Return the tenants after the one with this key. A key that is none begins with the first tenant."""
         value, domain = _sort_value(self.sorted_by, self._facts), self._facts.c.domain
-        total = func.count().over()
-        query = select(self._facts.c.id, value, domain, total).where(*self._conditions).limit(size + 1)
+        query = select(self._facts.c.id, value, domain).where(*self._conditions).limit(size + 1)
         key = _parse_key(after, value)
         if key is not None:
             here = tuple_(value, domain)
@@ -226,28 +242,32 @@ class TenantList:
         order = (value.desc(), domain.desc()) if self.is_descending else (value, domain)
         with every_tenant():
             rows = db.session.execute(query.order_by(*order)).all()
-            if key is None:
-                self._count = rows[0][3] if rows else 0
-            found = Page.of(rows, size, lambda row: f"{row[1]}{SEPARATOR}{row[2]}")
-            return Page(self._load([row[0] for row in found.rows]), found.next_key)
+        found = Page.of(rows, size, lambda row: f"{row[1]}{SEPARATOR}{row[2]}")
+        return Page(load([row[0] for row in found.rows]), found.next_key)
 
     def read_cells(self, after: str | None) -> Page[Sequence[Any], str]:
         """Return the cells of `CSV_COLUMNS` of the tenants after the one with this key."""
         page = self.page(after or "", size=csv_export.BATCH_SIZE)
         return Page([[cell(tenant) for cell in CSV_COLUMNS.values()] for tenant in page.rows], page.next_key)
 
-    def find(self, tenant_id: int) -> ListedTenant:
-        """Return a tenant that exists, whether or not it matches."""
-        with every_tenant():
-            return self._load([tenant_id])[0]
 
-    def _load(self, ids: Sequence[int]) -> Sequence[ListedTenant]:
-        """Return these tenants, in this order."""
-        if not ids:
-            return []
-        rows = {row.id: row for row in db.session.execute(select(self._facts).where(self._facts.c.id.in_(ids)))}
+def load(ids: Sequence[int]) -> Sequence[ListedTenant]:
+    """Return those of these tenants that exist, in this order."""
+    if not ids:
+        return []
+    with every_tenant():
+        rows = {row.id: row for row in db.session.execute(select(_facts(ids)))}
         administrators = administrators_of(ids)
-        return [_listed(rows[tenant_id], administrators[tenant_id]) for tenant_id in ids if tenant_id in rows]
+    return [_listed(rows[tenant_id], administrators[tenant_id]) for tenant_id in ids if tenant_id in rows]
+
+
+def find_worst(size: int) -> tuple[Sequence[int], int]:
+    """Return the ids of the tenants with the worst problems, the worst first, and how many tenants have any."""
+    facts = _facts()
+    query = select(facts.c.id, func.count().over()).where(*_conditions(TenantFilter(health=ANY_PROBLEM), facts))
+    with every_tenant():
+        rows = db.session.execute(query.order_by(facts.c.rank, facts.c.domain).limit(size)).all()
+    return [row[0] for row in rows], rows[0][1] if rows else 0
 
 
 def administrators_of(tenant_ids: Collection[int]) -> Mapping[int, Sequence[str]]:
@@ -275,20 +295,21 @@ def count_dependent() -> int:
         return db.session.scalar(text(query)) or 0
 
 
-def _facts() -> Subquery:
-    undelivered = counts.undelivered_by_tenant()
+def _facts(ids: Sequence[int] | None = None) -> Subquery:
+    """Return the facts of all tenants, or of these."""
     values: dict[str, Any] = {
         "shared_state": _state_of_shared_server(),
         "max_held": MAX_HELD + 1,
+        "since": clock.now() - RECENT_PERIOD,
+        "most": MAX_COUNT,
     }
-    arrays = [
-        bindparam("undelivered_ids", list(undelivered), type_=ARRAY(sql_types.Integer)),
-        bindparam("undelivered_counts", list(undelivered.values()), type_=ARRAY(sql_types.Integer)),
-    ]
+    arrays = [] if ids is None else [bindparam("ids", list(ids), type_=ARRAY(sql_types.Integer))]
     columns: dict[str, Any] = dict.fromkeys(("name", "domain", "server", "host", "server_state"), sql_types.Text())
     columns |= dict.fromkeys(NUMBERS, sql_types.BigInteger())
     columns |= {"last_event_at": sql_types.DateTime(timezone=True), "problems": ARRAY(sql_types.Integer)}
-    return text(FACTS).bindparams(*arrays, **values).columns(**columns).subquery("facts")
+    columns["search_trigrams"] = ARRAY(sql_types.Text())
+    facts = text(FACTS.format(of="") if ids is None else FACTS.format(of=OF_THESE) + FACTS_OF_THESE)
+    return facts.bindparams(*arrays, **values).columns(**columns).subquery("facts")
 
 
 def _state_of_shared_server() -> str:
@@ -301,7 +322,7 @@ def _state_of_shared_server() -> str:
 def _conditions(filters: TenantFilter, facts: FromClause) -> Sequence[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = []
     if filters.text:
-        found.append(facts.c.id.in_(tenant_service.ids_matching(filters.text)))
+        found.append(tenant_service.contains_text(facts, filters.text))
     if filters.health == ANY_PROBLEM:
         found.append(facts.c.rank <= int(max(EmailProblem)))
     elif filters.health:
@@ -355,17 +376,17 @@ def _describe(problem: EmailProblem, row: Any) -> tuple[str, str]:
             "%(number)s email was not delivered in the last 24 hours.",
             "%(number)s emails were not delivered in the last 24 hours.",
             row.undelivered,
-            number=_capped(row.undelivered, counts.MAX_COUNT - 1),
+            number=capped(row.undelivered, MAX_COUNT - 1),
         )
         return tone, sentence
     if problem is EmailProblem.HELD:
-        number = _capped(row.held, MAX_HELD)
+        number = capped(row.held, MAX_HELD)
         return tone, ngettext("%(number)s email is held.", "%(number)s emails are held.", row.held, number=number)
     of_own, of_shared = SENTENCES[problem]
     sentence = of_own if row.server == "own" else of_shared
     return tone, gettext(sentence)
 
 
-def _capped(count: int, most: int) -> str:
+def capped(count: int, most: int) -> str:
     """Return the number, or "More than …" if it is more than are counted."""
     return gettext("More than %(count)s", count=decimal(most)) if count > most else decimal(count)

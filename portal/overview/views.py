@@ -9,14 +9,12 @@ from htmx_flask import request
 
 from portal.accounts.access import open_to_viewers, require_system_administrator
 from portal.alerts import notices
-from portal.deliveries import recent, statistics
+from portal.deliveries import delivery_log, statistics
 from portal.deliveries import search as deliveries_search
-from portal.deliveries.delivery_log import LogEntry
 from portal.events.storm_digest import ALL_EVENT_TYPES
 from portal.mail_servers import service as mail_server_service
-from portal.overview import alerts, chart, checklist, health, system_search
+from portal.overview import alerts, chart, checklist, health, system_search, worst_tenants
 from portal.overview.forms import SystemSearchForm
-from portal.overview.tenant_list import ANY_PROBLEM, TenantFilter, TenantList
 from portal.tenants.models import Tenant
 from portal.tenants.views import respond_in_workspace
 from portal.tenants.workspace import workspace
@@ -51,16 +49,15 @@ def of_system() -> ResponseReturnValue:
     require_system_administrator()
     email, server = health.system_email_health()
     stats = statistics.system_statistics()
-    in_trouble = TenantList(TenantFilter(health=ANY_PROBLEM), "health")
-    worst = in_trouble.page(size=alerts.MAX_TENANTS_SHOWN)
+    worst, more = worst_tenants.worst()
     return respond(
         "overview/system.html",
         email=email,
         server=server,
         alerts=list(health.system_alerts()),
         telling=notices.telling(),
-        worst=worst.rows,
-        more=in_trouble.count() - len(worst.rows) if worst.next_key else 0,
+        worst=worst,
+        more=more,
         silent=alerts.silent_tenants(),
         chart=chart.build_chart(stats),
         counted_at=stats.counted_at,
@@ -90,9 +87,8 @@ def try_system_now() -> ResponseReturnValue:
 def _tenant_page(tenant: Tenant) -> ResponseReturnValue:
     context = _now(tenant)
     if not request.htmx:
-        entries = [LogEntry(event) for event in recent.newest_events(LATEST_EVENTS)]
         context |= {
-            "entries": entries,
+            "entries": delivery_log.log_page(tenant.id, size=LATEST_EVENTS).rows,
             "event_types": ALL_EVENT_TYPES,
             "chart": chart.build_chart(statistics.tenant_statistics(tenant)),
         }

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
+from threading import Lock
 from zoneinfo import ZoneInfo
 
 from flask_babel import gettext
@@ -10,9 +11,9 @@ from sqlalchemy import and_, func, or_, select
 
 from portal.crypto import hash_token, new_token
 from portal.database import clock, fast_sql
-from portal.database.scope import every_tenant, scope_of_owner
-from portal.deliveries import context
-from portal.deliveries.context import EventContext
+from portal.database.scope import EVERY_TENANT, every_tenant, scope_of_owner
+from portal.deliveries import plan
+from portal.deliveries.plan import Plan
 from portal.errors import Refusal
 from portal.events.parsing import Event
 from portal.extensions import db
@@ -29,38 +30,45 @@ MAX_LISTED_KEYS = 100
 MAX_VALID_KEYS = 25  # of a tenant, or of the system; twice as many while keys are being replaced
 RECORD_USE_INTERVAL = timedelta(minutes=1)
 MAX_REMEMBERED_KEYS = 10_000
+MAX_REMEMBERED_CLIENTS = 2_000  # each takes up to 50 kB
 KEY_NOT_VALID = Refusal("id", to_translate("This key is no longer valid. Issue a new one."))
 
 _issued: set[bytes] = set()  # hashes of keys that this process has found before
+_clients: dict[tuple[bytes, str | None, str], "ApiClient"] = {}  # the oldest first
+_last_used_at: dict[int, datetime | None] = {}  # by key, as far as this process knows
+_remembering = Lock()
 
-# The key, its tenant or the one that the event names, and the context of the event, in one round trip.
+# The key, its tenant or the one that the event names, and the plan of the event, in one round trip.
 AUTHENTICATE_SQL = f"""
     SELECT key.id AS key_id, key.tenant_id AS owner_id, key.last_used_at, key.revoked_at IS NOT NULL AS is_revoked,
         coalesce(key.expires_at <= now(), false) AS is_expired, key.signing_secret_encrypted AS signing_secret,
         CASE WHEN key.previous_secret_expires_at > now() THEN key.previous_secret_encrypted END AS previous_secret,
-        {context.CONTEXT_COLUMNS}
+        least(key.expires_at, CASE WHEN key.previous_secret_expires_at > now() THEN key.previous_secret_expires_at END,
+            recipient.pause_ends) AS changes_at,
+        {plan.PLAN_COLUMNS}
     FROM api_keys AS key
     LEFT JOIN tenants AS tenant
         ON tenant.id = coalesce(key.tenant_id, (SELECT id FROM tenants WHERE domain = %(domain)s))
-    {context.CONTEXT_JOINS}
+    {plan.PLAN_JOINS}
     WHERE key.key_hash = %(hash)s
 """  # noqa: S608 (made of constants)
 IS_ISSUED_SQL = "SELECT id FROM api_keys WHERE key_hash = %(hash)s"
 RECORD_USE_SQL = "UPDATE api_keys SET last_used_at = now(), last_used_ip = %(ip_address)s WHERE id = %(id)s"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ApiClient:
-    """A PBX with a valid key, and the context of its event: None if the event belongs to no tenant.
+    """A PBX with a valid key, and the plan of its event: None if the event belongs to no tenant.
 
-    If there are signing secrets, one of them must have signed the request.
+    If there are signing secrets, one of them must have signed the request. At `changes_at` time changes something: a
+    secret or the key expires, or a recipient's pause ends.
     """
 
     key_id: int
     owner_id: int | None
-    last_used_at: datetime | None
     signing_secrets: tuple[str, ...] = field(repr=False)
-    context: EventContext | None
+    plan: Plan | None
+    changes_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,13 +170,21 @@ def is_issued(secret: str) -> bool:
     key_hash = hash_token(secret)
     if key_hash in _issued:
         return True
-    with every_tenant():
-        if fast_sql.run(IS_ISSUED_SQL, {"hash": key_hash}) is None:
-            return False
+    if fast_sql.run(IS_ISSUED_SQL, {"hash": key_hash}, scope=EVERY_TENANT) is None:
+        return False
     if len(_issued) >= MAX_REMEMBERED_KEYS:
         _issued.clear()
     _issued.add(key_hash)
     return True
+
+
+def recall(secret: str, event: object) -> ApiClient | None:
+    """Return who reports such an event with this secret, as `authenticate` found it before; None if it did not.
+
+    Settings may have changed since. The statement that records the event compares their revision.
+    """
+    client = _clients.get(_client_key(secret, event)) if isinstance(event, Event) else None
+    return client if client and (client.changes_at is None or clock.now() < client.changes_at) else None
 
 
 def authenticate(secret: str, event: object = None) -> ApiClient | InvalidKey | None:
@@ -177,8 +193,8 @@ def authenticate(secret: str, event: object = None) -> ApiClient | InvalidKey | 
     The database's index compares hashes, so the time that it takes reveals nothing about the secret.
     """
     domain, event_type = (event.tenant, event.event_type.type) if isinstance(event, Event) else (None, None)
-    with every_tenant():
-        row = fast_sql.run(AUTHENTICATE_SQL, {"hash": hash_token(secret), "domain": domain, "event_type": event_type})
+    values = {"hash": hash_token(secret), "domain": domain, "event_type": event_type}
+    row = fast_sql.run(AUTHENTICATE_SQL, values, scope=EVERY_TENANT)
     if row is None:
         return None
     key_id, owner_id = row["key_id"], row["owner_id"]
@@ -188,14 +204,33 @@ def authenticate(secret: str, event: object = None) -> ApiClient | InvalidKey | 
         return InvalidKey(key_id, owner_id, RejectionReason.EXPIRED_KEY)
     stored = filter(None, (row["signing_secret"], row["previous_secret"]))
     signing_secrets = tuple(decrypt_signing_secret(encrypted, owner_id) for encrypted in stored)
-    return ApiClient(key_id, owner_id, row["last_used_at"], signing_secrets, context.context_from_row(row))
+    event_plan = plan.plan_from_row(row)
+    client = ApiClient(key_id, owner_id, signing_secrets, event_plan, row["changes_at"])
+    _last_used_at[key_id] = row["last_used_at"]
+    if isinstance(event, Event) and event_plan and event_plan.revision and is_event_of(event_plan.tenant, event):
+        with _remembering:
+            if len(_clients) >= MAX_REMEMBERED_CLIENTS:
+                del _clients[next(iter(_clients))]
+            _clients[_client_key(secret, event)] = client
+    return client
+
+
+def is_event_of(tenant: Tenant, event: Event) -> bool:
+    """Return whether the event is one of the tenant's: it need not name it."""
+    return event.tenant in (None, tenant.domain)
+
+
+def _client_key(secret: str, event: Event) -> tuple[bytes, str | None, str]:
+    return hash_token(secret), event.tenant, event.event_type.type
 
 
 def record_use(client: ApiClient, ip_address: str | None) -> None:
     """Record when and from where the key was used, at most once a minute."""
-    if client.last_used_at is None or clock.now() - client.last_used_at > RECORD_USE_INTERVAL:
-        with every_tenant():  # the key may be the system's
-            fast_sql.run(RECORD_USE_SQL, {"id": client.key_id, "ip_address": ip_address})
+    last_used_at = _last_used_at.get(client.key_id)
+    if last_used_at is None or clock.now() - last_used_at > RECORD_USE_INTERVAL:
+        values = {"id": client.key_id, "ip_address": ip_address}
+        fast_sql.run(RECORD_USE_SQL, values, scope=EVERY_TENANT)  # the key may be the system's
+        _last_used_at[client.key_id] = clock.now()
 
 
 def list_keys(owner: Tenant | None) -> Sequence[ApiKey]:

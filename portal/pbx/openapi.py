@@ -1,18 +1,25 @@
 """The OpenAPI 3.1 description of the webhook, made from the models that check events and write results."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
 from functools import cache
+from http import HTTPStatus
 from typing import Any
 
 from pydantic import TypeAdapter
+from pydantic_core import to_jsonable_python
 
-from portal.deliveries.report import EventResult
+from portal.deliveries.report import DeliveryResult, EventResult, RecipientResult
+from portal.deliveries.status import HoldReason, Status
 from portal.events.json_schema import SCHEMA_REFERENCE, event_schemas, for_clients
-from portal.pbx import examples
-from portal.pbx.adapters.adapter import Adapter, PayloadFormat
+from portal.events.parsing import FieldWarning
+from portal.pbx.adapters.adapter import IGNORED, Adapter, PayloadFormat
 from portal.pbx.adapters.registry import payload_formats
 from portal.pbx.rejection_reasons import RejectionReason
 from portal.pbx.webhook import PayloadResult
+from portal.web.errors import ERRORS
+from portal.web.responses import problem_document
 
 EVENT_RESULT = TypeAdapter(EventResult)
 PAYLOAD_RESULT = TypeAdapter(PayloadResult)
@@ -87,7 +94,7 @@ def _receive_event() -> dict[str, Any]:
         "parameters": SIGNATURE_HEADERS,
         "requestBody": {"required": True, "content": dict.fromkeys(EVENT_MEDIA_TYPES, _schema_of("Event"))},
         "responses": _responses(
-            "The event is recorded.", _schema_of(EventResult.__name__) | {"examples": examples.EVENT_RESULTS}
+            "The event is recorded.", _schema_of(EventResult.__name__) | {"examples": EVENT_RESULTS}
         ),
     }
 
@@ -106,7 +113,7 @@ def _receive_payload(adapter: Adapter, payload_format: PayloadFormat) -> dict[st
         "requestBody": {"required": True, "content": dict.fromkeys(payload_format.media_types, schema)},
         "responses": _responses(
             "Each event in the payload is recorded.",
-            _schema_of(PayloadResult.__name__) | {"examples": examples.PAYLOAD_RESULTS},
+            _schema_of(PayloadResult.__name__) | {"examples": PAYLOAD_RESULTS},
         ),
     }
 
@@ -127,7 +134,7 @@ def _responses(description: str, result: dict[str, Any]) -> dict[str, Any]:
         str(UNAVAILABLE): _problem_response(
             UNAVAILABLE,
             "The database does not answer, and nothing was recorded. Post the event again.",
-            {"unavailable": {"summary": "Database unavailable", "value": examples.unavailable()}},
+            {"unavailable": {"summary": "Database unavailable", "value": _example_outage()}},
         ),
     }
 
@@ -139,7 +146,7 @@ def _rejection_response(status: int) -> dict[str, Any]:
     return _problem_response(
         status,
         lines[0] if len(lines) == 1 else "\n".join(f"- {line}" for line in lines),
-        {reason.key: {"summary": reason.title, "value": examples.problem(reason)} for reason in told},
+        {reason.key: {"summary": reason.title, "value": example_problem(reason)} for reason in told},
     )
 
 
@@ -190,3 +197,53 @@ def _problem_schema() -> dict[str, Any]:
         },
         "required": ["type", "title", "status", "detail"],
     }
+
+
+# Examples of responses. The tests compare them with real ones.
+
+_ACCEPTED = RecipientResult("operations@acme.example", Status.SENT, "data", 250, "2.0.0", "queued as 4711")
+_DEFERRED = RecipientResult("night@acme.example", Status.DEFERRED, "rcpt", 451, "4.3.0", "mailbox busy, try again")
+_EMAIL = DeliveryResult(
+    "<01937d5c8f2a7c3e9b1d4a6f5e8c2b70@portal.example.com>", Status.SENT, None, None, recipients=(_ACCEPTED,)
+)
+_RETRIED_EMAIL = replace(
+    _EMAIL,
+    status=Status.PARTIAL,
+    next_attempt_at=datetime(2026, 11, 23, 9, 6, tzinfo=UTC),
+    recipients=(_ACCEPTED, _DEFERRED),
+)
+_SENT = EventResult("call-4711", Status.SENT, reason=None, duplicate=False, deliveries=(_EMAIL,))
+_WARNING = FieldWarning("data.caller_name", "This was cut to 200 characters.")
+_FIELD_ERROR = {"field": "data.queue_number", "message": "This field is required and must not be empty."}
+
+
+def _by_name(**examples: tuple[str, EventResult | PayloadResult]) -> Mapping[str, Mapping[str, Any]]:
+    return {
+        name: {"summary": summary, "value": to_jsonable_python(value)} for name, (summary, value) in examples.items()
+    }
+
+
+EVENT_RESULTS = _by_name(
+    sent=("Every recipient was accepted", _SENT),
+    partial=("Some recipients are retried later", replace(_SENT, status=Status.PARTIAL, deliveries=(_RETRIED_EMAIL,))),
+    ignored=(
+        "The tenant has switched this event off",
+        replace(_SENT, status=Status.IGNORED, reason=HoldReason.SWITCHED_OFF, deliveries=()),
+    ),
+    repaired=("A field was repaired", replace(_SENT, warnings=(_WARNING,))),
+    duplicate=("Posted again with the same id: nothing is sent", replace(_SENT, duplicate=True)),
+)
+PAYLOAD_RESULTS = _by_name(
+    recorded=("An event", PayloadResult((_SENT,), None)), ignored=("No event", PayloadResult((), IGNORED))
+)
+
+
+def example_problem(reason: RejectionReason) -> dict[str, Any]:
+    """Return the problem document for a reason."""
+    errors = {"errors": [_FIELD_ERROR]} if reason is RejectionReason.INVALID else {}
+    return problem_document(reason.status, reason.title, reason.detail or reason.example, **errors)
+
+
+def _example_outage() -> dict[str, Any]:
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    return problem_document(status.value, status.phrase, ERRORS[status][1])

@@ -13,6 +13,7 @@ from portal.database import clock, fast_sql
 from portal.database.engine import DATABASE_ERRORS
 from portal.database.scope import every_tenant, scope_of_owner
 from portal.extensions import db
+from portal.monitoring.counters import REJECTED, note
 from portal.pbx.models import RejectedRequest
 from portal.pbx.rate_limit import InMemoryRateLimit
 from portal.signals import retention_due
@@ -69,6 +70,7 @@ def init_app() -> None:
 
 def record(group: RejectionGroup, ip_address: str | None, detail: str) -> None:
     """Record a rejected request, with the detail for the key's owner. The response does not depend on it."""
+    note((REJECTED, 1, (group.reason,)))
     count = _counter.count(group)
     if count:
         values = {"count": count, "ip_address": ip_address, "detail": detail[:MAX_DETAIL_LENGTH] or None}

@@ -4,8 +4,7 @@ import base64
 import hmac
 import re
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from portal.database import clock
 from portal.pbx.rejection_reasons import RejectionReason
@@ -20,38 +19,26 @@ _ID = re.compile(r"[!-z|}~]{1,200}")
 _TIMESTAMP = re.compile(r"[0-9]{1,11}")
 
 
-@dataclass(frozen=True, slots=True)
-class SignatureHeaders:
-    """The headers webhook-id, webhook-timestamp and webhook-signature of a request. None if one is missing."""
-
-    id: str | None
-    timestamp: str | None
-    signature: str | None
-
-
 def new_secret() -> str:
     """Return a random signing secret in the form that Standard Webhooks libraries take."""
     return PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
 
 
-def check_signature(body: bytes, headers: SignatureHeaders, signing_secrets: Sequence[str]) -> RejectionReason | None:
+def check_signature(body: bytes, headers: Mapping[str, str], signing_secrets: Sequence[str]) -> RejectionReason | None:
     """Return why the signature of a request is not accepted; None if one of the secrets made it."""
-    if not (headers.id and headers.timestamp and headers.signature):
+    id_, timestamp, sent = (headers.get(f"webhook-{name}", "") for name in ("id", "timestamp", "signature"))
+    if not (id_ and timestamp and sent):
         return RejectionReason.NO_SIGNATURE
-    if not (_ID.fullmatch(headers.id) and _TIMESTAMP.fullmatch(headers.timestamp)):
+    if not (_ID.fullmatch(id_) and _TIMESTAMP.fullmatch(timestamp)):
         return RejectionReason.WRONG_SIGNATURE
-    if abs(clock.now().timestamp() - int(headers.timestamp)) > MAX_CLOCK_DIFFERENCE:
+    if abs(clock.now().timestamp() - int(timestamp)) > MAX_CLOCK_DIFFERENCE:
         return RejectionReason.LATE_SIGNATURE
-    content = f"{headers.id}.{headers.timestamp}.".encode() + body
-    signatures = [signature.encode() for signature in headers.signature.split(" ")[:MAX_SIGNATURES]]
+    content = f"{id_}.{timestamp}.".encode() + body
+    signatures = [signature.encode() for signature in sent.split(" ")[:MAX_SIGNATURES]]
     for secret in signing_secrets:
-        expected = _signature(secret, content)
+        # The library of Standard Webhooks signs only UTF-8.
+        digest = hmac.digest(base64.b64decode(secret.removeprefix(PREFIX)), content, "sha256")
+        expected = b"v1," + base64.b64encode(digest)
         if any(hmac.compare_digest(expected, signature) for signature in signatures):
             return None
     return RejectionReason.WRONG_SIGNATURE
-
-
-def _signature(secret: str, content: bytes) -> bytes:
-    """Return the signature of any bytes. The library of Standard Webhooks signs only UTF-8."""
-    key = base64.b64decode(secret.removeprefix(PREFIX))
-    return b"v1," + base64.b64encode(hmac.digest(key, content, "sha256"))

@@ -1,12 +1,13 @@
 """Handles what a PBX posts: checks its key and signature, and records its event. A rejected request is counted."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from psycopg.errors import ForeignKeyViolation
+
 from portal import config
-from portal.database.scope import enter_scope
-from portal.deliveries.intake import accept_event
+from portal.deliveries.intake import NotRecorded, accept_event
 from portal.deliveries.report import DOCUMENTED, EventResult
 from portal.events.parsing import Event, FieldError, Problem, ProblemKind
 from portal.pbx import api_keys, rejections, signatures
@@ -15,7 +16,6 @@ from portal.pbx.api_keys import ApiClient, InvalidKey
 from portal.pbx.rate_limit import rate_limit
 from portal.pbx.rejection_reasons import RejectionReason
 from portal.pbx.rejections import RejectionGroup
-from portal.pbx.signatures import SignatureHeaders
 
 BODY_NOT_READ = {ProblemKind.MEDIA_TYPE, ProblemKind.TOO_LARGE}  # so its signature cannot be checked
 
@@ -26,7 +26,7 @@ class WebhookRequest:
 
     key: str = field(repr=False)
     body: bytes = field(repr=False)
-    signature: SignatureHeaders
+    headers: Mapping[str, str] = field(repr=False)  # their names are in lower case
     ip_address: str | None
     names_tenant_in_url: bool = False  # which a signature does not cover
     is_binary_mode: bool = False  # the event's attributes are in headers, which a signature does not cover either
@@ -76,12 +76,21 @@ def reject_stranger(key: str, ip_address: str | None) -> Rejection | None:
 
 
 def handle(request: WebhookRequest, event: ReadResult) -> EventResult | IgnoredPayload | Rejection:
-    """Record the event, send its emails and return the result; or return why it was ignored or rejected."""
-    client = api_keys.authenticate(request.key, event)
+    """Record the event, send its emails and return the result; or return why it was ignored or rejected.
+
+    What an earlier request found about the client is used if it leads to a recorded event. Otherwise it may be old.
+    """
+    client: ApiClient | InvalidKey | None = api_keys.recall(request.key, event)
+    result, is_known = None, isinstance(client, ApiClient)
     if isinstance(client, ApiClient):
-        result = _handle_for_client(request, event, client)
-    else:
-        result = Rejection.of(client.reason if client else RejectionReason.UNKNOWN_KEY)
+        result = _handle_for_client(request, event, client, is_kept=True)
+    if result is None or isinstance(result, Rejection):
+        client = api_keys.authenticate(request.key, event)
+        if not isinstance(client, ApiClient):
+            result = Rejection.of(client.reason if client else RejectionReason.UNKNOWN_KEY)
+        elif result is None or result.reason is not RejectionReason.TOO_MANY:
+            result = _handle_for_client(request, event, client, was_counted=is_known)
+    assert result
     if isinstance(result, Rejection):
         _count_rejection(request, event, client, result)
     return result
@@ -104,29 +113,37 @@ def handle_payload(request: WebhookRequest, events: Iterable[ReadResult]) -> Pay
 
 
 def _handle_for_client(
-    request: WebhookRequest, event: ReadResult, client: ApiClient
-) -> EventResult | IgnoredPayload | Rejection:
+    request: WebhookRequest, event: ReadResult, client: ApiClient, *, is_kept: bool = False, was_counted: bool = False
+) -> EventResult | IgnoredPayload | Rejection | None:
+    """Return the result. None: the client `is_kept` from an earlier request, and its settings have changed since."""
     if isinstance(event, Problem) and event.kind in BODY_NOT_READ:
         return Rejection(RejectionReason[event.kind.name], event.detail)
     if rejection := _signature_rejection(request, client):
         return rejection
-    notation = config.current().event_rate_limit
-    owners = {client.owner_id, client.context.tenant.id if client.context else client.owner_id}
-    if seconds := rate_limit(notation).seconds_to_wait(*owners):
-        detail = f"A tenant may post {notation}, and so may all system keys together."
-        return Rejection(RejectionReason.TOO_MANY, detail, retry_after=math.ceil(seconds))
+    if not was_counted and (rejection := _rate_rejection(client)):
+        return rejection
     if isinstance(event, Problem):
         return Rejection(RejectionReason[event.kind.name], event.detail, event.errors)
     if isinstance(event, IgnoredPayload):
         api_keys.record_use(client, request.ip_address)
         return event
-    return _record(request, client, event)
+    return _record(request, client, event, is_kept=is_kept)
+
+
+def _rate_rejection(client: ApiClient) -> Rejection | None:
+    notation = config.current().event_rate_limit
+    owners = {client.owner_id, client.plan.tenant.id if client.plan else client.owner_id}
+    seconds = rate_limit(notation).seconds_to_wait(*owners)
+    if not seconds:
+        return None
+    detail = f"A tenant may post {notation}, and so may all system keys together."
+    return Rejection(RejectionReason.TOO_MANY, detail, retry_after=math.ceil(seconds))
 
 
 def _signature_rejection(request: WebhookRequest, client: ApiClient) -> Rejection | None:
     if not client.signing_secrets:
         return None
-    if reason := signatures.check_signature(request.body, request.signature, client.signing_secrets):
+    if reason := signatures.check_signature(request.body, request.headers, client.signing_secrets):
         return Rejection.of(reason)
     if request.is_binary_mode:
         uncovered = "the headers “ce-…”: send the whole event in the body."
@@ -137,23 +154,36 @@ def _signature_rejection(request: WebhookRequest, client: ApiClient) -> Rejectio
     return Rejection(RejectionReason.INVALID, f"A signature does not cover {uncovered}")
 
 
-def _record(request: WebhookRequest, client: ApiClient, event: Event) -> EventResult | Rejection:
+def _record(
+    request: WebhookRequest, client: ApiClient, event: Event, *, is_kept: bool
+) -> EventResult | Rejection | None:
     """Record the event and return its result. A tenant's key learns nothing about other tenants."""
-    context = client.context
-    if context is None:
-        message = "There is no tenant with this domain." if event.tenant else "A system key must name the tenant."
-        error = FieldError("tenant", message)
-        return Rejection(RejectionReason.INVALID, "The event does not belong to a tenant.", (error,))
-    if event.tenant not in (None, context.tenant.domain):
+    plan = client.plan
+    if plan is None:
+        return _without_tenant(event)
+    if not api_keys.is_event_of(plan.tenant, event):
         return Rejection.of(RejectionReason.FOREIGN_TENANT)
-    enter_scope(context.tenant.id)
-    api_keys.record_use(client, request.ip_address)
     if client.signing_secrets and event.id is None:
         # A signed request that someone replays is a repeat. Without a signature anyone could have set the header.
-        event = replace(event, id=request.signature.id)
-    result = accept_event(context, event)
-    detail = f"An event with the id {event.id} and other content was recorded before."
-    return result or Rejection(RejectionReason.CONFLICT, detail)
+        event = replace(event, id=request.headers["webhook-id"])
+    try:
+        result = accept_event(plan, event, is_kept=is_kept)
+    except ForeignKeyViolation:  # the tenant has just been deleted
+        return _without_tenant(event)
+    if result is NotRecorded.PLAN_IS_OLD:
+        return None
+    api_keys.record_use(client, request.ip_address)
+    if isinstance(result, EventResult):
+        return result
+    return Rejection(
+        RejectionReason.CONFLICT, f"An event with the id {event.id} and other content was recorded before."
+    )
+
+
+def _without_tenant(event: Event) -> Rejection:
+    message = "There is no tenant with this domain." if event.tenant else "A system key must name the tenant."
+    error = FieldError("tenant", message)
+    return Rejection(RejectionReason.INVALID, "The event does not belong to a tenant.", (error,))
 
 
 def _count_rejection(

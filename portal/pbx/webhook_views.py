@@ -1,48 +1,51 @@
-"""The webhook's routes: events, the payloads of PBX makes, and the OpenAPI description."""
+"""The webhook's routes: events, the payloads of PBX makes, and its description, as OpenAPI and as a page."""
 
+import json
 import zlib
 from collections.abc import Collection
+from functools import partial
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
-from flask import Blueprint, Response, abort, jsonify, request
+from flask import Blueprint, Flask, abort, jsonify
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.datastructures import Authorization
 
 from portal import config
-from portal.accounts.access import for_clients
+from portal.accounts.access import for_clients, public
 from portal.deliveries.report import EventResult
+from portal.deliveries.status import Status, combine
 from portal.events.parsing import FieldWarning, Problem, ProblemKind, decode_text, is_json_type, parse_event
 from portal.pbx import webhook
-from portal.pbx.adapters.adapter import add_warnings
+from portal.pbx.adapters.adapter import PayloadFormat, add_warnings
 from portal.pbx.adapters.registry import ADAPTERS
+from portal.pbx.api_reference import reference_document
 from portal.pbx.openapi import EVENT_MEDIA_TYPES, EVENT_RESULT, EVENTS_PATH, PAYLOAD_RESULT, openapi_document
-from portal.pbx.signatures import SignatureHeaders
 from portal.pbx.webhook import Rejection, WebhookRequest
-from portal.web.responses import problem
+from portal.web import client_requests
+from portal.web.client_requests import ClientRequest, ClientResponse
+from portal.web.responses import PROBLEM_TYPE, problem_document, respond
 
 blueprint = Blueprint("webhook", __name__)
+api_reference = Blueprint("api_reference", __name__)
 GZIP = {"gzip", "x-gzip"}  # RFC 9110, section 8.4.1.3
 GZIP_WINDOW, GZIP_MAGIC = 16 + zlib.MAX_WBITS, b"\x1f\x8b"
 ATTRIBUTE_PREFIX, STRUCTURED_TYPE = "ce-", "application/cloudevents"  # CloudEvents' HTTP binding, section 3
+
+
+def init_app(app: Flask) -> None:
+    """Have the front call the handlers without Flask's dispatch."""
+    client_requests.register(app, EVENTS_PATH, handle_event)
+    for make, adapter in ADAPTERS.items():
+        if adapter.payload_format:
+            client_requests.register(app, f"{EVENTS_PATH}/{make}", partial(handle_payload, adapter.payload_format))
 
 
 @blueprint.post(EVENTS_PATH, strict_slashes=False)
 @for_clients
 def receive_event() -> ResponseReturnValue:
     """Record an event, send its emails, and answer with their result."""
-    key, attributes = _given_key(), _attributes_in_headers()
-    if rejection := webhook.reject_stranger(key, request.remote_addr):
-        return _reject(rejection)
-    warnings: list[FieldWarning] = []
-    body, text = _read_body(EVENT_MEDIA_TYPES, warnings, is_binary_mode=bool(attributes))
-    event = text if isinstance(text, Problem) else parse_event(text, attributes=attributes)
-    received = _webhook_request(key, body, is_binary_mode=bool(attributes))
-    result = webhook.handle(received, add_warnings(event, warnings))
-    if isinstance(result, Rejection):
-        return _reject(result)
-    assert isinstance(result, EventResult)  # `parse_event` ignores nothing
-    return Response(EVENT_RESULT.dump_json(result), mimetype="application/json")
+    return client_requests.as_response(handle_event(client_requests.flask_request()))
 
 
 @blueprint.post(f"{EVENTS_PATH}/<make>", strict_slashes=False)
@@ -52,17 +55,41 @@ def receive_payload(make: str) -> ResponseReturnValue:
     payload_format = ADAPTERS[make].payload_format if make in ADAPTERS else None
     if payload_format is None:
         abort(404)
-    key = _given_key()
-    if rejection := webhook.reject_stranger(key, request.remote_addr):
+    return client_requests.as_response(handle_payload(payload_format, client_requests.flask_request()))
+
+
+def handle_event(request: ClientRequest) -> ClientResponse:
+    """Handle a request with an event."""
+    key, attributes = _given_key(request), _attributes_in_headers(request)
+    if rejection := webhook.reject_stranger(key, request.ip_address):
         return _reject(rejection)
     warnings: list[FieldWarning] = []
-    body, text = _read_body(payload_format.media_types, warnings)
-    events = [text] if isinstance(text, Problem) else payload_format.read(text, request.args.get("tenant"))
-    events = [add_warnings(event, warnings) for event in events]
-    result = webhook.handle_payload(_webhook_request(key, body, names_tenant_in_url=True), events)
+    body, text = _read_body(request, EVENT_MEDIA_TYPES, warnings, is_binary_mode=bool(attributes))
+    event = text if isinstance(text, Problem) else parse_event(text, attributes=attributes)
+    received = WebhookRequest(key, body, request.headers, request.ip_address, is_binary_mode=bool(attributes))
+    result = webhook.handle(received, add_warnings(event, warnings))
     if isinstance(result, Rejection):
         return _reject(result)
-    return Response(PAYLOAD_RESULT.dump_json(result), mimetype="application/json")
+    assert isinstance(result, EventResult)  # `parse_event` ignores nothing
+    counted = "duplicate" if result.duplicate else result.status
+    return ClientResponse(200, EVENT_RESULT.dump_json(result), result=counted)
+
+
+def handle_payload(payload_format: PayloadFormat, request: ClientRequest) -> ClientResponse:
+    """Handle a request with the payload of a PBX make."""
+    key = _given_key(request)
+    if rejection := webhook.reject_stranger(key, request.ip_address):
+        return _reject(rejection)
+    warnings: list[FieldWarning] = []
+    body, text = _read_body(request, payload_format.media_types, warnings)
+    tenant = parse_qs(request.query, keep_blank_values=True).get("tenant", [None])[0]
+    events = [text] if isinstance(text, Problem) else payload_format.read(text, tenant)
+    events = [add_warnings(event, warnings) for event in events]
+    received = WebhookRequest(key, body, request.headers, request.ip_address, names_tenant_in_url=True)
+    result = webhook.handle_payload(received, events)
+    if isinstance(result, Rejection):
+        return _reject(result)
+    return ClientResponse(200, PAYLOAD_RESULT.dump_json(result), result=_counted_result(result.events))
 
 
 @blueprint.get("/api/v1/openapi.json")
@@ -72,60 +99,51 @@ def openapi() -> ResponseReturnValue:
     return jsonify(openapi_document(config.current().portal_url or ""))
 
 
-def _given_key() -> str:
+@api_reference.get("/api/reference")
+@public
+def show() -> ResponseReturnValue:
+    """Show each operation, event, response and problem of the webhook, and nothing else: the page is public."""
+    return respond("pbx/api_reference.html", document=reference_document(config.current().portal_url or ""))
+
+
+def _given_key(request: ClientRequest) -> str:
     """Return the key: a Bearer token, or for a PBX that knows only Basic the password or username; "" without one."""
-    given = request.authorization
+    given = Authorization.from_header(request.headers.get("authorization"))
     if given is None or given.type not in {"bearer", "basic"}:
         return ""
     return given.token or given.password or given.username or ""
 
 
-def _webhook_request(
-    key: str, body: bytes, *, names_tenant_in_url: bool = False, is_binary_mode: bool = False
-) -> WebhookRequest:
-    signature = (request.headers.get(f"webhook-{name}") for name in ("id", "timestamp", "signature"))
-    return WebhookRequest(
-        key=key,
-        body=body,
-        signature=SignatureHeaders(*signature),
-        ip_address=request.remote_addr,
-        names_tenant_in_url=names_tenant_in_url,
-        is_binary_mode=is_binary_mode,
-    )
-
-
-def _attributes_in_headers() -> dict[str, Any]:
+def _attributes_in_headers(request: ClientRequest) -> dict[str, Any]:
     """Return the attributes in the headers `ce-…`; none if the event is not in CloudEvents' binary mode."""
-    if request.mimetype.startswith(STRUCTURED_TYPE):  # which takes precedence over the headers
+    if request.media_type[0].startswith(STRUCTURED_TYPE):  # which takes precedence over the headers
         return {}
     attributes = {
-        name[len(ATTRIBUTE_PREFIX) :].lower(): unquote(value, errors="surrogateescape")
-        for name, value in request.headers
-        if name.lower().startswith(ATTRIBUTE_PREFIX)
+        name[len(ATTRIBUTE_PREFIX) :]: unquote(value, errors="surrogateescape")
+        for name, value in request.headers.items()
+        if name.startswith(ATTRIBUTE_PREFIX)
     }
     return attributes if {"type", "specversion"} & attributes.keys() else {}
 
 
 def _read_body(
-    media_types: Collection[str], warnings: list[FieldWarning], *, is_binary_mode: bool = False
+    request: ClientRequest, media_types: Collection[str], warnings: list[FieldWarning], *, is_binary_mode: bool = False
 ) -> tuple[bytes, str | Problem]:
     """Return the body as it was sent, empty if it was not read, and its text or what is wrong with it."""
-    is_data = is_binary_mode and (not request.mimetype or is_json_type(request.mimetype))
-    if request.mimetype not in media_types and not is_data:
+    media_type, parameters = request.media_type
+    is_data = is_binary_mode and (not media_type or is_json_type(media_type))
+    if media_type not in media_types and not is_data:
         return b"", Problem(ProblemKind.MEDIA_TYPE, f"Send the event as {' or '.join(media_types)}.")
     max_bytes = config.current().max_event_bytes
-    # One byte more is read, to tell a body that fits from one in chunks that is too large.
-    request.max_content_length = max_bytes + 1
-    try:
-        body = request.get_data(cache=False)
-    except RequestEntityTooLarge:
-        body = bytes(max_bytes + 1)
+    body = request.read_body(max_bytes)
     if len(body) > max_bytes:
         return b"", _too_large(max_bytes)
-    content = decompress(body, request.headers.get("Content-Encoding", ""), max_bytes)
+    content: bytes | Problem = body
+    if encoding := request.headers.get("content-encoding"):
+        content = decompress(body, encoding, max_bytes)
     if isinstance(content, Problem):
         return body, content
-    return body, decode_text(content, request.mimetype_params.get("charset"), warnings)
+    return body, decode_text(content, parameters.get("charset"), warnings)
 
 
 def decompress(body: bytes, encoding: str, max_bytes: int) -> bytes | Problem:
@@ -150,18 +168,25 @@ def decompress(body: bytes, encoding: str, max_bytes: int) -> bytes | Problem:
     return content
 
 
+def _counted_result(results: Collection[EventResult]) -> str:
+    """Return the result under which a payload with these events is counted."""
+    new = [result.status for result in results if not result.duplicate]
+    return combine(new) if new else "duplicate" if results else Status.IGNORED
+
+
 def _too_large(max_bytes: int) -> Problem:
     return Problem(ProblemKind.TOO_LARGE, f"An event may have at most {max_bytes} bytes.")
 
 
-def _reject(rejection: Rejection) -> Response:
+def _reject(rejection: Rejection) -> ClientResponse:
     reason = rejection.reason.told_to_client
     errors = [{"field": error.field, "message": error.message} for error in rejection.errors]
-    response = problem(reason.status, reason.title, rejection.detail, **({"errors": errors} if errors else {}))
+    headers = []
     if reason.status == 415:
-        response.headers["Accept-Encoding"] = "gzip"
+        headers.append(("Accept-Encoding", "gzip"))
     if reason.status == 401:
-        response.headers.extend([("WWW-Authenticate", "Bearer"), ("WWW-Authenticate", 'Basic realm="events"')])
+        headers += [("WWW-Authenticate", "Bearer"), ("WWW-Authenticate", 'Basic realm="events"')]
     if rejection.retry_after:
-        response.headers["Retry-After"] = str(rejection.retry_after)
-    return response
+        headers.append(("Retry-After", str(rejection.retry_after)))
+    document = problem_document(reason.status, reason.title, rejection.detail, **({"errors": errors} if errors else {}))
+    return ClientResponse(reason.status, json.dumps(document).encode(), tuple(headers), PROBLEM_TYPE)

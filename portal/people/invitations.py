@@ -6,7 +6,7 @@ an account gets one without a password, which cannot sign in before its owner ac
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from flask_babel import gettext
 from sqlalchemy import ColumnElement, Select, delete, exists, func, select
@@ -52,24 +52,41 @@ def invite(tenant: Tenant | None, email: str, role: str, *, by: Account) -> str 
         return refusal
     if account_service.find(email) is None:
         account_service.new(email)
-    token, inviter = new_token(), f"{by.name} ({by.email})" if by.name else by.email
-    values = {"role": role, "invited_by": inviter, "invited_by_id": by.id, "sent_at": clock.now()}
-    values |= {"token_hash": hash_token(token), "expires_at": clock.now() + VALID_FOR}
     with scope_of_owner(tenant_id):
         invitation = db.session.scalar(_of(tenant_id).where(Invitation.email == email))
         if invitation is None:
             invitation = Invitation(tenant_id=tenant_id, email=email)
             db.session.add(invitation)
-        for name, value in values.items():
-            setattr(invitation, name, value)
+        invitation.role, invitation.invited_by, invitation.invited_by_id = role, name_of_inviter(by), by.id
+        token = renew(invitation)
         record("invitation.sent", email, tenant_id=tenant_id, changes={"role": [None, role]})
         db.session.commit()
-    link = emails.portal_link("invitation.show", token=token)
-    account, language = account_service.find(email), tenant.language if tenant else None
+    account = account_service.find(email)
     assert account is not None
-    names = {"who": inviter, "tenant": tenant.name if tenant else ""}
-    emails.send(f"{emails.INVITATION}.{role}", account, language=language, link=link, valid_for=VALID_FOR, **names)
-    return link
+    message, values = message_of(invitation, tenant, token)
+    emails.send(message, account, **values)
+    return str(values["link"])
+
+
+def renew(invitation: Invitation) -> str:
+    """Return the token of a new link, without committing it. Earlier links are no longer valid."""
+    token = new_token()
+    invitation.token_hash, invitation.is_due = hash_token(token), False
+    invitation.sent_at, invitation.expires_at = clock.now(), clock.now() + VALID_FOR
+    return token
+
+
+def name_of_inviter(by: Account) -> str:
+    """Return the name that an invited person reads."""
+    return f"{by.name} ({by.email})" if by.name else by.email
+
+
+def message_of(invitation: Invitation, tenant: Tenant | None, token: str) -> tuple[str, dict[str, Any]]:
+    """Return the message of an invitation with this token, and its values: see `emails.send`."""
+    link = emails.portal_link("invitation.show", token=token)
+    names = {"who": invitation.invited_by, "tenant": tenant.name if tenant else ""}
+    values = {"language": tenant.language if tenant else None, "link": link, "valid_for": VALID_FOR, **names}
+    return f"{emails.INVITATION}.{invitation.role}", values
 
 
 def list_open(tenant: Tenant | None) -> Sequence[Invitation]:

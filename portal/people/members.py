@@ -147,6 +147,19 @@ def set_system_administrator(account: Account, value: bool, *, by: Account | Non
     return None
 
 
+def remove_all(tenant_id: int) -> None:
+    """Take everyone's access to a tenant away, without committing it: it is being deleted.
+
+    As in `remove`, their accounts stay, except those that were made only for an invitation to it.
+    """
+    lock_access()
+    with every_tenant():
+        for membership in db.session.scalars(select(Membership).where(Membership.tenant_id == tenant_id)).all():
+            db.session.delete(membership)
+        for email in _withdraw(select(Invitation).where(Invitation.tenant_id == tenant_id)):
+            delete_unused_account(email)
+
+
 def delete_unused_account(email: str) -> None:
     """Delete an account that was made only for invitations, if none is left, without committing it."""
     account = find(email)

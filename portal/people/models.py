@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint, func
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, false, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from portal.database import clock
@@ -19,6 +19,7 @@ class Invitation(TenantOrSystemOwned, Base):
     __tablename__ = "invitations"
     __table_args__ = (
         UniqueConstraint("tenant_id", "email", postgresql_nulls_not_distinct=True),
+        Index("ix_invitations_due", "id", postgresql_where=text("is_due")),
         CheckConstraint("email = lower(email)", name="email_lower_case"),
         CheckConstraint(
             "(tenant_id IS NULL) = (role = 'system_administrator') "
@@ -35,6 +36,8 @@ class Invitation(TenantOrSystemOwned, Base):
     invited_by_id: Mapped[int | None] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"), index=True)
     sent_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime]
+    # An import has added it: a worker makes its link and emails it.
+    is_due: Mapped[bool] = mapped_column(default=False, server_default=false())
 
     @property
     def is_expired(self) -> bool:

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Row, Select, select, update
@@ -9,7 +10,8 @@ from sqlalchemy import delete as delete_from
 from uuid_utils.compat import uuid7
 
 from portal import crypto
-from portal.database import clock, fast_sql
+from portal.database import clock
+from portal.database.prepared import Statement
 from portal.database.scope import every_tenant
 from portal.extensions import db
 from portal.provisioning.models import ProvisioningToken, encryption_context
@@ -20,13 +22,14 @@ from portal.tenants.models import Tenant
 ISSUE_SQL = """
     WITH older AS (
         UPDATE provisioning_tokens SET sip_account_encrypted = NULL
-        WHERE tenant_id = %(tenant_id)s AND address_of_record = %(address_of_record)s
+        WHERE {condition} AND tenant_id = %(tenant_id)s AND address_of_record = %(address_of_record)s
             AND sip_account_encrypted IS NOT NULL AND NOT (event_id = %(event_id)s AND audience <> %(audience)s)
     )
     INSERT INTO provisioning_tokens (id, tenant_id, token_hash, address_of_record, event_id, audience,
         sip_account_encrypted, expires_at)
-    VALUES (%(id)s, %(tenant_id)s, %(token_hash)s, %(address_of_record)s, %(event_id)s, %(audience)s,
-        %(sip_account_encrypted)s, %(expires_at)s)
+    SELECT %(id)s::uuid, %(tenant_id)s::int, %(token_hash)s::bytea, %(address_of_record)s, %(event_id)s::uuid,
+        %(audience)s, %(sip_account_encrypted)s::bytea, %(expires_at)s
+    WHERE {condition}
 """
 SAMPLE = "sample"  # in place of a token; its page says that it is a sample
 BATCH_SIZE = 1000
@@ -44,27 +47,38 @@ class TokenState(StrEnum):
     SAMPLE = "sample"
 
 
-def issue(tenant_id: int, account: SipAccount, expires_at: datetime, event_id: UUID, audience: str) -> str:
-    """Return a new token for the account, within the session's transaction: the caller commits.
+class NewToken(NamedTuple):
+    """A token, and the statement that stores it."""
+
+    token: str
+    statement: Statement
+
+
+def new(
+    tenant_id: int,
+    account: SipAccount,
+    expires_at: datetime,
+    event_id: UUID,
+    audience: str,
+    condition: Statement = ("true", {}),
+) -> NewToken:
+    """Return a new token for the account, which is valid once its statement was run and if its condition was true.
 
     Only its hash is stored, so it cannot be read again. The user's older unspent tokens become invalid, except the one
     in the same event's email to the other audience.
     """
     token = crypto.new_token()
-    fast_sql.run_within_session(
-        ISSUE_SQL,
-        {
-            "id": uuid7(),
-            "tenant_id": tenant_id,
-            "token_hash": crypto.hash_token(token),
-            "address_of_record": account.address_of_record,
-            "event_id": event_id,
-            "audience": str(audience),
-            "sip_account_encrypted": crypto.keyring().encrypt(account.to_json(), encryption_context(tenant_id)),
-            "expires_at": expires_at,
-        },
-    )
-    return token
+    values = {
+        "id": uuid7(),
+        "tenant_id": tenant_id,
+        "token_hash": crypto.hash_token(token),
+        "address_of_record": account.address_of_record,
+        "event_id": event_id,
+        "audience": audience,
+        "sip_account_encrypted": crypto.keyring().encrypt(account.to_json(), encryption_context(tenant_id)),
+        "expires_at": expires_at,
+    }
+    return NewToken(token, (ISSUE_SQL.format(condition=condition[0]), {**values, **condition[1]}))
 
 
 def check(token: str) -> tuple[TokenState, Tenant | None]:

@@ -1,10 +1,11 @@
 """The form of a tenant."""
 
 from functools import cache
+from typing import Final
 from zoneinfo import available_timezones
 
-from flask_babel import lazy_gettext
-from wtforms import SelectField
+from flask_babel import gettext, lazy_gettext
+from wtforms import SelectField, StringField, ValidationError
 from wtforms.fields import SelectChoice
 from wtforms.validators import DataRequired
 
@@ -12,6 +13,8 @@ from portal.web.forms import Normalize, PortalForm, TextField, max_length, norma
 from portal.web.i18n import LANGUAGES
 
 REGIONS = ("Africa", "America", "Antarctica", "Arctic", "Asia", "Atlantic", "Australia", "Europe", "Indian", "Pacific")
+# A page of that name would hide the one on which the tenant is edited: /system/tenants/<domain>.
+RESERVED: Final = frozenset({"import", "new"})
 
 
 @cache  # available_timezones() reads each file: 50 ms
@@ -48,3 +51,9 @@ class TenantForm(PortalForm):
         default="en",
         description=lazy_gettext("The language of its emails. The tenant can change it under Appearance."),
     )
+
+    def validate_domain(self, field: StringField) -> None:
+        """Reject the name of a page, except for a tenant that has it already."""
+        if field.data in RESERVED and field.data != field.object_data:
+            text = gettext("“%(text)s” is reserved. Use a name like “acme.example”.", text=field.data)
+            raise ValidationError(text)

@@ -3,7 +3,18 @@
 from datetime import datetime
 from typing import ClassVar
 
-from sqlalchemy import CheckConstraint, Computed, Index, Text, false, func
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Computed,
+    ForeignKey,
+    Index,
+    Text,
+    UniqueConstraint,
+    false,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -17,6 +28,8 @@ class Tenant(Audited, Base):
     __tablename__ = "tenants"
     __table_args__ = (
         Index("ix_tenants_search_trigrams", "search_trigrams", postgresql_using="gin"),
+        Index("ix_tenants_name", text("lower(name)"), "domain"),
+        Index("ix_tenants_due", "deletion_requested_at", postgresql_where=text("deletion_requested_at IS NOT NULL")),
         CheckConstraint("name <> ''", name="name_not_empty"),
         CheckConstraint("storm_limit BETWEEN 1 AND 1000", name="storm_limit_in_range"),
         CheckConstraint("storm_minutes BETWEEN 1 AND 60", name="storm_minutes_in_range"),
@@ -54,6 +67,7 @@ class Tenant(Audited, Base):
     storm_minutes: Mapped[int] = mapped_column(default=5, server_default="5")
     alerts_on_silence: Mapped[bool] = mapped_column(default=False, server_default=false())
     suspended_at: Mapped[datetime | None]
+    deletion_requested_at: Mapped[datetime | None]  # since when it is being deleted
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     # For the search: every part of the name and the domain that has up to three characters.
     search_trigrams: Mapped[list[str] | None] = mapped_column(
@@ -79,3 +93,17 @@ class Tenant(Audited, Base):
     def audited_tenant_id(self) -> int:
         """The tenant's own id."""
         return self.id
+
+
+class SettingsRevision(Base):
+    """How often a tenant's settings have changed, or those of the system where `tenant_id` is NULL.
+
+    Triggers count each transaction that changes how events are emailed: see `portal.deliveries.plan`.
+    """
+
+    __tablename__ = "settings_revisions"
+    __table_args__ = (UniqueConstraint("tenant_id", postgresql_nulls_not_distinct=True),)
+
+    tenant_id: Mapped[int | None] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
+    number: Mapped[int] = mapped_column(BigInteger)
+    __mapper_args__ = {"primary_key": [tenant_id]}  # noqa: RUF012 (SQLAlchemy's way)

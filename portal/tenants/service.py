@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from flask_babel import gettext
-from sqlalchemy import Select, false, func, or_, select
+from sqlalchemy import ColumnElement, FromClause, and_, false, func, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from portal.accounts.models import Account, Membership
@@ -38,14 +38,15 @@ def domains(tenant_ids: Collection[int]) -> Mapping[int, str]:
     return {tenant_id: tenant.domain for tenant_id, tenant in by_id(tenant_ids).items()}
 
 
-def ids_matching(text: str) -> Select[int]:
-    """Return the query of the ids of the tenants whose name or domain contains the text."""
+def contains_text(tenants: FromClause, text: str) -> ColumnElement[bool]:
+    """Return the condition that a tenant's name or domain contains the text, for rows with the columns of `Tenant`."""
     if has_control_characters(text):
-        return select(Tenant.id).where(false())
+        return false()
     # The index finds texts of up to three characters, and narrows the search for longer ones.
-    return select(Tenant.id).where(
-        Tenant.search_trigrams.contains(func.trigrams(text)),
-        or_(Tenant.name.icontains(text, autoescape=True), Tenant.domain.icontains(text, autoescape=True)),
+    columns = tenants.c
+    return and_(
+        columns.search_trigrams.contains(func.trigrams(text)),
+        or_(columns.name.icontains(text, autoescape=True), columns.domain.icontains(text, autoescape=True)),
     )
 
 
@@ -82,11 +83,14 @@ def suspend(tenant: Tenant) -> None:
     db.session.commit()
 
 
-def resume(tenant: Tenant) -> None:
-    """Turn the tenant's email on again."""
+def resume(tenant: Tenant) -> Refusal | None:
+    """Turn the tenant's email on again, unless it is being deleted."""
+    if tenant.deletion_requested_at:
+        return Refusal("", gettext("%(name)s is being deleted.", name=tenant.name))
     tenant.suspended_at = None
     notify_settings_changed(tenant.id)
     db.session.commit()
+    return None
 
 
 def _save(tenant: Tenant) -> Tenant | Refusal:

@@ -18,14 +18,14 @@ from portal.errors import Refusal
 from portal.mail_servers import service as mail_server_service
 from portal.overview import checklist, tenant_list
 from portal.overview.forms import COLUMN_LABELS, HEALTH_LABELS, TenantFilterForm
-from portal.overview.tenant_list import ListedTenant, TenantFilter, TenantList
+from portal.overview.tenant_list import ListedTenant, TenantList
 from portal.tenants import service as tenant_service
 from portal.tenants.forms import TenantForm
 from portal.tenants.models import Tenant
 from portal.web import csv_export, pagination
 from portal.web.i18n import current_language
 from portal.web.pagination import Page
-from portal.web.responses import flash_undo, respond, wants_fragment
+from portal.web.responses import flash_result, flash_undo, respond, wants_fragment
 
 blueprint = Blueprint("tenants", __name__)
 
@@ -99,12 +99,13 @@ def index() -> ResponseReturnValue:
     page: Page[ListedTenant, str] = Page(())
     tenants = TenantList(form.filters(), form.sort.data) if is_valid else None
     if tenants is not None:
-        page, count = tenants.page(after, size=pagination.PAGE_SIZE), tenants.count()
+        page, count = tenants.page(after, size=pagination.PAGE_SIZE), tenants.count(most=tenant_list.MAX_COUNTED + 1)
         _remember_place({**_filters(form), "after": after} if after else _filters(form))
     context: dict[str, Any] = {
         "form": form,
         "page": page,
         "count": count,
+        "number": tenant_list.capped(count, tenant_list.MAX_COUNTED),
         "after": after,
         "list_url": partial(_list_url, _filters(form)),
         "csv_url": url_for("tenants.csv", **_filters(form)),
@@ -206,7 +207,7 @@ def suspend(domain: str) -> ResponseReturnValue:
     tenant = _tenant(domain)
     if request.method == "GET":
         enter_scope(tenant.id)
-        listed, setup = TenantList(TenantFilter()).find(tenant.id), checklist.tenant_setup(tenant)
+        listed, setup = tenant_list.load([tenant.id])[0], checklist.tenant_setup(tenant)
         return respond("tenants/suspend.html", suspended=tenant, listed=listed, events_on=setup.events_on)
     tenant_service.suspend(tenant)
     text = gettext("%(name)s is suspended. Its events are recorded, but no email is sent.", name=tenant.name)
@@ -218,8 +219,7 @@ def suspend(domain: str) -> ResponseReturnValue:
 def resume(domain: str) -> ResponseReturnValue:
     """Turn a suspended tenant's email on again."""
     tenant = _tenant(domain)
-    tenant_service.resume(tenant)
-    flash(gettext("%(name)s is active again.", name=tenant.name), "success")
+    flash_result(tenant_service.resume(tenant), gettext("%(name)s is active again.", name=tenant.name))
     return redirect(url_for("tenants.edit", domain=domain), 303)
 
 

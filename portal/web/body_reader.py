@@ -14,7 +14,7 @@ from typing import Final, cast
 from granian._granian import RSGIHTTPProtocol as HTTPProtocol
 from granian.rsgi import Scope
 
-from portal.web.deployment import network, without_port
+from portal.web.deployment import client_address, network
 
 API_PREFIX: Final = "/api/"
 BODY_TIMEOUT: Final = 15.0  # seconds for a whole body
@@ -128,7 +128,6 @@ class IncompleteBody:
 
 
 def _source(scope: Scope, proxies: int) -> str:
-    """Return the client's network. Behind trusted proxies it is found as `ProxyFix` does."""
+    """Return the client's network."""
     lines = [value for name, value in scope.headers.items() if name == "x-forwarded-for"] if proxies else []
-    forwarded = [part.strip() for line in lines for part in line.split(",")]  # some proxies add a line
-    return network(without_port(forwarded[-proxies] if 0 < proxies <= len(forwarded) else scope.client))
+    return network(client_address(scope.client, ",".join(lines), proxies))  # some proxies add a line

@@ -1,6 +1,7 @@
 """How the portal is reached: its host names, the client's IP address, and settings that do not fit the deployment."""
 
 import ipaddress
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -12,7 +13,7 @@ from portal import config
 from portal.config import Settings
 from portal.setting_formats import is_loopback
 
-FORWARDED_HEADERS: Final = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded")
+FORWARDED_HEADERS: Final = {"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded"}
 REPORTED: Final = "reported_deployment_problems"
 IPV6_PREFIX_LENGTH: Final = 64  # one customer has all addresses of such a network (RFC 6177)
 
@@ -57,8 +58,13 @@ def check_request() -> None:
     """Reject a request with two lengths (AmbiguousLength), and report what does not fit the deployment."""
     if "HTTP_TRANSFER_ENCODING" in request.environ and request.environ.get("CONTENT_LENGTH"):
         raise AmbiguousLength
+    report_deployment({name.lower(): value for name, value in request.headers})
+
+
+def report_deployment(headers: Mapping[str, str]) -> None:
+    """Report what does not fit the deployment about a request with these headers, whose names are in lower case."""
     settings = config.current()
-    if not settings.trusted_proxies and any(name in request.headers for name in FORWARDED_HEADERS):
+    if not settings.trusted_proxies and not FORWARDED_HEADERS.isdisjoint(headers):
         _report_once(
             "A reverse proxy adds X-Forwarded-* headers, but TRUSTED_PROXIES is 0: all clients share the IP address of "
             "the proxy, and with it their rate limits. Set TRUSTED_PROXIES to the number of proxies."
@@ -100,6 +106,12 @@ def without_port(address: str) -> str:
     if address.startswith("["):
         return address[1:].partition("]")[0]
     return address.partition(":")[0] if address.count(":") == 1 else address
+
+
+def client_address(peer: str, forwarded_for: str | None, proxies: int) -> str:
+    """Return the client's IP address: the peer's, or behind trusted proxies what they added, as `ProxyFix` finds it."""
+    forwarded = [part.strip() for part in forwarded_for.split(",")] if forwarded_for and proxies else []
+    return without_port(forwarded[-proxies] if 0 < proxies <= len(forwarded) else peer)
 
 
 def network(ip_address: str) -> str:

@@ -91,7 +91,12 @@ def long_list(items: Sequence[str]) -> str:
 
 def decimal(number: int) -> str:
     """Return a number with separated thousands: "1,204"."""
-    return format_decimal(number, locale=current_locale())
+    return _decimal(number, current_locale())
+
+
+@lru_cache(maxsize=1024)
+def _decimal(number: int, locale: Locale) -> str:
+    return format_decimal(number, locale=locale)
 
 
 def duration(seconds: float) -> str:

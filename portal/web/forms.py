@@ -9,16 +9,32 @@ import email_validator
 import idna
 from flask_babel import gettext, lazy_gettext
 from flask_wtf import FlaskForm
+from markupsafe import escape
 from werkzeug.datastructures import MultiDict
 from wtforms import DateField, StringField, ValidationError
 from wtforms.fields import Field
 from wtforms.validators import Length
+from wtforms.widgets import Input, core
 
 from portal.errors import Refusal
 from portal.web.library_texts import FormTexts
 
 MAX_EMAIL_LENGTH = 254  # RFC 5321, section 4.5.3.1.3
 MAX_DOMAIN_LENGTH = 253  # RFC 1035, section 2.3.4, as text
+
+
+def attributes(**values: Any) -> str:
+    """Return HTML attributes as WTForms' `html_params` does, which takes four times as long: most of a form's time."""
+    given = ((core.clean_key(name), value) for name, value in sorted(values.items()) if value is not False)
+    return " ".join(name if value is True else f'{name}="{_quotable(value)}"' for name, value in given)
+
+
+def _quotable(value: Any) -> str:
+    """Return a value as HTML to put into quotation marks. A `Markup` may contain some."""
+    return str(escape(value)).replace('"', "&quot;")
+
+
+core.html_params, Input.html_params = attributes, staticmethod(attributes)  # for the controls of all forms
 
 
 def has_control_characters(text: str) -> bool:

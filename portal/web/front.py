@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
 from io import BytesIO
 from itertools import chain
@@ -26,8 +26,12 @@ from granian._granian import RSGIHTTPProtocol as HTTPProtocol
 from granian._granian import RSGIProtocolClosed as ProtocolClosed
 from granian.rsgi import Scope
 
+from portal.monitoring import logs
+from portal.monitoring.counters import EVENT_SECONDS, EVENTS, REJECTED, note
+from portal.web import security_headers
 from portal.web.body_reader import BodyReader, Unreadable
-from portal.web.deployment import without_port
+from portal.web.client_requests import FAILURE, HANDLERS, ClientRequest, Handler
+from portal.web.deployment import client_address, report_deployment, without_port
 
 logger = logging.getLogger(__name__)
 
@@ -46,34 +50,40 @@ class Front:
 
     def __init__(self, app: Flask, threads: int) -> None:
         settings = app.extensions["settings"]
-        self._app, self._threads = app, threads
+        self._app = app
+        self.threads = [Thread(target=self._work, name=f"request-{number}") for number in range(threads)]
         self._bodies = BodyReader(app.config["MAX_CONTENT_LENGTH"], settings.max_event_bytes, settings.trusted_proxies)
         self._queue: SimpleQueue[_Request | None] = SimpleQueue()
         self._waiting: dict[_Request, None] = {}  # for a thread, the oldest first
         self._files: deque[tuple[float, Any]] = deque()  # when to close them
+        self._headers: list[tuple[str, str]] = []  # of every response
 
     def start(self) -> None:
         """Start the threads."""
-        for number in range(self._threads):
-            Thread(target=self._work, name=f"request-{number}").start()
+        for thread in self.threads:
+            thread.start()
         Thread(target=self._check_times, name="request-times", daemon=True).start()
 
     def stop(self) -> None:
         """Let the threads end after the requests that they have."""
-        for _ in range(self._threads):
+        for _ in self.threads:
             self._queue.put(None)
+
+    def close_connections(self) -> None:
+        """Close each connection after its next response, before this process ends."""
+        self._headers[:] = [("connection", "close")]
 
     def accept(self, scope: Scope, protocol: HTTPProtocol) -> None:
         """Answer a request as soon as its body is there and a thread is free. This does not wait."""
         if scope.path == LIVEZ:
-            protocol.response_str(200, [("content-type", "application/json")], '{"status":"ok"}\n')
+            protocol.response_str(200, [("content-type", "application/json"), *self._headers], '{"status":"ok"}\n')
             return
 
         def enqueue(body: bytes | Unreadable) -> None:
             if isinstance(body, Unreadable):
                 _answer_unreadable(protocol, body)
                 return
-            request = _Request(scope, protocol, body)
+            request = _Request(scope, protocol, body, self._headers)
             self._waiting[request] = None
             self._queue.put(request)
 
@@ -110,9 +120,11 @@ class Front:
 class _Request:
     """A request with its body, and the response of the app to it."""
 
-    def __init__(self, scope: Scope, protocol: HTTPProtocol, body: bytes) -> None:
+    def __init__(
+        self, scope: Scope, protocol: HTTPProtocol, body: bytes, server_headers: Sequence[tuple[str, str]] = ()
+    ) -> None:
         self.protocol, self.began_at = protocol, time.monotonic()
-        self._scope, self._body = scope, body
+        self._scope, self._body, self._server_headers = scope, body, server_headers
         self.file: Any = None  # that Granian is about to open
         self._status = 500
         self._headers: list[tuple[str, str]] = []
@@ -120,13 +132,39 @@ class _Request:
 
     def answer(self, app: Flask) -> None:
         """Run the app and pass its response to Granian."""
+        logs.begin(self._scope.headers)
         try:
-            self.run(app, _environ(self._scope, self._body))
+            handler = app.extensions.get(HANDLERS, {}).get(self._scope.path) if self._scope.method == "POST" else None
+            if handler:
+                self._run_handler(app, handler)
+            else:
+                self.run(app, _environ(self._scope, self._body))
         except ProtocolClosed:
             pass  # the client has gone
         except Exception:  # of this module: the app answers its own. The thread has to go on
             logger.exception("A request was not answered.")
             self.protocol.response_empty(500, [])
+
+    def _run_handler(self, app: Flask, handler: Handler) -> None:
+        """Run a handler without Flask's dispatch. Its errors are answered by Flask, as those of a view."""
+        scope, settings = self._scope, app.extensions["settings"]
+        headers = _headers(scope)
+        ip_address = client_address(scope.client, headers.get("x-forwarded-for"), settings.trusted_proxies)
+        try:
+            with app.app_context():
+                report_deployment(headers)
+                response = handler(ClientRequest(headers, scope.query_string, ip_address, lambda _: self._body))
+        except Exception as error:  # noqa: BLE001 (whatever it is, Flask's error handlers answer it)
+            note((EVENTS, 1, ("error",)))
+            self.run(app, _environ(scope, self._body) | {FAILURE: error})
+            return
+        content = [("content-type", response.media_type), ("content-length", str(len(response.body)))]
+        own = [(name.lower(), value) for name, value in response.headers]
+        every = security_headers.for_clients(over_tls=settings.is_https)
+        self.protocol.response_bytes(response.status, [*content, *own, *every, *self._server_headers], response.body)
+        note((EVENTS, 1, (response.result,)))
+        if response.status == 200:
+            note((EVENT_SECONDS, time.monotonic() - self.began_at, ()))
 
     def run(self, app: Flask, environ: dict[str, Any]) -> None:
         """Do the same for a WSGI environment."""
@@ -148,7 +186,8 @@ class _Request:
     def _start_response(
         self, status: str, headers: list[tuple[str, str]], _error: Any = None
     ) -> Callable[[bytes], object]:
-        self._status, self._headers = int(status[:3]), [(name.lower(), value) for name, value in headers]
+        self._status = int(status[:3])
+        self._headers = [*((name.lower(), value) for name, value in headers), *self._server_headers]
         return self._written.append  # PEP 3333's `write`: what it is given comes before the parts
 
     def _send_file(self, file: Any) -> None:
@@ -168,6 +207,17 @@ class _Request:
             next(transport.send_bytes(part).__await__(), None)
 
 
+def _headers(scope: Scope) -> dict[str, str]:
+    """Return the headers by their names in lower case. Those that came several times are joined."""
+    headers: dict[str, str] = {}
+    for name, value in scope.headers.items():
+        if "_" in name:
+            continue  # X_Forwarded_For would be taken for X-Forwarded-For
+        separator = "; " if name == "cookie" else ","
+        headers[name] = f"{headers[name]}{separator}{value}" if name in headers else value
+    return headers
+
+
 def _environ(scope: Scope, body: bytes) -> dict[str, Any]:
     """Return the WSGI environment of a request (PEP 3333). Nothing of the process's own environment is in it."""
     _, _, port = scope.server.rpartition(":")
@@ -175,7 +225,7 @@ def _environ(scope: Scope, body: bytes) -> dict[str, Any]:
         "REQUEST_METHOD": scope.method,
         "SCRIPT_NAME": "",
         "PATH_INFO": scope.path.encode().decode("latin-1"),  # Granian decodes it; once more, a proxy would not see it
-        "QUERY_STRING": scope.query_string,
+        "QUERY_STRING": scope.query_string.encode().decode("latin-1"),  # it may have bytes that are not encoded
         "REMOTE_ADDR": without_port(scope.client),
         "SERVER_NAME": without_port(scope.server),
         "SERVER_PORT": port,
@@ -190,12 +240,8 @@ def _environ(scope: Scope, body: bytes) -> dict[str, Any]:
         "wsgi.run_once": False,
         "wsgi.file_wrapper": FileWrapper,
     }
-    for name, value in scope.headers.items():
-        if "_" in name:
-            continue  # X_Forwarded_For would be taken for X-Forwarded-For
-        key = f"HTTP_{name.upper().replace('-', '_')}"
-        separator = "; " if name == "cookie" else ","
-        environ[key] = f"{environ[key]}{separator}{value}" if key in environ else value
+    for name, value in _headers(scope).items():
+        environ[f"HTTP_{name.upper().replace('-', '_')}"] = value
     if content_type := environ.pop("HTTP_CONTENT_TYPE", ""):
         environ["CONTENT_TYPE"] = content_type
     if body or environ.pop("HTTP_CONTENT_LENGTH", None):
@@ -205,6 +251,7 @@ def _environ(scope: Scope, body: bytes) -> dict[str, Any]:
 
 
 def _answer_unreadable(protocol: HTTPProtocol, error: Unreadable) -> None:
+    note((REJECTED, 1, ("busy" if error is BUSY else "incomplete",)))
     problem = {"type": "about:blank", "title": error.status.phrase, "status": error.status, "detail": error.detail}
     headers = {"content-type": "application/problem+json", "connection": "close", "x-content-type-options": "nosniff"}
     if error.status == HTTPStatus.SERVICE_UNAVAILABLE:

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 from flask import Flask, Response, flash, jsonify, make_response, render_template, stream_with_context
 from htmx_flask import request
 
 from portal.errors import Refusal
+
+PROBLEM_TYPE: Final = "application/problem+json"
 
 
 def init_app(app: Flask) -> None:
@@ -51,12 +53,16 @@ def stream(pieces: Iterator[str]) -> Response:
     return response
 
 
-def problem(status: int, title: str, detail: str, **extra: Any) -> Response:
-    """Return a problem document (`application/problem+json`, RFC 9457) with `extra` as its extension members."""
-    response = jsonify(type="about:blank", title=title, status=status, detail=detail, **extra)
-    response.status_code = status
-    response.content_type = "application/problem+json"
+def problem(status: int, title: str, detail: str) -> Response:
+    """Return the response with a problem document."""
+    response = jsonify(problem_document(status, title, detail))
+    response.status_code, response.content_type = status, PROBLEM_TYPE
     return response
+
+
+def problem_document(status: int, title: str, detail: str, **extra: Any) -> dict[str, Any]:
+    """Return a problem document (RFC 9457), with `extra` as its extension members."""
+    return {"type": "about:blank", "title": title, "status": status, "detail": detail, **extra}
 
 
 def wants_fragment() -> bool:

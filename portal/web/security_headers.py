@@ -1,5 +1,6 @@
 """The security headers of every response: pages, errors, files, and answers to machine clients."""
 
+from functools import cache
 from typing import Final
 
 from flask import Response
@@ -55,6 +56,13 @@ API: Final = {
     "Content-Security-Policy": content_security_policy(default_src="'none'", frame_ancestors="'none'"),
     "Referrer-Policy": "no-referrer",
 }
+
+
+@cache
+def for_clients(*, over_tls: bool) -> tuple[tuple[str, str], ...]:
+    """Return the headers of every response to a machine client, with names in lower case."""
+    headers = API | ({"Strict-Transport-Security": STRICT_TRANSPORT} if over_tls else {})
+    return tuple((name.lower(), value) for name, value in headers.items())
 
 
 def add(response: Response, headers: dict[str, str], *, over_tls: bool) -> Response:

@@ -229,6 +229,7 @@ ACTIONS = {  # "Save" is not what their buttons say
     *("recipients.remove", "recipients.resume", "system_api_keys.renew_secret", "system_api_keys.revoke_key"),
     *("system_mail_server.share", "system_mail_server.stop_sharing"),
     *("system_api_keys.rotate_key", "system_mail_server.try_now", "tenants.resume", "tenants.suspend"),
+    *("transfer.confirm", "transfer.delete", "transfer.export", "transfer.new_import"),
 }
 
 

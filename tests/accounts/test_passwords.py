@@ -1,7 +1,10 @@
 """Signing in and out, and changing and resetting a password, in a browser."""
 
 import re
+import subprocess
+import sys
 
+import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import select
@@ -9,7 +12,7 @@ from sqlalchemy import select
 from portal import create_app
 from portal.accounts import service as account_service
 from portal.accounts.models import Account
-from portal.config import Settings
+from portal.config import ROOT, Settings
 from portal.errors import Refusal
 from portal.extensions import db
 from tests.authenticator import give_password
@@ -83,3 +86,22 @@ def test_passwords_may_contain_any_letters(app: Flask, client: FlaskClient) -> N
         account_service.add("admin@acme.example", "Größer-als-zehn-①")
     answer = post(client, "/sign-in", email="admin@acme.example", password="Größer-als-zehn-①")
     assert answer.status_code == 302
+
+
+# As nobody, where the tests run as root: root may do what others may not.
+IN_A_NICE_PROCESS = """
+import os
+from portal.accounts import passwords
+os.nice(10)
+if os.geteuid() == 0:
+    os.setresuid(65534, 65534, 65534)
+from threading import get_native_id
+passwords._give_way()
+print(os.getpriority(os.PRIO_PROCESS, get_native_id()))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a priority is the whole process's")
+def test_passwords_are_checked_in_a_portal_that_gives_way_already() -> None:
+    done = subprocess.run([sys.executable, "-c", IN_A_NICE_PROCESS], cwd=ROOT, capture_output=True, text=True)
+    assert int(done.stdout or -1) >= 10, done.stderr

@@ -15,7 +15,7 @@ from portal.accounts.models import Account
 from portal.config import Settings
 from portal.extensions import db
 from tests.authenticator import give_code, give_password, is_signed_in, set_up
-from tests.conftest import TEST_SECRET, SignIn, make_account, make_passwords_cheap
+from tests.conftest import TEST_SECRET, SignIn, close_connections, make_account, make_passwords_cheap
 from tests.pages import PASSWORD, post
 
 EMAIL = "admin@acme.example"
@@ -39,8 +39,7 @@ def with_keys(settings: Settings) -> Iterator[WithKeys]:
 
     yield with_keys
     for app in apps:
-        with app.app_context():
-            db.engine.dispose()
+        close_connections(app)
 
 
 def hash_of_an_earlier_version(app: Flask, password: str, key: str) -> str:

@@ -14,9 +14,11 @@ from portal.alerts import conditions, recording
 from portal.alerts.conditions import EVERYONE, AlertKind, Condition
 from portal.config import Settings
 from portal.database.scope import enter_scope
+from portal.extensions import db
 from portal.mail_servers import service as mail_server_service
 from portal.pbx import api_keys
 from portal.tenants import service as tenant_service
+from tests.concurrency import blocked_until_done
 from tests.overview.page_text import page_text
 from tests.smtp_peer import Fault, SmtpPeer, closed_port
 from tests.sql import sql
@@ -118,6 +120,26 @@ def test_held_emails(app: Flask, post: Post, working_tenant: str, reason: str, i
         assert emailed() == set()
         sql(held, reason=reason, age=60)
         assert emailed() == ({(1, "held", reason)} if is_emailed else set())
+
+
+def test_held_emails_behind_many_others(
+    app: Flask, post: Post, working_tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conditions, "MAX_HELD", 2)
+    for _ in range(4):
+        post()
+    held = "UPDATE deliveries SET status = 'held', reason = :reason, last_attempt_at = now() - :age * interval '1 min'"
+    newest = f"{held} WHERE id = (SELECT max(id::text)::uuid FROM deliveries)"
+    with app.app_context():
+        sql(held, reason="throttled", age=300)
+        sql(newest, reason="no_recipients", age=60)
+        assert emailed() == {(1, "held", "no_recipients")}
+        found = {each.subject: each for each in conditions.find(EVERYONE).conditions}
+        assert found["throttled"].details["count"] == 2
+        sql(newest.replace("max", "min"), reason="no_recipients", age=90)
+        (since,) = sql("SELECT min(last_attempt_at) FROM deliveries WHERE reason = 'no_recipients'")[0]
+        found = {each.subject: each for each in conditions.find(EVERYONE).conditions}
+        assert (found["no_recipients"].since, found["no_recipients"].details["count"]) == (since, 2)
 
 
 def test_keys_that_expire(app: Flask, working_tenant: str, key: str) -> None:
@@ -300,3 +322,18 @@ def test_a_tenant_sees_no_alert_of_another(app: Flask, working_tenant: str, glob
         sql("UPDATE mail_servers SET rejected_at = now()")
         enter_scope(2)
         assert [condition.tenant_id for condition in conditions.find(2).conditions] == [2]
+
+
+def test_nothing_is_recorded_about_a_tenant_that_is_deleted_meanwhile(app: Flask, working_tenant: str) -> None:
+    with app.app_context():
+        tenant = tenant_service.find(working_tenant)
+        assert tenant
+        issued = [api_keys.issue(tenant).row.id, api_keys.issue(None, "System").row.id]
+        sql("UPDATE api_keys SET expires_at = now() + interval '1 day' WHERE id = ANY(:issued)", issued=issued)
+        enter_scope(tenant.id)
+        db.session.delete(tenant)
+        db.session.flush()
+        with blocked_until_done(app, recording.record_all) as recorded:
+            db.session.commit()
+            recorded.result()
+        assert sql("SELECT tenant_id FROM alerts WHERE kind = 'expiry'") == [(None,)]

@@ -60,7 +60,7 @@ NOT_RECORDED: dict[type, set[str]] = {
         *("previous_secret_encrypted", "previous_secret_expires_at"),
     },
     SignInPolicy: {"id"},
-    Tenant: {"id", "created_at", "search_trigrams"},
+    Tenant: {"id", "created_at", "search_trigrams", "deletion_requested_at"},
 }
 
 

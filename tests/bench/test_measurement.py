@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import measurement
+from bench import measurement, rounds
 from bench.__main__ import PARTS
-from bench.measurement import Table, compare, publish, ratio
+from bench.measurement import Table, publish, ratio
+from bench.rounds import compare, noise_note
 
 pytestmark = pytest.mark.slow
 
@@ -21,6 +22,15 @@ def test_each_round_begins_with_another_contender() -> None:
     samples = compare({"a": lambda: contender("a"), "b": lambda: contender("b")}, 3)
     assert order == ["a", "b", "b", "a", "a", "b"]
     assert samples == {"a": [1, 1, 1], "b": [1, 1, 1]}
+
+
+def test_a_machine_that_is_not_quiet_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    of_others = iter([0.0, 0.0, 5.0, 5.0 + 3600 * 24])
+    monkeypatch.setattr(rounds, "_seconds_of_others", lambda: next(of_others))
+    noise_note()
+    compare({"one": lambda: 1.0}, 2)
+    assert "in 1 of 2 rounds" in noise_note()
+    assert noise_note() == ""
 
 
 def test_a_ratio_is_the_median_of_the_rounds_and_outlives_a_drift() -> None:

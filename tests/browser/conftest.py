@@ -4,25 +4,27 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
-from typing import Any
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from flask import Flask
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Response, expect, sync_playwright
 from werkzeug.serving import make_server
+from werkzeug.wsgi import ClosingIterator
 
 from portal import create_app
 from portal.config import Settings
-from portal.database import fast_sql
 from portal.demo.mail_catcher import run_catcher
 from portal.demo.mailbox import Mailbox
-from portal.extensions import db
 from tests.browser.chromium import MISSING, launch, program
 from tests.browser.usable import HEIGHT
-from tests.conftest import make_account, make_passwords_cheap, signed_in
+from tests.conftest import close_connections, make_account, make_passwords_cheap, signed_in
 from tests.pages import PASSWORD
 from tests.tenant_fixtures import key, peer, post, working_tenant
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 __all__ = ["key", "peer", "post", "working_tenant"]
 
@@ -100,16 +102,24 @@ def live_app(built_app: Flask, settings: Settings, mailbox: Mailbox) -> Iterator
         url = f"http://127.0.0.1:{bound.getsockname()[1]}"
         app = create_app(settings.model_copy(update={"portal_url": url, "demo_mail_dir": mailbox.folder}))
         make_passwords_cheap(app)
-        server = make_server("127.0.0.1", 0, app, threaded=True, fd=bound.fileno())
+        server = make_server("127.0.0.1", 0, _closing(app), threaded=True, fd=bound.fileno())
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield app
         server.shutdown()
         thread.join()
         server.server_close()
-        with app.app_context():
-            db.engine.dispose()
-            fast_sql.dispose()
+        close_connections(app)
+
+
+def _closing(app: Flask) -> "WSGIApplication":
+    """Close each answer: Werkzeug's server leaves it, and its file, open if the browser resets the connection."""
+
+    def parts(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterator[bytes]:
+        with closing(ClosingIterator(app(environ, start_response))) as answer:
+            yield from answer
+
+    return parts
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from portal.accounts import service as account_service
 from portal.tenants import service as tenant_service
 from tests.browser.conftest import OpenPage
 from tests.browser.test_journeys import post_lost_call
-from tests.browser.usable import assert_usable
+from tests.browser.usable import assert_usable, let_pass
 from tests.pages import PASSWORD
 from tests.smtp_peer import SmtpPeer
 
@@ -57,19 +57,21 @@ def test_polling_runs_only_while_the_page_is_visible_and_ends(
     page = sign_in("admin@acme.example", CONNECT, administers=working_tenant)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url) if "/connect/status" in request.url else None)
+    page.clock.install()
+    page.reload()
     secret = issue(page)
-    page.wait_for_timeout(3500)
+    let_pass(page, 3500)
     assert asked
     page.evaluate("Object.defineProperty(document, 'hidden', {value: true, configurable: true})")
-    page.wait_for_timeout(300)
+    let_pass(page, 300)
     asked.clear()
     post_lost_call(portal_url, secret, "+4930977007")
-    page.wait_for_timeout(3500)
+    let_pass(page, 3500)
     assert not asked
     page.evaluate("Object.defineProperty(document, 'hidden', {value: false, configurable: true})")
     expect(page.locator("#connection-status")).to_contain_text("Connected")
     asked.clear()
-    page.wait_for_timeout(3500)
+    let_pass(page, 3500)
     assert not asked
 
 

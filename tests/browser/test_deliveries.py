@@ -13,7 +13,7 @@ from portal.deliveries import digest
 from portal.mail_servers import service as mail_server_settings
 from portal.tenants import service as tenant_service
 from tests.browser.conftest import OpenPage
-from tests.browser.usable import HEIGHT, WIDTHS, assert_accessible, assert_usable
+from tests.browser.usable import HEIGHT, WIDTHS, assert_accessible, assert_usable, let_pass
 from tests.due_emails import send_due_emails
 from tests.smtp_peer import SmtpPeer
 from tests.sql import sql
@@ -236,22 +236,23 @@ def test_no_refresh_while_the_page_is_hidden_or_something_is_selected(
     peer.script = {"dot": "451 4.3.0 later"}
     post_lost_calls(post, 7001)
     peer.script = {}
+    page.clock.install()
     page.goto(LOG)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url) if "/updates" in request.url else None)
     page.evaluate("Object.defineProperty(document, 'hidden', {get: () => window.away, configurable: true})")
     page.evaluate("window.away = true")
-    page.wait_for_timeout(3500)
+    let_pass(page, 3500)
     assert asked == []
     page.evaluate("window.away = false")
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
-    page.wait_for_timeout(200)
+    let_pass(page, 200)
     assert len(asked) == 1, "it looks at once when it is shown again"
     event_row(page, 7001).get_by_role("checkbox").check()
-    page.wait_for_timeout(3500)
+    let_pass(page, 3500)
     assert len(asked) == 1
     event_row(page, 7001).get_by_role("checkbox").uncheck()
-    page.wait_for_timeout(3500)
+    let_pass(page, 3500)
     assert len(asked) > 1
 
 

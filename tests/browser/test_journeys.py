@@ -59,7 +59,7 @@ def test_from_the_first_sign_in_to_a_delivered_email(
     page = sign_in("admin@acme.example", administers=acme, by_form=True)
     expect(page.get_by_role("dialog")).to_contain_text(REMINDER)
     page.get_by_role("button", name="Settings").click()
-    expect(page.get_by_role("heading", name="Mail Server")).to_be_visible()
+    expect(page.get_by_role("heading", name="Mail Server", exact=True)).to_be_visible()
 
     fill_in_server(page, catcher_port)
     page.get_by_role("button", name="Send test email").click()

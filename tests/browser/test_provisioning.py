@@ -1,16 +1,13 @@
 """The page of a one-time link, in the name of a company with a long one."""
 
-from datetime import UTC, datetime, timedelta
-from uuid import uuid4
+from datetime import timedelta
 
 from flask import Flask
 
-from portal.database.scope import enter_scope
-from portal.extensions import db
-from portal.provisioning import tokens
 from portal.tenants import service as tenant_service
 from tests.browser.conftest import OpenPage
 from tests.browser.usable import assert_usable
+from tests.provisioning.example_account import issue_token
 from tests.provisioning.test_views import LINE
 from tests.sql import sql
 
@@ -22,8 +19,6 @@ def test_the_page_of_a_one_time_link_is_usable(app: Flask, acme: str, open_page:
     with app.app_context():
         tenant = tenant_service.find(acme)
         assert tenant is not None
-        enter_scope(tenant.id)
-        token = tokens.issue(tenant.id, LINE, datetime.now(UTC) + timedelta(hours=72), uuid4(), "user")
-        db.session.commit()
+        token = issue_token(tenant.id, LINE, timedelta(hours=72))
         sql(BRANDING)
     assert_usable(open_page(f"/provision/{token}"))

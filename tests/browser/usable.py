@@ -18,7 +18,8 @@ RUN_AXE: Final = """async ([scheme, contrast, isFirst]) => {
     await new Promise(requestAnimationFrame); // the page has been told of the new width and the new scheme
     const found = [];
     const run = async (context, options) => {
-        const results = await axe.run(context, {...options, preload: false, resultTypes: ["violations"]});
+        const basics = {iframes: false, preload: false, resultTypes: ["violations"]};
+        const results = await axe.run(context, {...options, ...basics});
         found.push(...results.violations);
     };
     window.stylesSeen ??= {};
@@ -58,6 +59,12 @@ def assert_usable(page: Page) -> None:
             assert not violations, f"{page.url}, {scheme}, {width}px: {_report(violations)}"
         if width != WIDTHS[1]:  # a tablet has the phone's navigation and the desktop's pages
             assert_reachable_by_tab(page)
+
+
+def let_pass(page: Page, milliseconds: int) -> None:
+    """Move the installed clock of a page on, which starts what a timer starts, and let the requests begin."""
+    page.clock.run_for(milliseconds)
+    page.wait_for_timeout(200)
 
 
 def assert_accessible(page: Page) -> None:

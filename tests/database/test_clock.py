@@ -22,6 +22,9 @@ A_SECOND = timedelta(seconds=1)
 # A host's own clock, where nothing is compared with a time of the database.
 HOST_CLOCK = {
     "accounts/request_guards.py": "the time between two steps of a sign-in, in the browser's signed cookie",
+    "commands/backups.py": "the name of a backup's file",
+    "doctor/database_checks.py": "compares the two clocks",
+    "doctor/network_checks.py": "the end of a certificate, which TLS compares with the host's clock too",
     "mail_servers/account_email.py": "the Date header",
     "mail_servers/smtp/progress.py": "the end of a certificate, which TLS compares with the host's clock too",
     "mail_servers/smtp/test_email.py": "the Date header",

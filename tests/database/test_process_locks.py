@@ -9,6 +9,7 @@ from flask import Flask
 
 from portal.database import process_locks
 from portal.database.process_locks import ProcessLock
+from tests.processes import wait_for
 from tests.sql import sql
 
 KEYS = (101, 102, 103)
@@ -96,6 +97,7 @@ def test_a_forked_process_leaves_its_parents_locks_alone(context: Flask) -> None
             finally:
                 os._exit(status)
         assert os.waitpid(child, 0)[1] == 0
+        wait_for(lambda: len(holders()) <= 2)  # until Postgres has noticed that the child's connection ended
         assert len(holders()) == 2
 
 

@@ -54,10 +54,10 @@ def test_the_answer_is_true_although_the_outcome_could_not_be_stored(
     monkeypatch.setattr("portal.deliveries.attempt.STORE_RETRY_DELAYS", (0.01,))
     real = fast_sql.run
 
-    def lose(statement: str, values: Any) -> Any:
+    def lose(statement: str, values: Any, **options: Any) -> Any:
         if statement is attempt.UPDATE_DELIVERY:
             raise psycopg.OperationalError("gone")
-        return real(statement, values)
+        return real(statement, values, **options)
 
     monkeypatch.setattr(fast_sql, "run", lose)
     assert post().json["status"] == "sent"

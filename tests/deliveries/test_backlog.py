@@ -132,7 +132,11 @@ def test_tenants_take_turns(
     assert (len(peer.messages), len(system.messages)) == (30, 3)
 
 
-def test_the_tenant_after_the_last_one_comes_first(app: Flask, add_due: AddDue, other: int) -> None:
+@pytest.mark.parametrize("much", [1000, 1])
+def test_the_tenant_after_the_last_one_comes_first(
+    app: Flask, add_due: AddDue, other: int, much: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "MUCH_DUE", much)
     add_due(1, (1, other))
     with app.app_context():
         assert retry.tenants_with_due() == retry.tenants_with_due(after=other) == [1, other]

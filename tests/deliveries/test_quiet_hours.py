@@ -124,6 +124,7 @@ def test_rules_take_no_further_statement(app: Flask, post: Post, working_tenant:
     post()
     without_rules = set(statements)
     begin_quiet_hours(app, NIGHT)
+    post()  # loads them
     statements.clear()
     assert post().json["status"] == "partial"
     assert set(statements) == without_rules

@@ -95,6 +95,24 @@ def test_a_lease_is_longer_than_the_attempt_takes() -> None:
     assert PATIENT_TIMEOUTS.reply >= 10 * 60
 
 
+def test_an_email_that_is_being_sent_holds_no_connection_to_postgres(
+    app: Flask, post: Post, working_tenant: str, peer: SmtpPeer, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer.script = {"dot": "451 4.3.0 later"}
+    post()
+    peer.script = {}
+    real, held = Pool.send, []
+
+    def send(pool: Pool, *arguments: Any) -> Any:
+        held.append(db.session().in_transaction())
+        return real(pool, *arguments)
+
+    monkeypatch.setattr(Pool, "send", send)
+    work()
+    assert held == [False]
+    assert rows(app) == [("sent", None, 2)]
+
+
 @pytest.mark.parametrize(("attempts", "minutes"), [(1, 3), (2, 21), (7, 21)])
 def test_later_attempts_have_a_long_lease(
     app: Flask,

@@ -12,10 +12,12 @@ from sqlalchemy import text
 from portal.config import Settings
 from portal.database import fast_sql
 from portal.database.scope import enter_scope
-from portal.deliveries import release
+from portal.deliveries import release, retry
 from portal.events.types import EVENT_TYPES
 from portal.extensions import db
 from portal.mail_servers import service as mail_server_service
+from portal.mail_servers.smtp.concurrency import ConcurrencyLimits
+from portal.mail_servers.smtp.pool import Pool, PoolLimits
 from portal.notifications import recipients, settings
 from portal.pbx import api_keys
 from portal.tenants import service as tenant_service
@@ -171,6 +173,40 @@ def test_a_retry_does_not_count_again(limited: Flask, post: PostMany, peer: Smtp
         assert sql("SELECT DISTINCT status FROM deliveries") == [("sent",)]
 
 
+def test_an_email_that_finds_no_free_slot_counts_once(limited: Flask, post: PostMany, peer: SmtpPeer) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(limited.extensions, "smtp_pool", Pool(PoolLimits(), ConcurrencyLimits(per_server=0)))
+        assert statuses(post(1, kind="queue.call_lost")) == ["deferred"]
+        with limited.app_context():
+            for _ in range(HOURLY + 1):
+                sql("UPDATE deliveries SET next_attempt_at = now()")
+                send_due_emails()
+    with limited.app_context():
+        assert sql("SELECT hour_count FROM shared_server_usage") == [(1,)]
+        sql("UPDATE deliveries SET next_attempt_at = now()")
+        send_due_emails()
+        assert sql("SELECT hour_count FROM shared_server_usage") == [(1,)]
+        assert sql("SELECT status, attempts FROM deliveries") == [("sent", 1)]
+
+
+def test_an_email_that_cannot_be_built_neither_counts_nor_gets_a_token(
+    limited: Flask, post: PostMany, peer: SmtpPeer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with limited.app_context():
+        only_the_user()
+        sql("UPDATE mail_servers SET paused_until = now() + interval '1 hour'")
+    assert statuses(post(1)) == ["deferred"]
+    monkeypatch.setattr(retry, "build_message", lambda *_: 1 / 0)
+    with limited.app_context():
+        sql("UPDATE mail_servers SET paused_until = NULL")
+        sql("UPDATE deliveries SET next_attempt_at = now()")
+        with pytest.raises(ZeroDivisionError):
+            send_due_emails()
+        assert sql("SELECT status, attempts, next_attempt_at > now() FROM deliveries") == [("deferred", 0, True)]
+        for table in ("shared_server_usage", "provisioning_tokens"):
+            assert sql(f"SELECT count(*) FROM {table}") == [(0,)]
+
+
 def test_a_tenants_own_mail_server_has_no_limit(limited: Flask, post: PostMany, peer: SmtpPeer) -> None:
     with limited.app_context():
         enter_scope(1)
@@ -216,14 +252,14 @@ def test_the_limit_costs_no_further_round_trip(limited: Flask, post: PostMany, m
     statements: list[str] = []
     run = fast_sql.run
 
-    def noted(statement: str, values: Any) -> Any:
+    def noted(statement: str, values: Any, **options: Any) -> Any:
         statements.append(statement)
-        return run(statement, values)
+        return run(statement, values, **options)
 
     post(1, kind="queue.call_lost")  # records the use of the key
     monkeypatch.setattr(fast_sql, "run", noted)
     post(1, kind="queue.call_lost")
-    assert len(statements) == 3, "authenticate, record, store the result"
+    assert len(statements) == 2, "record, store the result"
 
 
 def test_the_page_and_the_log_name_the_reason(limited: Flask, post: PostMany, admin: Any) -> None:

@@ -16,6 +16,7 @@ from portal.deliveries.status import Status
 from portal.extensions import db
 from portal.tenants import service as tenant_service
 from portal.tenants.models import Tenant
+from tests.concurrency import blocked_until_done
 from tests.sql import sql
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -99,6 +100,49 @@ def test_today_is_counted_when_one_looks(tenant: Tenant, add: Add) -> None:
     assert statistics.system_statistics().days[-1].counts == {Status.HELD: 1}
 
 
+@pytest.mark.parametrize("max_live", [0, 200])
+def test_what_was_recorded_since_the_last_run_is_counted_once(
+    tenant: Tenant, add: Add, max_live: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statistics, "MAX_LIVE", max_live)
+    moment = datetime.now(UTC)
+    for seconds in (0, 5, 15, 60):  # a run leaves the last seconds to the page
+        add(moment - timedelta(seconds=seconds))
+    for _ in range(2):
+        statistics.update()
+        assert sum(sum(day.counts.values()) for day in stats_by_day(tenant).values()) == 4
+    add(datetime.now(UTC), "failed")
+    assert sum(day.counts.get(Status.FAILED, 0) for day in stats_by_day(tenant).values()) == 1
+
+
+@pytest.mark.parametrize("max_live", [0, 200])
+def test_what_was_recorded_since_a_run_of_yesterday_is_counted_once(
+    tenant: Tenant, add: Add, max_live: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statistics, "MAX_LIVE", max_live)
+    yesterday = today() - ONE_DAY
+    run = at(yesterday, 15)
+    add(run - timedelta(hours=1))
+    statistics.update()
+    sql("DELETE FROM daily_totals WHERE utc_day > :day", day=yesterday)
+    sql("UPDATE daily_totals SET counted_at = :run", run=run)
+    add(run + timedelta(hours=1), "failed")
+    days = stats_by_day(tenant)
+    assert days[yesterday].counts == {Status.SENT: 1, Status.FAILED: 1}
+    assert all(days[day].is_counted for day in (today(), yesterday, yesterday - ONE_DAY))
+
+
+def test_of_few_emails_the_status_of_this_moment_is_counted(
+    tenant: Tenant, add: Add, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = add(datetime.now(UTC) - timedelta(minutes=1), "held")
+    statistics.update()
+    sql(f"UPDATE deliveries SET status = 'sent', reason = NULL WHERE id = '{key}'")
+    for max_live, status in ((200, Status.SENT), (0, Status.HELD)):
+        monkeypatch.setattr(statistics, "MAX_LIVE", max_live)
+        assert [day.counts for day in stats_by_day(tenant).values() if day.counts] == [{status: 1}]
+
+
 def test_what_becomes_of_a_mail_later_is_counted_anew(tenant: Tenant, add: Add) -> None:
     day = today() - 2 * ONE_DAY
     key = add(at(day, 12), "held")
@@ -159,3 +203,17 @@ def test_retention_forgets_it(tenant: Tenant, add: Add) -> None:
     retention.delete_old_data()
     assert sql("SELECT count(*) FROM daily_stats")[0][0] == 0
     assert sql("SELECT min(utc_day) FROM daily_totals")[0][0] >= today() - 15 * ONE_DAY
+
+
+def test_a_tenant_that_is_deleted_meanwhile_has_none(app: Flask, tenant: Tenant, globex: str, add: Add) -> None:
+    other = tenant_service.find(globex)
+    assert other is not None
+    kept = other.id
+    add(at(today(), 0))
+    add(at(today(), 0), of=kept)
+    db.session.delete(tenant)
+    db.session.flush()
+    with blocked_until_done(app, statistics.update) as updated:
+        db.session.commit()
+        assert updated.result() == statistics.MAX_DAYS + 1
+    assert sql("SELECT DISTINCT tenant_id FROM daily_stats") == [(kept,)]

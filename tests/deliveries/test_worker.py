@@ -40,7 +40,7 @@ def worker(app: Flask) -> Iterator[ForkServerProcess]:
         "SMTP_ALLOWED_NETWORKS": "127.0.0.0/8",
         "DATABASE_URL": app.config["SQLALCHEMY_DATABASE_URI"].replace("+psycopg", ""),
     }
-    process = processes.start("flask", "--app", "wsgi", "worker", environment=environment)
+    process = processes.start("portal", "worker", environment=environment)
     try:
         yield process
     finally:

@@ -52,7 +52,7 @@ def test_a_first_start_a_second_start_and_one_after_a_kill(tmp_path: Path) -> No
         with urlopen(f"{again.url}/demo/mail") as page:
             assert "Call lost in queue Support" in page.read().decode(), "the mail was not kept"
         assert json.loads(again.post(demo.event))["status"] == "sent", "the mail server is still the first run's"
-        portal = psutil.Process(next(pid for pid, line in processes_of(before).items() if "portal.server" in line))
+        portal = psutil.Process(next(pid for pid, line in processes_of(before).items() if "portal run" in line))
         time.sleep(max(0, portal.create_time() + MIN_LIFETIME + 1 - time.time()))
         portal.kill()
         wait_for(lambda: is_sent(again))

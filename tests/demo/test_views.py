@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from email.message import EmailMessage
 
 import pytest
@@ -8,14 +8,17 @@ from flask.testing import FlaskClient
 from portal import create_app
 from portal.config import Settings
 from portal.demo.mailbox import Mailbox
+from tests.conftest import close_connections
 from tests.demo.example_email import PNG, mail
 from tests.pages import HTMX
 
 
 @pytest.fixture(scope="session")
-def demo(built_app: Flask, settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Flask:
+def demo(built_app: Flask, settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
     """The portal as the demo runs it."""
-    return create_app(settings.model_copy(update={"demo_mail_dir": tmp_path_factory.mktemp("mail")}))
+    app = create_app(settings.model_copy(update={"demo_mail_dir": tmp_path_factory.mktemp("mail")}))
+    yield app
+    close_connections(app)
 
 
 @pytest.fixture

@@ -4,10 +4,12 @@ import re
 
 import pytest
 
-from portal.events.event_type import EmailStyle
+from portal.events.event_type import SAMPLE_TIME, EmailStyle
 from portal.events.types import EVENT_TYPES
 from portal.events.values import RichValue, copyable
+from portal.mail_templates import compiler
 from portal.mail_templates.compiler import CompiledTemplate, compile_markdown, default_template, unknown_placeholders
+from portal.mail_templates.placeholders import MailContext
 
 NON_JOINER = "\u200c"
 HOSTILE = [
@@ -188,3 +190,24 @@ def test_authors_cannot_use_placeholders_of_the_layout() -> None:
         {"branding:footer": RichValue("<i>", "i"), "A": "a"}
     )
     assert "branding" not in words.subject
+
+
+def test_what_a_template_remembers_is_bounded_even_if_threads_have_added_too_much(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    event_type = EVENT_TYPES["queue.call_lost"]
+    template = compile_markdown("S", event_type.body, EmailStyle.ALERT, "Why.")
+    texts = [dict.fromkeys(names, "x") for names in ([], ["QUEUE_NAME"], ["QUEUE_NUMBER"], ["CALLER_NUMBER"])]
+
+    def remember(tenant: int) -> None:
+        context = MailContext(f"Tenant {tenant}", "acme.example", "UTC")
+        compiler.render_message(event_type, event_type.sample_data(SAMPLE_TIME), SAMPLE_TIME, context, None, template)
+        template.text.fill(texts[tenant], [])
+
+    for tenant in range(3):
+        remember(tenant)
+    monkeypatch.setattr(compiler, "MAX_TENANTS", 2)
+    monkeypatch.setattr(compiler, "MAX_COMBINATIONS", 2)
+    remember(3)
+    assert len(template.prepared) <= 2
+    assert len(template.text._layouts) <= 2

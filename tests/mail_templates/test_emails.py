@@ -12,6 +12,7 @@ import os
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,13 +21,9 @@ from portal.events.event_type import EmailStyle, EventType
 from portal.events.storm_digest import ALL_EVENT_TYPES
 from portal.events.types import EVENT_TYPES
 from portal.mail_servers.smtp.mime import MessageContent
+from portal.mail_templates import compiler
 from portal.mail_templates.branding import Branding
-from portal.mail_templates.compiler import (
-    compile_markdown,
-    default_template,
-    qr_code_value,
-    render_message,
-)
+from portal.mail_templates.compiler import compile_markdown, default_template, qr_code_value
 from portal.mail_templates.placeholders import MailContext
 from portal.mail_templates.source import TemplateFormat, TemplateSource, compile_source
 from portal.web.i18n import LANGUAGES, html_language
@@ -41,8 +38,8 @@ ACME = MailContext(
     "Europe/Berlin",
     pbx_web_domain="pbx.acme.example",
     reply_to="help@acme.example",
-    event_url=f"{PORTAL}/019a0000-0000-7000-8000-000000000001",
 )
+render_message = partial(compiler.render_message, event_url=f"{PORTAL}/019a0000-0000-7000-8000-000000000001")
 ADDRESS = "https://portal.example/provision/9mXkq2vT7pLr4ZcWnB8yHs"
 SETTINGS_URL = "https://portal.example/email-settings/AAAAAWsLjz3VchTZWEQSm4LBFpNKkjAgX0FEP_iI6vihhIcFlMUMpg"
 QR_CODE = qr_code_value("cid:qr-code", ADDRESS)

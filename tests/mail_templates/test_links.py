@@ -19,13 +19,13 @@ from portal.mail_templates.source import TemplateFormat, TemplateSource, check_s
 NOW = datetime(2026, 11, 23, 9, 5, tzinfo=UTC)
 LOST = EVENT_TYPES["queue.call_lost"]
 EVENT_PAGE = "https://portal.example/tenants/acme.example/deliveries/1?a=1&b=%20"
-ACME = MailContext("Acme", "acme.example", "UTC", event_url=EVENT_PAGE)
+ACME = MailContext("Acme", "acme.example", "UTC")
 HREF = re.compile(r'href="([^"]*)"')
 
 
-def _lost(template: CompiledTemplate | None = None, context: MailContext = ACME, **data: Any) -> MessageContent:
+def _lost(template: CompiledTemplate | None = None, event_url: str = EVENT_PAGE, **data: Any) -> MessageContent:
     fields = LOST.fields.model_validate({**LOST.sample, **data})
-    return render_message(LOST, fields, NOW, context, template=template)
+    return render_message(LOST, fields, NOW, ACME, template=template, event_url=event_url)
 
 
 def _own(body: str, form: TemplateFormat = TemplateFormat.MARKDOWN) -> CompiledTemplate:
@@ -108,7 +108,7 @@ def test_an_own_template_links_to_the_event(form: TemplateFormat, body: str) -> 
 
 
 def test_without_an_address_of_the_event_its_paragraph_is_left_out() -> None:
-    content = _lost(context=MailContext("Acme", "acme.example", "UTC"))
+    content = _lost(event_url="")
     assert "portal" not in content.text
     assert content.html.count("<a ") == 2  # the caller's number
 
@@ -129,7 +129,7 @@ def test_a_digest_links_each_number_and_escapes_each_name() -> None:
         {"at": NOW, "caller": "recorded by an earlier version (+4930123)"},
     ]
     data = DIGEST.fields.model_validate({**DIGEST.sample, "calls": calls})
-    content = render_message(DIGEST, data, NOW, ACME)
+    content = render_message(DIGEST, data, NOW, ACME, event_url=EVENT_PAGE)
     assert HREF.findall(content.html) == ["tel:+4930123", EVENT_PAGE.replace("&", "&amp;")]
     assert "<b>Pay" not in content.html
     assert "evil.example" not in content.html
@@ -138,6 +138,6 @@ def test_a_digest_links_each_number_and_escapes_each_name() -> None:
 @pytest.mark.parametrize(("last", "period"), [("09:00:59", "at 09:00"), ("09:01:00", "between 09:00 and 09:01")])
 def test_a_digest_about_one_minute_names_one_time(last: str, period: str) -> None:
     data = DIGEST.fields.model_validate({**DIGEST.sample, "last_at": f"2026-11-23T{last}Z"})
-    content = render_message(DIGEST, data, NOW, ACME)
+    content = render_message(DIGEST, data, NOW, ACME, event_url=EVENT_PAGE)
     assert content.subject == f"12 lost calls in queue Support {period}"
     assert f"There were too many {period} to email each one." in content.text

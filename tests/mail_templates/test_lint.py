@@ -58,7 +58,8 @@ def test_removed_html_is_listed() -> None:
 
 @every_event_type
 def test_every_placeholder_has_a_meaning_and_a_sample(event_type: EventType) -> None:
-    sample = placeholder_values(event_type.fields.model_validate(event_type.sample), NOW, ACME) | {"QR_CODE": QR_CODE}
+    data = event_type.fields.model_validate(event_type.sample)
+    sample = placeholder_values(data, NOW, ACME, "https://portal.example") | {"QR_CODE": QR_CODE}
     found = placeholder_help(event_type, sample)
     assert {each.name for each in found} == set(event_type.placeholders)
     assert all(each.meaning and each.sample for each in found)

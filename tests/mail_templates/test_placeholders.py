@@ -15,9 +15,12 @@ LOST = {"queue_number": "8000", "caller_number": "+442079460123"}
 CALLBACK = {**LOST, "callback_number": "+49301234567"}
 
 
-def _values(event_type: str, data: dict[str, Any], time: datetime = NOW, **context: Any) -> dict[str, str]:
+def _values(
+    event_type: str, data: dict[str, Any], time: datetime = NOW, event_url: str = "", **context: Any
+) -> dict[str, str]:
     whose = {"tenant_name": "Acme", "tenant_domain": "acme.example", "time_zone": "Europe/Berlin"} | context
-    found = placeholder_values(EVENT_TYPES[event_type].fields.model_validate(data), time, MailContext(**whose))
+    fields = EVENT_TYPES[event_type].fields.model_validate(data)
+    found = placeholder_values(fields, time, MailContext(**whose), event_url)
     return {name: value.text if isinstance(value, RichValue) else value for name, value in found.items()}
 
 

@@ -41,18 +41,18 @@ def saved(tenant: Tenant, words: TemplateSource, based_on: UUID | None = None) -
 
 def test_every_default_compiles() -> None:
     for event_type in EVENT_TYPES.values():
-        assert source.compile_source(event_type, source.default_source(event_type)).subject.fill({}, str) is not None
-    assert source.compiled_version(None, LOST) is None
+        assert source.compile_source(event_type, source.default_source(event_type)).subject.fill({}, {}) is not None
+    assert source.compiled_version(1, None, LOST) is None
 
 
 def test_a_version_is_read_and_compiled_once(tenant: Tenant, statements: Statements) -> None:
     version = saved(tenant, TemplateSource(TemplateFormat.HTML, "Lost", "<p>A %%CALLER_NAME%%</p>")).id
     statements.clear()
-    template = source.compiled_version(version, LOST)
+    template = source.compiled_version(tenant.id, version, LOST)
     assert template is not None
     assert list(statements) == [source.SELECT_VERSION]
     statements.clear()
-    assert source.compiled_version(version, LOST) is template
+    assert source.compiled_version(tenant.id, version, LOST) is template
     assert not statements
 
 
@@ -61,7 +61,7 @@ def test_a_version_that_does_not_compile_is_logged_and_replaced_by_the_default(
 ) -> None:
     version = saved(tenant, TemplateSource(TemplateFormat.HTML, "Lost", "<p>A</p>")).id
     sql("UPDATE mail_templates SET body = '<p style=\"%%CALLER_NAME%%\">'")
-    assert source.compiled_version(version, LOST) is None
+    assert source.compiled_version(tenant.id, version, LOST) is None
     assert f"Version {version} of the template of queue.call_lost does not compile" in caplog.text
 
 

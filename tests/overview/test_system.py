@@ -10,6 +10,7 @@ from portal.deliveries import statistics
 from portal.mail_servers import service as mail_server_settings
 from portal.overview import alerts
 from portal.pbx import api_keys
+from portal.signals import alerts_due
 from portal.tenants import service as tenant_service
 from tests.overview.page_text import page_text
 from tests.pages import post as submit
@@ -125,6 +126,26 @@ def test_more_tenants_with_problems_than_are_shown(
         as_text=True
     )
     assert "5 tenants" in page_text(system, "/system/tenants?health=problem&sort=health")
+
+
+def test_a_worker_finds_the_worst_tenants(
+    system: FlaskClient, working_tenant: str, globex: str, app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with app.app_context():
+        sql(ALIVE)
+        sql("UPDATE mail_servers SET rejected_at = now()")
+        alerts_due.send()
+        sql("INSERT INTO notification_settings SELECT id, 'queue.call_lost', true, 'both' FROM tenants WHERE id = 2")
+        only_acme = "Acme acme.example Its mail server rejects the settings."
+        assert only_acme in page_text(system, PAGE)
+        assert "Globex" not in page_text(system, PAGE)
+        sql("UPDATE mail_servers SET rejected_at = NULL")
+        assert CALM in page_text(system, PAGE), "what is over is not shown"
+        alerts_due.send()
+        assert "Globex globex.example Events are on, but no mail server is set up." in page_text(system, PAGE)
+        sql("UPDATE mail_servers SET rejected_at = now()")
+        sql("UPDATE worst_tenants SET found_at = now() - interval '4 minutes'")
+        assert only_acme in page_text(system, PAGE), "no worker runs"
 
 
 def test_silent_tenants(system: FlaskClient, app: Flask, acme: str, globex: str) -> None:

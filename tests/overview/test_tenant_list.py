@@ -84,6 +84,15 @@ def in_request(app: Flask) -> Iterator[None]:
         yield
 
 
+def test_very_many_tenants_are_not_counted(
+    system: FlaskClient, acme: str, globex: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "2 tenants" in system.get(LIST).text
+    monkeypatch.setattr(tenant_list, "MAX_COUNTED", 1)
+    assert "More than 1 tenants" in system.get(LIST).text
+    assert "1 tenant" in system.get(f"{LIST}?q=acme").text
+
+
 def test_health(in_request: None) -> None:
     set_up("working.example")
     set_up("unused.example", server=False, people=False, events=False)

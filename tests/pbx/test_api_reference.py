@@ -8,9 +8,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from portal.deliveries.report import EventResult
-from portal.pbx import examples
 from portal.pbx.adapters.registry import payload_formats
-from portal.pbx.openapi import openapi_document
+from portal.pbx.openapi import EVENT_RESULTS, PAYLOAD_RESULTS, example_problem, openapi_document
 from portal.pbx.rejection_reasons import RejectionReason
 from portal.pbx.webhook import PayloadResult
 from tests.pbx.test_openapi import is_valid, openapi
@@ -70,14 +69,14 @@ def test_every_field_of_an_event_has_a_description() -> None:
         assert all(field["description"] for field in data["properties"].values())
 
 
-@pytest.mark.parametrize("name", examples.EVENT_RESULTS)
+@pytest.mark.parametrize("name", EVENT_RESULTS)
 def test_an_example_of_a_result_fits_its_schema(openapi: dict[str, Any], name: str) -> None:
-    assert is_valid(openapi, EventResult.__name__, examples.EVENT_RESULTS[name]["value"])
+    assert is_valid(openapi, EventResult.__name__, EVENT_RESULTS[name]["value"])
 
 
-@pytest.mark.parametrize("name", examples.PAYLOAD_RESULTS)
+@pytest.mark.parametrize("name", PAYLOAD_RESULTS)
 def test_an_example_of_a_payloads_result_fits_its_schema(openapi: dict[str, Any], name: str) -> None:
-    assert is_valid(openapi, PayloadResult.__name__, examples.PAYLOAD_RESULTS[name]["value"])
+    assert is_valid(openapi, PayloadResult.__name__, PAYLOAD_RESULTS[name]["value"])
 
 
 @pytest.mark.parametrize(("make", "payload"), PAYLOADS)
@@ -87,8 +86,8 @@ def test_an_example_of_a_payload_fits_its_schema(openapi: dict[str, Any], make: 
 
 @pytest.mark.parametrize("reason", RejectionReason)
 def test_an_example_of_a_problem_fits_its_schema(openapi: dict[str, Any], reason: RejectionReason) -> None:
-    assert is_valid(openapi, "Problem", examples.problem(reason))
-    assert examples.problem(reason)["detail"]
+    assert is_valid(openapi, "Problem", example_problem(reason))
+    assert example_problem(reason)["detail"]
 
 
 def test_problems_are_as_in_the_examples(client: FlaskClient, post: Post, working_tenant: str, key: str) -> None:
@@ -105,4 +104,4 @@ def test_problems_are_as_in_the_examples(client: FlaskClient, post: Post, workin
     }
     for reason, response in responses.items():
         assert response.status_code == reason.status
-        assert response.json == examples.problem(reason)
+        assert response.json == example_problem(reason)

@@ -12,13 +12,14 @@ from flask import Flask
 from sqlalchemy import text
 
 from portal import crypto
-from portal.database.scope import enter_scope, owner_connection
+from portal.database import fast_sql
+from portal.database.scope import owner_connection
 from portal.extensions import db
 from portal.provisioning import tokens
 from portal.provisioning.sip_account import SipAccount
 from portal.provisioning.tokens import TokenState
 from portal.tenants import service as tenant_service
-from tests.provisioning.example_account import sip_account
+from tests.provisioning.example_account import issue_token, sip_account
 from tests.sql import sql
 
 PASSWORD = "open sesame"
@@ -39,10 +40,7 @@ def issue(app: Flask, acme: str) -> Issue:
         with app.app_context():
             tenant = tenant_service.find(acme)
             assert tenant is not None
-            enter_scope(tenant.id)
-            token = tokens.issue(tenant.id, line, datetime.now(UTC) + lasts, event_id, audience)
-            db.session.commit()
-            return token
+            return issue_token(tenant.id, line, lasts, event_id, audience)
 
     return issue
 
@@ -92,14 +90,18 @@ def test_each_email_of_an_event_has_its_own_token(issue: Issue, context: Flask) 
     ]
 
 
-def test_issuing_leaves_the_commit_to_the_caller(app: Flask, acme: str) -> None:
+def test_a_token_is_stored_only_if_its_condition_is_true(app: Flask, acme: str, issue: Issue) -> None:
+    older = issue()
     with app.app_context():
         tenant = tenant_service.find(acme)
         assert tenant is not None
-        enter_scope(tenant.id)
-        token = tokens.issue(tenant.id, LINE, datetime.now(UTC) + timedelta(hours=1), EVENT, "user")
-        db.session.rollback()
+        expires_at = datetime.now(UTC) + timedelta(hours=1)
+        condition = ("EXISTS (SELECT FROM deliveries WHERE id = %(delivery_id)s::uuid)", {"delivery_id": uuid4()})
+        token, statement = tokens.new(tenant.id, LINE, expires_at, uuid4(), "user", condition)
         assert tokens.check(token)[0] is TokenState.UNKNOWN
+        fast_sql.run(*statement, scope=str(tenant.id))
+        assert tokens.check(token)[0] is TokenState.UNKNOWN
+        assert tokens.check(older)[0] is TokenState.UNSPENT
 
 
 def test_an_expired_token_cannot_be_spent(issue: Issue, context: Flask) -> None:

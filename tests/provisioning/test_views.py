@@ -3,10 +3,9 @@
 import base64
 import re
 import xml.etree.ElementTree as ET
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from hashlib import md5
 from io import BytesIO
-from uuid import uuid4
 
 import pytest
 import zxingcpp
@@ -15,12 +14,10 @@ from flask.testing import FlaskClient
 from PIL import Image
 from werkzeug.test import TestResponse
 
-from portal.database.scope import enter_scope
-from portal.extensions import db
 from portal.provisioning import qr, tokens
 from portal.provisioning.tokens import TokenState
 from portal.tenants import service as tenant_service
-from tests.provisioning.example_account import sip_account
+from tests.provisioning.example_account import issue_token, sip_account
 from tests.provisioning.test_linphone import read
 from tests.sql import sql
 
@@ -34,10 +31,7 @@ def token(app: Flask, acme: str) -> str:
     with app.app_context():
         tenant = tenant_service.find(acme)
         assert tenant is not None
-        enter_scope(tenant.id)
-        token = tokens.issue(tenant.id, LINE, datetime.now(UTC) + timedelta(hours=72), uuid4(), "user")
-        db.session.commit()
-        return token
+        return issue_token(tenant.id, LINE, timedelta(hours=72))
 
 
 def state(app: Flask, token: str) -> TokenState:

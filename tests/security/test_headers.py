@@ -14,7 +14,7 @@ from werkzeug.test import TestResponse
 
 from portal import create_app
 from portal.config import ROOT, Settings
-from portal.extensions import db
+from tests.conftest import close_connections
 from tests.pages import csrf_token
 from tests.tenant_fixtures import Post, key, peer, post, working_tenant
 
@@ -153,8 +153,7 @@ def test_behind_tls_browsers_are_told_to_stay_there(settings: Settings, client: 
             assert "Strict-Transport-Security" not in plain.headers
     cookie = browser.get("/sign-in").headers["Set-Cookie"]
     assert all(each in cookie for each in ("Secure", "HttpOnly", "SameSite=Lax"))
-    with app.app_context():
-        db.engine.dispose()
+    close_connections(app)
 
 
 def test_no_template_has_code_in_it() -> None:

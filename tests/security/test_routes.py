@@ -14,7 +14,9 @@ pytestmark = pytest.mark.slow
 
 # Each with the reason why a stranger is answered.
 PUBLIC = {
-    "health.healthz",  # a monitor has no account
+    "health.readyz",  # a monitor has no account
+    "metrics.metrics",  # the token in its header is the proof
+    "doctor.show_request",  # the signed token in the address is the proof; without it 404
     *("invitation.show", "invitation.accept"),  # the token in the address is the proof; without it 404
     *("account.show_email_change", "account.confirm_email"),  # the same
     "provisioning.provision",  # the token in the address is the proof

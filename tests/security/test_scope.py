@@ -16,7 +16,7 @@ from portal.accounts.models import Account
 from portal.database import fast_sql as portal_statements
 from portal.database.engine import CONNECT_ARGS, ROLE
 from portal.database.scope import NO_TENANT, TenantOwned, enter_scope, every_tenant, owner_connection
-from portal.deliveries import statistics, worker
+from portal.deliveries import worker
 from portal.events.types import EVENT_TYPES
 from portal.extensions import Base, db
 from portal.mail_servers import service as mail_server_service
@@ -51,6 +51,7 @@ ALERT = """
     INSERT INTO alerts (tenant_id, kind, subject, details, began_at, tell_at)
     SELECT id, 'silence', '', '{}', now(), now() FROM tenants WHERE domain = 'acme.example'
 """
+STATS = "INSERT INTO daily_stats SELECT id, now(), now(), 'sent', 1 FROM tenants WHERE domain = 'acme.example'"
 WELCOME = {"name": "Ann", "extension_number": "101", "extension_password": "s3cret", "sip_domain": "acme.example"}
 
 
@@ -71,6 +72,7 @@ def filled(app: Flask, post: Post, working_tenant: str, globex: str) -> tuple[in
         sql(CONNECTION)
         sql(INVITATION)
         sql(ALERT)
+        sql(STATS)
         acme, other = tenant_service.find(working_tenant), tenant_service.find(globex)
         assert acme is not None
         assert other is not None
@@ -78,7 +80,6 @@ def filled(app: Flask, post: Post, working_tenant: str, globex: str) -> tuple[in
         assert isinstance(account, Account)
         enter_scope(acme.id)
         mail_server_service.dismiss_reminder(acme, account)
-        statistics.update()
         words = TemplateSource(TemplateFormat.MARKDOWN, "Lost", "A call.")
         assert isinstance(versions.save_version(acme, EVENT_TYPES["queue.call_lost"], words, None), MailTemplate)
         return acme.id, other.id

@@ -16,7 +16,7 @@ from portal.accounts.models import Account, AccountSession
 from portal.config import Settings
 from portal.extensions import db
 from tests.authenticator import give_code, give_password, is_signed_in, set_up
-from tests.conftest import SignIn
+from tests.conftest import SignIn, close_connections
 from tests.mail_servers.test_account_email import link_in, received, request_reset, use_server
 from tests.pages import HTMX, PASSWORD, csrf_token, post
 from tests.smtp_peer import SmtpPeer
@@ -266,6 +266,7 @@ def test_the_cookie_is_unavailable_to_scripts_other_sites_and_other_hosts(app: F
     with app.app_context():
         account_service.add(EMAIL, PASSWORD)
     page = safe.test_client().get("/sign-in", base_url="https://portal.test")
+    close_connections(safe)
     (cookie,) = page.headers.getlist("Set-Cookie")
     assert cookie.startswith("__Host-session=")
     assert {"Secure", "HttpOnly", "Path=/", "SameSite=Lax"} <= set(cookie.split("; "))

@@ -24,8 +24,9 @@ from portal.accounts.request_guards import SIGN_IN
 from portal.config import Settings
 from portal.database import fast_sql
 from portal.extensions import db
+from portal.mail_servers import account_email
 from tests.authenticator import SET_UP, give_code, give_password, is_signed_in, set_up
-from tests.conftest import SignIn
+from tests.conftest import SEND_DELAY, SignIn, close_connections, make_passwords_cheap
 from tests.mail_servers.test_account_email import use_server
 from tests.pages import PASSWORD, WRONG_PASSWORD, csrf_token, guesses, post
 from tests.smtp_peer import SmtpPeer
@@ -54,9 +55,7 @@ def another_process(settings: Settings) -> Iterator[FlaskClient]:
     """A browser whose requests go to another process of the portal."""
     app = create_app(settings)
     yield app.test_client()
-    with app.app_context():
-        db.engine.dispose()
-        fast_sql.dispose()
+    close_connections(app)
 
 
 def limit_to_four(monkeypatch: pytest.MonkeyPatch, per: tuple[str, ...]) -> None:
@@ -212,13 +211,13 @@ def test_the_password_cannot_be_guessed_in_a_signed_in_browser(admin: FlaskClien
 
 
 def fastest(rounds: int, request: Callable[[str], object], *emails: str) -> list[float]:
-    """Return the shortest time of a request for each email address."""
+    """Return the shortest processor time of a request for each email address, which other processes do not change."""
     times: dict[str, list[float]] = {email: [] for email in emails}
     for _ in range(rounds):
         for email in emails:
-            before = time.perf_counter()
+            before = time.process_time()
             request(email)
-            times[email].append(time.perf_counter() - before)
+            times[email].append(time.process_time() - before)
     return [min(seconds) for seconds in times.values()]
 
 
@@ -227,8 +226,17 @@ def no_rate_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rate_limits, "count", lambda *_, **__: None)
 
 
+@pytest.fixture
+def costly_passwords(app: Flask) -> Iterator[None]:
+    """Hashing a password takes several times as long as the rest of a request, as in production."""
+    context = app.extensions["security"].pwd_context
+    context.update(argon2__memory_cost=32 * 1024)
+    yield
+    make_passwords_cheap(app)
+
+
 def test_the_time_of_signing_in_does_not_reveal_accounts(
-    client: FlaskClient, account: str, no_rate_limits: None
+    client: FlaskClient, costly_passwords: None, account: str, no_rate_limits: None
 ) -> None:
     known, unknown = fastest(5, lambda email: guess(client, email), EMAIL, "nobody@acme.example")
     assert 0.6 < known / unknown < 1.6
@@ -236,8 +244,9 @@ def test_the_time_of_signing_in_does_not_reveal_accounts(
 
 @pytest.mark.slow
 def test_the_time_of_a_password_reset_does_not_reveal_accounts(
-    client: FlaskClient, account: str, no_rate_limits: None
+    client: FlaskClient, account: str, no_rate_limits: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(account_email, "SEND_DELAY", SEND_DELAY)
     known, unknown = fastest(
         20,
         lambda email: guesses(client, (email, "192.0.2.1"), path="/forgotten-password"),

@@ -283,7 +283,7 @@ def test_a_signature_costs_no_statement(
     post()
     post_signed(client, signed_key, message_id="first")  # which records the use of the key
     unsigned = cost(post)
-    assert cost(lambda: post_signed(client, signed_key, message_id="second")) == unsigned == 3
+    assert cost(lambda: post_signed(client, signed_key, message_id="second")) == unsigned == 2
 
 
 @pytest.mark.usefixtures("context")
@@ -295,10 +295,7 @@ def test_signatures_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatc
         return one == other
 
     monkeypatch.setattr("hmac.compare_digest", compare)
-    signed = signature_headers(OTHER_SECRET)
-    headers = signatures.SignatureHeaders(
-        signed["webhook-id"], signed["webhook-timestamp"], signed["webhook-signature"]
-    )
+    headers = signature_headers(OTHER_SECRET)
     wrong_secret = signatures.new_secret()
     assert signatures.check_signature(BODY.encode(), headers, [wrong_secret]) is RejectionReason.WRONG_SIGNATURE
     assert signatures.check_signature(BODY.encode(), headers, [OTHER_SECRET]) is None

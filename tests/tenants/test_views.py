@@ -8,6 +8,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from portal.commands.group import unwrap
 from portal.database.scope import enter_scope
 from portal.events.types import EVENT_TYPES
 from portal.mail_servers import service as mail_server_settings
@@ -15,6 +16,8 @@ from portal.notifications import recipients, settings
 from portal.overview.tenant_list import TenantFilter, TenantList
 from portal.pbx import api_keys
 from portal.tenants import service as tenant_service
+from portal.tenants.forms import RESERVED
+from portal.transfer import csv_import
 from tests.conftest import SignIn
 from tests.overview.page_text import page_text
 from tests.pages import HTMX, post
@@ -52,11 +55,34 @@ def test_a_tenant_is_added_and_edited(app: Flask, system: FlaskClient) -> None:
         assert (tenant.name, tenant.realm) == ("Initech", None)
 
 
+def test_no_page_hides_a_tenants(app: Flask) -> None:
+    """Such a page's name is reserved, so that no tenant has it."""
+    pages = [rule for rule in app.url_map.iter_rules() if not rule.arguments]
+    hidden = set()
+    for rule in app.url_map.iter_rules():
+        if "domain" in rule.arguments:
+            before, _, after = rule.rule.partition("<domain>")
+            for page in pages:
+                if page.rule.startswith(before) and page.rule.endswith(after):
+                    hidden.add(page.rule[len(before) : len(page.rule) - len(after)])
+    assert {name for name in hidden if name and "/" not in name} == RESERVED
+
+
+def test_a_tenant_with_a_reserved_name_keeps_it(app: Flask, system: FlaskClient, acme: str) -> None:
+    with app.app_context():
+        sql("UPDATE tenants SET domain = 'new' WHERE domain = :domain", domain=acme)
+        (changed,) = unwrap(csv_import.preview(b"domain,name\nnew,Newer\n")).changed
+        assert changed.settings == {"name": ("Acme", "Newer")}
+    assert system.get("/tenants/new/deliveries").status_code == 200
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"name": ""}, "Enter the tenant's name."),
         ({"name": "n" * 101}, "100"),
+        ({"domain": "new"}, "“new” is reserved."),
+        ({"domain": "Import."}, "“import” is reserved."),
         ({"name": "Ini\x00tech"}, "Control characters"),
         ({"domain": ""}, "Enter the tenant's SIP domain"),
         ({"domain": "not a domain"}, "is not a domain name"),

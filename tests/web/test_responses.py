@@ -1,7 +1,6 @@
 """Page or fragment, error pages, problem documents, times."""
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from flask import Flask, abort, flash, redirect
@@ -24,22 +23,30 @@ PAGE = """{% extends "card.html" %}
 FRAGMENT = '<p id="part">{{ word }}</p>'
 
 
-@pytest.fixture
-def client(tmp_path: Path) -> FlaskClient:
-    """A browser of an application that has our templates and nothing else of the portal."""
-    (tmp_path / "page.html").write_text(PAGE)
-    (tmp_path / "_part.html").write_text(FRAGMENT)
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Flask:
+    """An application that has our templates and nothing else of the portal."""
+    folder = tmp_path_factory.mktemp("templates")
+    (folder / "page.html").write_text(PAGE)
+    (folder / "_part.html").write_text(FRAGMENT)
     app = Flask(__name__, template_folder=str(ROOT / "templates"), static_folder=str(ROOT / "static"))
     app.secret_key = "only for this test"
     app.jinja_env.undefined = StrictUndefined
-    app.jinja_loader.searchpath.append(str(tmp_path))  # type: ignore[union-attr]
+    app.jinja_loader.searchpath.append(str(folder))  # type: ignore[union-attr]
     for extension in (Bootstrap5, CSRFProtect, Htmx):
         extension(app)
     app.jinja_env.globals |= {"product": PRODUCT, "help_url": lambda: "/help/"}
     for module in (static_files, i18n, errors, filters, responses):
         module.init_app(app)
     _add_views(app)
-    return app.test_client()
+    app.add_url_rule("/folder/", "folder", lambda: "")
+    return app
+
+
+@pytest.fixture
+def client(pages: Flask) -> FlaskClient:
+    """A browser that has not been there yet."""
+    return pages.test_client()
 
 
 def _add_views(app: Flask) -> None:
@@ -166,23 +173,22 @@ def test_a_form_without_a_token_is_told_that_the_page_is_out_of_date(client: Fla
 
 
 def test_a_wrong_address_is_corrected_as_ever(client: FlaskClient) -> None:
-    client.application.add_url_rule("/folder/", "folder", lambda: "")
     assert client.get("/folder").status_code == 308
 
 
 def test_a_problem_carries_more_members(client: FlaskClient) -> None:
-    with client.application.test_request_context():
-        answer = responses.problem(
-            422, "Unprocessable Content", "A field is wrong.", errors=[{"field": "type", "message": "x"}]
-        )
-    assert answer.status_code == 422
-    assert answer.json == {
+    document = {
         "type": "about:blank",
         "title": "Unprocessable Content",
         "status": 422,
         "detail": "A field is wrong.",
-        "errors": [{"field": "type", "message": "x"}],
     }
+    errors = [{"field": "type", "message": "x"}]
+    text = (422, "Unprocessable Content", "A field is wrong.")
+    assert responses.problem_document(*text, errors=errors) == document | {"errors": errors}
+    with client.application.test_request_context():
+        answer = responses.problem(*text)
+    assert (answer.status_code, answer.content_type, answer.json) == (422, "application/problem+json", document)
 
 
 def test_a_time_is_shown_in_the_zone_and_told_in_utc() -> None:

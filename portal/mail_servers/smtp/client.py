@@ -12,10 +12,10 @@ from portal import config
 from portal.database.engine import DATABASE_ERRORS
 from portal.database.process_locks import ProcessLock
 from portal.mail_servers.advice import MICROSOFT, is_host_of
+from portal.mail_servers.smtp.concurrency import take_mailbox_session
 from portal.mail_servers.smtp.connect import Deadline, connect, resolve, settings_failure, tls_context
-from portal.mail_servers.smtp.mailbox_limit import take_session
 from portal.mail_servers.smtp.mime import UnsafeHeader, ascii_address, message_bytes
-from portal.mail_servers.smtp.network_policy import PUBLIC_INTERNET, NetworkPolicy, policy_for
+from portal.mail_servers.smtp.network_policy import PUBLIC_INTERNET, NetworkPolicy
 from portal.mail_servers.smtp.outcome import BUSY, Pause, ReplyKind, SmtpFailure, SmtpReply, Stage, longest_pause
 from portal.mail_servers.smtp.sasl import MECHANISMS, TokenCredentials
 from portal.mail_servers.smtp.session import ObservedSession, Observer, SmtpSession
@@ -74,10 +74,19 @@ class SmtpSettings:
     ca_file: Path | None = None  # of additionally trusted certificate authorities
     owner: int | None = None  # the tenant; None: the system. Connections and lookups are limited for each owner
     token_source: TokenSource | None = None  # with OAUTH
+    limited_mailbox: str | None = field(init=False)  # that signs in, if its provider limits its sessions
+
+    def __post_init__(self) -> None:
+        """Find out which mailbox has limited sessions: see `concurrency`."""
+        source = self.token_source
+        is_microsoft = source.mailbox_provider == "microsoft" if source else is_host_of(MICROSOFT, self.host)
+        is_limited = self.username and self.signs_in and is_microsoft
+        object.__setattr__(self, "limited_mailbox", self.username.lower() if self.username and is_limited else None)
 
     def for_owner(self, tenant_id: int | None) -> Self:
         """Return the settings of a tenant's mail server, or of the system's (None), with the portal's configuration."""
-        portal, policy = config.current(), policy_for(tenant_id)
+        portal = config.current()
+        policy = NetworkPolicy(portal.smtp_allowed_networks, unrestricted=tenant_id is None)  # the system's is anywhere
         configured = replace(self, helo_name=self.helo_name or portal.helo_name, ca_file=portal.mail_ca_file)
         return replace(configured, network_policy=policy, owner=tenant_id)
 
@@ -85,13 +94,6 @@ class SmtpSettings:
     def signs_in(self) -> bool:
         """Whether the portal signs in."""
         return self.auth_mode is not AuthMode.NONE
-
-    @property
-    def limited_mailbox(self) -> str | None:
-        """The mailbox that signs in, if its provider limits its sessions: see `mailbox_limit`."""
-        source = self.token_source
-        is_microsoft = source.mailbox_provider == "microsoft" if source else is_host_of(MICROSOFT, self.host)
-        return self.username.lower() if self.username and self.signs_in and is_microsoft else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +158,7 @@ class SmtpConnection(flask_mail.Connection):
         settings = self.settings
         credentials = self._token_credentials() if settings.auth_mode is AuthMode.OAUTH else None
         if settings.limited_mailbox:
-            self._mailbox_session = take_session(settings.owner, settings.limited_mailbox, max_wait_for_mailbox)
+            self._mailbox_session = take_mailbox_session(settings.owner, settings.limited_mailbox, max_wait_for_mailbox)
         try:
             self._open_session(deadline, credentials)
         except SmtpFailure as failure:
@@ -251,14 +253,18 @@ class SmtpConnection(flask_mail.Connection):
     @property
     def is_reusable(self) -> bool:
         """Whether another message may be sent: the last one ended well, and the mail server has not closed since."""
-        return self.host is not None and self.host.is_reusable and self.host.is_quiet
+        return self.may_be_kept and self._session().is_quiet
+
+    @property
+    def may_be_kept(self) -> bool:
+        """Whether the last message ended well."""
+        return self.host is not None and self.host.is_reusable
 
     def close(self, *, wait: bool = True) -> None:
         """Quit and close, waiting briefly for the mail server's reply; errors are ignored."""
         if self.host is not None:
             self.host.quit_and_close(wait=wait)
-            self.host = None
-        self._end_mailbox_session()
+        self.abandon()
 
     def abandon(self) -> None:
         """Close without a command to the mail server."""

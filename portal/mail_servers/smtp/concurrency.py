@@ -2,15 +2,27 @@
 
 Each message being sent holds one of the process's threads, so a few mail servers that hang could hold all of them. A
 mail server may use as many slots as are left free, and a slow mail server only a few.
+
+A Microsoft mailbox has at most three sessions at a time, over all processes. Microsoft rejects a fourth one
+(`432 4.3.2`) and counts those that are kept for the next message.
 """
 
 import time
 from collections import defaultdict
-from collections.abc import Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Hashable
 from dataclasses import dataclass, field
+from hashlib import sha256
 from threading import Event, Lock
+from typing import Final, NamedTuple
 
+from portal.database import process_locks
+from portal.database.engine import DATABASE_ERRORS
+from portal.database.process_locks import ProcessLock
+from portal.mail_servers.smtp.outcome import BUSY, SmtpFailure
+
+# learn.microsoft.com, "Message storage and concurrent connection throttling for SMTP Authenticated Submission"
+MAX_MAILBOX_SESSIONS: Final = 3
+POLL_INTERVAL: Final = 0.1  # seconds
 MAX_REMEMBERED_SLOW_SERVERS = 10_000
 
 
@@ -55,22 +67,21 @@ class ConcurrencySlots:
         self._in_use: defaultdict[Hashable, list[float]] = defaultdict(list)  # start times by key
         self._slow: set[Hashable] = set()
 
-    @contextmanager
-    def acquire(self, key: Hashable, *, exclusive: bool = False, at_most: int | None = None) -> Iterator[bool]:
-        """Hold a slot during the block. Yields False where none is free within `max_wait`, or surely will not be.
+    def acquire(self, key: Hashable, *, exclusive: bool = False, at_most: int | None = None) -> "_HeldSlot":
+        """Hold a slot during a `with` block, which gets False where none is free within `max_wait`, or surely never.
 
         `at_most` is a lower limit on the key's slots. An `exclusive` one is its only slot, and is not waited for.
         """
-        acquired_at = self._take_only(key) if exclusive else self._wait_for_slot(key, at_most)
-        try:
-            yield acquired_at is not None
-        finally:
-            if acquired_at is not None:
-                self._release(key, acquired_at)
-
-    def _take_only(self, key: Hashable) -> float | None:
+        if not exclusive:
+            return _HeldSlot(self, key, self._wait_for_slot(key, at_most))
         with self._lock:
-            return self._take(key) if key not in self._in_use and self._free() > 0 else None
+            return _HeldSlot(self, key, self._take(key) if key not in self._in_use and self._free() > 0 else None)
+
+    @property
+    def in_use(self) -> int:
+        """How many slots are held at the moment."""
+        with self._lock:
+            return self.limits.total - self._free()
 
     def _wait_for_slot(self, key: Hashable, at_most: int | None) -> float | None:
         with self._lock:
@@ -138,3 +149,42 @@ class ConcurrencySlots:
 
     def _free(self) -> int:
         return self.limits.total - sum(map(len, self._in_use.values()))
+
+
+class _HeldSlot(NamedTuple):
+    """A slot that is released at the end of a `with` block."""
+
+    slots: ConcurrencySlots
+    key: Hashable
+    acquired_at: float | None
+
+    def __enter__(self) -> bool:
+        return self.acquired_at is not None
+
+    def __exit__(self, *_: object) -> None:
+        if self.acquired_at is not None:
+            self.slots._release(self.key, self.acquired_at)
+
+
+def take_mailbox_session(owner: int | None, mailbox: str, max_wait: float) -> ProcessLock:
+    """Return the right to one session with a limited mailbox, to release when it has ended.
+
+    Another owner's sessions do not count: anyone can enter any mailbox, and would hold up those that it belongs to.
+
+    Raises:
+        SmtpFailure: BUSY if no session ends within `max_wait` seconds, or Postgres does not answer.
+    """
+    digest = sha256(f"{owner}\0{mailbox}".encode()).digest()
+    first = int.from_bytes(digest[:8], signed=True) & ~0b11
+    keys = [first | number for number in range(MAX_MAILBOX_SESSIONS)]
+    ends = time.monotonic() + max_wait
+    while True:
+        try:
+            lock = process_locks.take_any(keys)
+        except DATABASE_ERRORS:
+            raise SmtpFailure(BUSY) from None
+        if lock is not None:
+            return lock
+        if time.monotonic() + POLL_INTERVAL > ends:
+            raise SmtpFailure(BUSY)
+        time.sleep(POLL_INTERVAL)

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from threading import Condition
 from typing import Any, Final, NamedTuple
@@ -112,8 +112,10 @@ class _Resolvers:
 
     def look_up(self, owner: int | None, host: str, port: int, deadline: Deadline) -> list[SocketAddress]:
         with self._changed:
-            is_free = partial(self._has_room, owner)
-            if not self._changed.wait_for(is_free, deadline.remaining()):
+            has_room = self._changed.wait_for(
+                lambda: self._running[owner] < MAX_LOOKUPS_PER_OWNER, deadline.remaining()
+            )
+            if not has_room:
                 raise SmtpFailure(BUSY)
             self._running[owner] += 1
         lookup = self._threads.submit(self._run, owner, host, port)
@@ -124,9 +126,6 @@ class _Resolvers:
                 self._end(owner)
                 raise SmtpFailure(BUSY) from None
             raise
-
-    def _has_room(self, owner: int | None) -> bool:
-        return self._running[owner] < MAX_LOOKUPS_PER_OWNER
 
     def _run(self, owner: int | None, host: str, port: int) -> list[SocketAddress]:
         try:

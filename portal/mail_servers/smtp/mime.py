@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.header import Header
 from email.utils import format_datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 import flask_mail
@@ -130,7 +131,7 @@ class MimeMessage(flask_mail.Message):
             ("From", _mailbox(self.sender)),
             ("To", self._to()),
             ("Subject", _unstructured("Subject", self.subject)),
-            ("Date", format_datetime(datetime.fromtimestamp(self.date or 0, UTC))),
+            ("Date", _date(int(self.date or 0))),
             ("Message-ID", _checked(_MESSAGE_ID, self.msgId)),
         ]
         if self.list_id:
@@ -165,6 +166,8 @@ class MimeMessage(flask_mail.Message):
 
 def message_bytes(message: flask_mail.Message) -> bytes:
     """Return the bytes of any Flask-Mail message. UnsafeHeader: a header contains a line end."""
+    if isinstance(message, MimeMessage):  # checks each value itself
+        return message.as_bytes()
     for name, value in (message.extra_headers or {}).items():
         _checked(_TOKEN, name)
         _check_safe(value)
@@ -173,6 +176,7 @@ def message_bytes(message: flask_mail.Message) -> bytes:
     return message.as_bytes()
 
 
+@lru_cache(maxsize=4096)
 def ascii_address(email: str) -> str:
     """Return an email address as SMTP sends it, with its domain in ASCII (RFC 5890).
 
@@ -206,6 +210,7 @@ def _unstructured(name: str, value: str) -> str:
     return Header(value, "utf-8", _MAX_LINE_LENGTH, name).encode(linesep="\r\n")
 
 
+@lru_cache(maxsize=4096)
 def _mailbox(mailbox: str | tuple[str, str]) -> str:
     name, email = mailbox if isinstance(mailbox, tuple) else ("", mailbox)
     email = ascii_address(email)
@@ -218,12 +223,19 @@ def _mailbox(mailbox: str | tuple[str, str]) -> str:
     return f"{phrase}{fold} <{email}>"
 
 
+@lru_cache(maxsize=64)
+def _date(timestamp: int) -> str:
+    return format_datetime(datetime.fromtimestamp(timestamp, UTC))
+
+
 def _mailboxes(mailboxes: Sequence[str | tuple[str, str]]) -> str:
     return ",\r\n ".join(map(_mailbox, mailboxes))
 
 
 def _text_part(subtype: str, text: str) -> str:
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").encode(errors="replace")
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    lines = text.encode(errors="replace")
     return (
         f"Content-Type: text/{subtype}; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
         + binascii.b2a_qp(lines).decode("ascii").replace("\n", "\r\n")

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from portal import config
 from portal.config import Network
 
 SMTP_PORTS: Final = (25, 465, 587, 2525)
@@ -41,11 +40,6 @@ class NetworkPolicy:
 
 
 PUBLIC_INTERNET: Final = NetworkPolicy()
-
-
-def policy_for(tenant_id: int | None) -> NetworkPolicy:
-    """Return the policy for a tenant's mail server, or for the system's (None), which may be anywhere."""
-    return NetworkPolicy(config.current().smtp_allowed_networks, unrestricted=tenant_id is None)
 
 
 def is_public(ip_address: str) -> bool:

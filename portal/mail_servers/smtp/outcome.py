@@ -149,7 +149,7 @@ def _one_line(text: str) -> str:
 
 def pause_for(reply: SmtpReply) -> Pause:
     """Return how long to wait before the mail server is used again after this reply."""
-    if reply is BUSY:
+    if reply is BUSY or reply.kind is ReplyKind.ACCEPTED:
         return Pause.NONE
     if reply.code and re.match(THROTTLED, reply.line, re.IGNORECASE):
         return Pause.BRIEF
@@ -165,7 +165,8 @@ def pause_for(reply: SmtpReply) -> Pause:
 
 def longest_pause(replies: Iterable[SmtpReply]) -> Pause:
     """Return the longest pause for any of these replies."""
-    return max(map(pause_for, replies), key=list(Pause).index, default=Pause.NONE)
+    pauses = set(map(pause_for, replies))
+    return next((pause for pause in (Pause.UNTIL_SAVED, Pause.BRIEF) if pause in pauses), Pause.NONE)
 
 
 def may_succeed_in_new_session(reply: SmtpReply) -> bool:

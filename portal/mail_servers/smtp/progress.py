@@ -56,12 +56,9 @@ def plan_steps(
     }
     source = settings.token_source
     provider = source.mailbox_provider.capitalize() if source and server_name else ""
+    token = ProgressStep(Stage.TOKEN, gettext("Access token"), provider)
     return [
-        *(
-            [ProgressStep(Stage.TOKEN, gettext("Access token"), provider)]
-            if settings.auth_mode is AuthMode.OAUTH
-            else []
-        ),
+        *([token] if settings.auth_mode is AuthMode.OAUTH else []),
         ProgressStep(Stage.NAME, gettext("Find the server"), server_name),
         ProgressStep(Stage.CONNECT, gettext("Connect")),
         *greeting_and_tls[settings.encryption],

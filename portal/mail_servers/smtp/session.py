@@ -38,7 +38,8 @@ class SmtpSession(SmtpTransport):
         code, text = self.getreply()
         if code >= 400:
             raise SmtpFailure(classify(Stage.GREETING, code, to_translate("The mail server rejected the connection.")))
-        if code != 220 or not _is_text(text):
+        is_text = text.translate(None, b"\t\n").decode(errors="surrogateescape").isprintable()
+        if code != 220 or not is_text:
             raise self._not_smtp()
         self._send_ehlo(helo_is_enough=helo_is_enough)
 
@@ -135,13 +136,10 @@ class SmtpSession(SmtpTransport):
         rejected: dict[str, SmtpReply] = {}
         shared: SmtpReply | None = None  # the reply for all other recipients
         try:
-            self._start_transaction(sender, recipients)
-            for recipient in recipients:
-                code, text = self._command(Stage.RCPT, f"RCPT TO:<{recipient}>")
-                if code == 421 or code < 400:
-                    self._require(code, text)
-                else:
-                    rejected[recipient] = self._reply(code, text)
+            if not self._start_transaction(sender, recipients):
+                self._name_recipients(recipients, rejected)
+                if len(rejected) < len(recipients):
+                    self._expect(Stage.DATA, "DATA", 3)
             if len(rejected) < len(recipients):
                 shared = self._send_content(content, reply_timeout)
             else:
@@ -155,17 +153,31 @@ class SmtpSession(SmtpTransport):
         )
         return replies
 
-    def _start_transaction(self, sender: str, recipients: Sequence[str]) -> None:
+    def _start_transaction(self, sender: str, recipients: Sequence[str]) -> bool:
+        """Begin a transaction. Return whether all commands up to DATA were pipelined and have the usual replies."""
         reset = ["RSET"] if self._in_transaction else []  # the previous transaction did not end
         mail = f"MAIL FROM:<{sender}>"
         if self.has_extn("pipelining") and len(recipients) <= MAX_PIPELINED_RECIPIENTS:
             self._pipeline(Stage.MAIL, [*reset, mail, *(f"RCPT TO:<{recipient}>" for recipient in recipients), "DATA"])
+            stages = [*[Stage.MAIL] * (len(reset) + 1), *[Stage.RCPT] * len(recipients), Stage.DATA]
+            if self._read_usual_replies(stages):
+                self._in_transaction = True
+                return True
         for line in (*reset, mail):
             self._expect(Stage.MAIL, line)
         self._in_transaction = True
+        return False
+
+    def _name_recipients(self, recipients: Sequence[str], rejected: dict[str, SmtpReply]) -> None:
+        """Send the envelope recipients, and note the replies that reject some of them."""
+        for recipient in recipients:
+            code, text = self._command(Stage.RCPT, f"RCPT TO:<{recipient}>")
+            if code == 421 or code < 400:
+                self._require(code, text)
+            else:
+                rejected[recipient] = self._reply(code, text)
 
     def _send_content(self, content: bytes, reply_timeout: float) -> SmtpReply:
-        self._expect(Stage.DATA, "DATA", 3)
         self.deadline.start_step(float("inf"))
         self.send(_dot_stuffed(content))
         self.deadline.start_final_step(reply_timeout)
@@ -202,10 +214,6 @@ class SmtpSession(SmtpTransport):
             if wait:
                 self.getreply()
         self.close()
-
-
-def _is_text(text: bytes) -> bool:
-    return text.translate(None, b"\t\n").decode(errors="surrogateescape").isprintable()
 
 
 def _decode_challenge(text: bytes) -> bytes:
@@ -265,6 +273,9 @@ class ObservedSession(SmtpSession):
         self._last_reply = None
         super()._begin_stage(stage)
         self._observer.on_stage(stage)
+
+    def _read_usual_replies(self, stages: Sequence[Stage]) -> bool:  # noqa: ARG002 (each reply is reported)
+        return False
 
     def getreply(self) -> tuple[int, bytes]:
         """Return the code and the text of a whole reply."""

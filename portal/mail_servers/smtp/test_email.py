@@ -12,8 +12,6 @@ from typing import Final, NamedTuple
 
 from flask_babel import gettext
 
-from portal.accounts import rate_limits
-from portal.accounts.models import Account
 from portal.accounts.rate_limits import ACCOUNT, HOUR, MINUTE, Limit, Rule
 from portal.audit.labels import SYSTEM_MAIL_SERVER
 from portal.audit.log import record
@@ -33,6 +31,7 @@ from portal.tenants.models import Tenant
 from portal.web.i18n import to_translate
 
 TIMEOUTS = Timeouts(reply=10.0)  # a person is waiting in front of the page
+# Of test emails and samples together: they could flood a mailbox.
 RATE_LIMIT = Rule("test email", (Limit(10, MINUTE, ACCOUNT), Limit(30, HOUR, ACCOUNT)))
 
 
@@ -103,11 +102,6 @@ class SendTestResult:
     url: str = ""
 
 
-def enforce_rate_limit(account: Account) -> None:
-    """Count a test email or sample of the account, or raise TooManyRequests: they could flood a mailbox."""
-    rate_limits.enforce(RATE_LIMIT, account=account.email)
-
-
 def test_message() -> MessageContent:
     """Return the test email's content, in the language of the person who sends it."""
     subject = gettext("Test email from the %(product)s", product=PRODUCT)
@@ -126,7 +120,8 @@ def send_with_entered_settings(
     settings = connection_settings(tenant.id if tenant else None, entered)
     if isinstance(settings, Refusal):
         return settings
-    return _send_exclusively(tenant, settings, sender_for(tenant, entered.sender_email), to, settings.host)
+    results = send_test(settings, sender_for(tenant, entered.sender_email), to, settings.host)
+    return _send_exclusively(tenant, to, f"{settings.host}:{settings.port}", results)
 
 
 def send_with_saved_server(
@@ -137,17 +132,13 @@ def send_with_saved_server(
     Tenants do not see the system's mail server's host and account.
     """
     server_name = "" if tenant and server.is_system else server.host
-    sender = sender_for(tenant, server.sender_email)
-    return _send_exclusively(tenant, server.smtp_settings, sender, to, server_name, sample)
+    results = send_test(server.smtp_settings, sender_for(tenant, server.sender_email), to, server_name, sample)
+    label = f"{server_name}:{server.port}" if server_name else SYSTEM_MAIL_SERVER
+    return _send_exclusively(tenant, to, label, results)
 
 
 def _send_exclusively(
-    tenant: Tenant | None,
-    settings: SmtpSettings,
-    sender: Sender,
-    to: Sequence[str],
-    server_name: str,
-    sample: SampleMessage | None = None,
+    tenant: Tenant | None, to: Sequence[str], server_label: str, results: Iterator[SendTestResult]
 ) -> Iterator[SendTestResult]:
     owner = tenant.id if tenant else None
     # A test holds two threads of the process for as long as the mail server takes, within the timeouts.
@@ -156,10 +147,9 @@ def _send_exclusively(
             wait = gettext("Wait until it is done, then try again.")
             yield SendTestResult("failed", gettext("Another test email is still being sent."), wait)
             return
-        server_label = f"{server_name}:{settings.port}" if server_name else SYSTEM_MAIL_SERVER
         record("mail_server.tested", server_label, tenant_id=owner, changes={"to": [None, ", ".join(to)]})
         db.session.commit()
-        yield from send_test(settings, sender, to, server_name, sample)
+        yield from results
 
 
 def send_test(

@@ -73,11 +73,37 @@ class SmtpTransport(smtplib.SMTP):
 
     def _pipeline(self, stage: Stage, lines: Sequence[str]) -> None:
         """Send these commands at once (RFC 2920). Then call `_command` for each, in the same order."""
-        if any("\r" in line or "\n" in line for line in lines):
+        text = "\r\n".join([*lines, ""])
+        if not text.count("\r") == text.count("\n") == len(lines):
             raise ValueError("a command is one line")
         self._begin_stage(stage)
-        self.send("".join(f"{line}\r\n" for line in lines))
+        self.send(text)
         self._pipelined = len(lines)
+
+    def _read_usual_replies(self, stages: Sequence[Stage]) -> bool:
+        """Read the replies to pipelined commands of these stages, and return whether they are 250, and 354 at the end.
+
+        If any other reply comes, none is taken, and the rest is not waited for: the caller reads them one by one, which
+        takes longer.
+        """
+        read = 0
+        while True:
+            *lines, rest = self._unread.split(b"\n")
+            if len(lines) > read:
+                read = len(lines)
+                self._begin_stage(stages[min(read, len(stages) - 1)])
+            if not all(line.startswith(b"250 ") for line in lines[: len(stages) - 1]):
+                return False
+            if read >= len(stages):
+                break
+            if len(self._unread) > MAX_REPLY_BYTES:
+                return False
+            self._receive()
+        if rest or read > len(stages) or not lines[-1].startswith(b"354 "):
+            return False
+        self._pipelined = 0
+        self._unread.clear()
+        return True
 
     def _expect(self, stage: Stage, line: str, first_digit: int = 2) -> None:
         """Send a command; a reply code with another first digit raises `SmtpFailure`."""
@@ -158,15 +184,18 @@ class SmtpTransport(smtplib.SMTP):
         while b"\n" not in self._unread:
             if len(self._unread) > MAX_REPLY_BYTES:
                 return b""
-            try:
-                received = self._socket().recv(4096)
-                if not received:
-                    raise ConnectionResetError
-            except OSError as error:
-                raise self._lost(error) from None
-            self._unread += received
+            self._receive()
         line, _, self._unread = self._unread.partition(b"\n")
         return bytes(line.rstrip(b"\r"))
+
+    def _receive(self) -> None:
+        try:
+            received = self._socket().recv(4096)
+            if not received:
+                raise ConnectionResetError
+        except OSError as error:
+            raise self._lost(error) from None
+        self._unread += received
 
     def _socket(self) -> socket.socket:
         """Return the socket, with the remaining time as its timeout."""

@@ -23,30 +23,25 @@ ReadResult: TypeAlias = Event | Problem | IgnoredPayload  # of reading a request
 
 def add_warnings(result: ReadResult, warnings: Iterable[FieldWarning]) -> ReadResult:
     """Return the result with these warnings too, if it is an event."""
-    return replace(result, warnings=(*warnings, *result.warnings)) if isinstance(result, Event) else result
+    warnings = tuple(warnings)
+    return replace(result, warnings=warnings + result.warnings) if warnings and isinstance(result, Event) else result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PayloadFormat:
     """The payloads that a make posts to `/api/v1/events/<make>`.
 
-    Attributes:
-        media_types: accepted in the Content-Type header.
-        authentication: how the make sends its key, in a sentence.
-        description: what a developer should know about the payloads, in a few sentences.
-        read: returns the events in a request's body, at least one value. The second argument is the tenant's domain
-            from the URL, if it is there.
-        schemas: returns the JSON Schema of each payload by name, with a title and a description. A property with a
-            `const` is shown as the payload's name.
-        examples: an example of each payload that becomes an event, by the same names.
+    `read` returns the events in a request's body, at least one value. Its second argument is the tenant's domain from
+    the URL, if it is there. `schemas` returns the JSON Schema of each payload by name, with a title and a description.
+    A property with a `const` is shown as the payload's name.
     """
 
-    media_types: Sequence[str] = ("application/json",)
-    authentication: str
-    description: str
+    media_types: Sequence[str] = ("application/json",)  # that are accepted
+    authentication: str  # how the make sends its key, in a sentence
+    description: str  # what a developer should know about the payloads, in a few sentences
     read: Callable[[str, str | None], Sequence[ReadResult]]
     schemas: Callable[[], Mapping[str, Schema]]
-    examples: Mapping[str, Mapping[str, Any]]
+    examples: Mapping[str, Mapping[str, Any]]  # of the payloads that become an event, by the same names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

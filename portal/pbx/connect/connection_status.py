@@ -17,21 +17,13 @@ MAX_REJECTED_SHOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class ConnectionStatus:
-    """What a tenant's PBX has reported.
+    """What a tenant's PBX has reported."""
 
-    Attributes:
-        is_waiting: whether the first event of the PBX, or of its newest key, has not arrived yet.
-        key: the key whose first event has not arrived yet, otherwise the one that was used last.
-        event: the last event.
-        is_first: whether it is the only one.
-        rejected_requests: the last ones, while waiting.
-    """
-
-    is_waiting: bool
-    key: ApiKey | None
-    event: RecordedEvent | None
-    is_first: bool
-    rejected_requests: Sequence[RejectedRequest]
+    is_waiting: bool  # the first event of the PBX, or of its newest key, has not arrived yet
+    key: ApiKey | None  # whose first event has not arrived yet, otherwise the one that was used last
+    event: RecordedEvent | None  # the last one
+    is_first: bool  # it is the only one
+    rejected_requests: Sequence[RejectedRequest]  # the last ones, while waiting
 
     @property
     def is_connected(self) -> bool:

@@ -75,9 +75,11 @@ def kind_of_reply(pool: Pool, to: SmtpSettings) -> ReplyKind | str:
 
 def keep_three(pool: Pool, to: SmtpSettings) -> None:
     """Give the pool three sessions that have sent a message."""
-    for connection in open_sessions(to.port, 3):
+    for _ in range(3):
+        connection = _PooledConnection(settings(to.port))
+        connection.open(max_wait_for_mailbox=0)
         connection.deliver(message(), SENDER, [ANN])
-        pool._put_back(_PooledConnection(connection))
+        pool._put_back(connection)
 
 
 def send_at_once(app: Flask, pool: Pool, to: SmtpSettings, count: int) -> list[ReplyKind | str]:

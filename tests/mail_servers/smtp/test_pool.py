@@ -244,13 +244,9 @@ def test_a_connection_has_a_maximum_age_and_number_of_messages(
     assert [len(conversation.messages) for conversation in peer.conversations] == messages
 
 
-def test_the_longest_idle_connection_is_closed_if_there_are_too_many() -> None:
-    with (
-        SmtpPeer() as first,
-        SmtpPeer() as second,
-        SmtpPeer() as third,
-        pool_of(PoolLimits(idle_connections=2)) as pool,
-    ):
+@pytest.mark.parametrize("limits", [PoolLimits(idle_connections=2), PoolLimits(idle_connections_to_host=2)])
+def test_the_longest_idle_connection_is_closed_if_there_are_too_many(limits: PoolLimits) -> None:
+    with SmtpPeer() as first, SmtpPeer() as second, SmtpPeer() as third, pool_of(limits) as pool:
         for peer in (first, second, third, second, third, first):
             kind_of_reply(pool, peer)
         assert [len(peer.conversations) for peer in (first, second, third)] == [2, 1, 1]

@@ -12,7 +12,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from portal.pbx.adapters.adapter import Adapter
 from portal.pbx.adapters.registry import ADAPTERS
-from portal.pbx.api_reference.document import reference_document
+from portal.pbx.api_reference import reference_document
 from portal.pbx.openapi import openapi_document
 from portal.pbx.webhook import PayloadResult
 from tests.pbx.adapters import fake_make

@@ -1,0 +1,1 @@
+"""Whether the portal works, for monitors and operators: health checks, metrics and logs."""

@@ -1,1 +1,0 @@
-"""The API reference: the OpenAPI description as a page."""
