@@ -21,6 +21,8 @@ from urllib.parse import parse_qs
 
 import trustme
 
+from tests.ports import free_port
+
 PACKAGES = "dovecot-core dovecot-submissiond"
 SUBMISSION = Path("/usr/lib/dovecot/submission-login")
 START_TIMEOUT = 20  # seconds
@@ -103,7 +105,7 @@ def running(
     """Run Dovecot during the block. `mailboxes` has the mailbox of each valid token."""
     # Not pytest's directory: Dovecot drops root privileges and has to read its files.
     with tempfile.TemporaryDirectory(prefix="dovecot-") as directory, _introspection(mailboxes) as introspection_port:
-        dovecot = Dovecot(Path(directory), _free_port())
+        dovecot = Dovecot(Path(directory), free_port())
         values = {"port": dovecot.port, "relay_port": relay_port, "mechanisms": mechanisms.lower()}
         _write_files(dovecot.home, certificate, introspection_port, values)
         command = ["dovecot", "-F", "-c", f"{directory}/dovecot.conf"]
@@ -153,12 +155,6 @@ def _introspection(mailboxes: Mapping[str, str]) -> Iterator[int]:
         finally:
             server.shutdown()
             thread.join()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-    return port
 
 
 def _wait_for_greeting(dovecot: Dovecot, process: subprocess.Popen[bytes]) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from sqlalchemy import make_url
 
+from tests.ports import free_port
+
 PROGRAM = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
 CONFIGURATION = """\
 [databases]
@@ -33,8 +35,7 @@ def is_installed() -> bool:
 def running(database_url: str, folder: Path, options: str = "", mode: str = "transaction") -> Iterator[str]:
     """Run it, and yield the URL at which the database, whose own URL has a socket, is reached through it."""
     direct = make_url(database_url)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
+    port = free_port()
     file = folder / "pgbouncer.ini"
     values = {"database": direct.database, "host": direct.query["host"], "postgres_port": direct.port or 5432}
     password = f" password={direct.password}" if direct.password else ""

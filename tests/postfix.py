@@ -17,6 +17,8 @@ from pathlib import Path
 
 import trustme
 
+from tests.ports import free_port
+
 USERNAME, PASSWORD = "portal", "Pässwörd 密码"
 MAILBOXES = ("ann@x.example", "bob@x.example")
 REALM = "mail.portal.test"
@@ -118,7 +120,7 @@ def running(certificate: trustme.LeafCert) -> Iterator[Postfix]:
     """Run Postfix with this certificate during the block."""
     # Not pytest's directory: Postfix drops root privileges and has to read its files.
     with tempfile.TemporaryDirectory(prefix="postfix-") as home:
-        postfix = Postfix(Path(home), _free_port())
+        postfix = Postfix(Path(home), free_port())
         _write_files(postfix, certificate)
         process = subprocess.Popen(
             ["postfix", "-c", home, "start-fg"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -147,12 +149,6 @@ def _write_files(postfix: Postfix, certificate: trustme.LeafCert) -> None:
     create = ["saslpasswd2", "-p", "-c", "-f", str(accounts), "-u", REALM, USERNAME]
     subprocess.run(create, input=PASSWORD.encode(), check=True, capture_output=True)
     shutil.chown(accounts, "postfix")
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-    return port
 
 
 def _wait_for_greeting(postfix: Postfix, process: subprocess.Popen[bytes]) -> None:

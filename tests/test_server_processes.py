@@ -13,6 +13,7 @@ from flask import Flask
 from portal import handover
 from portal.config import Settings
 from tests import web_server
+from tests.ports import free_port
 from tests.processes import wait, wait_for
 from tests.web_server import answers
 
@@ -58,7 +59,8 @@ def test_a_portal_that_cannot_start_ends_with_an_error(
     settings: Settings, built_app: Flask, tmp_path: Path, processes: str
 ) -> None:
     output = tmp_path / "output"
-    server = web_server.start(settings, 8999, "--processes", processes, program=("-c", CANNOT_START), output=output)
+    options = ("--processes", processes)
+    server = web_server.start(settings, free_port(), *options, program=("-c", CANNOT_START), output=output)
     assert wait(server, 60) == 1
     assert "The portal cannot start" in output.read_text()
 
@@ -77,7 +79,7 @@ sys.exit(main(sys.argv[2:]))
 
 def test_a_server_that_is_stopped_as_its_processes_start_ends_at_once(settings: Settings, built_app: Flask) -> None:
     program = ("-c", STOPPED_AS_IT_STARTS)
-    server = web_server.start(settings, web_server.free_port(), "--processes", "2", program=program)
+    server = web_server.start(settings, free_port(), "--processes", "2", program=program)
     assert wait(server, 40) == 0
 
 

@@ -27,6 +27,7 @@ from portal.pbx.api_keys import IssuedKey
 from portal.pbx.models import ApiKey
 from tests import web_server
 from tests.conftest import MIGRATIONS, close_connections
+from tests.ports import free_port
 from tests.processes import wait_for
 from tests.smtp_peer import SmtpPeer
 from tests.sql import owner_engine, sql
@@ -134,7 +135,7 @@ class Version:
     @contextmanager
     def server(self) -> Iterator[int]:
         """Run the web server during the block and yield its port."""
-        port = web_server.free_port()
+        port = free_port()
         with self._running(port, *self._server, "--port", str(port), "--processes", "1") as process:
             wait_for(lambda: process.poll() is not None or web_server.answers(port))
             yield port

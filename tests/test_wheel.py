@@ -14,8 +14,8 @@ from sqlalchemy import make_url
 from portal.config import ROOT
 from tests import installed
 from tests.conftest import TEST_KEY, TEST_SECRET
-from tests.demo.running import free_port
 from tests.pages import PASSWORD
+from tests.ports import free_port
 from tests.processes import wait_for
 from tests.web_server import HOST, answers
 

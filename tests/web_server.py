@@ -16,6 +16,7 @@ from werkzeug.serving import make_server
 
 from portal.config import Settings
 from tests import processes
+from tests.ports import free_port
 
 HOST = "127.0.0.1"
 SERVER = ("portal", "run")
@@ -75,13 +76,6 @@ def variables(settings: Settings, port: int) -> Mapping[str, str]:
     """Return the environment variables of a portal with these settings at this port."""
     given = {name.upper(): _plain(getattr(settings, name)) for name in PASSED}
     return given | {"PORTAL_URL": f"http://{HOST}:{port}", "SMTP_ALLOWED_NETWORKS": "127.0.0.0/8,::1"}
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.create_server((HOST, 0)) as free:
-        port: int = free.getsockname()[1]
-    return port
 
 
 def get(port: int, path: str) -> int:

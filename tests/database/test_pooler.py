@@ -51,12 +51,12 @@ def test_a_tenant_scope_would_be_another_processs(direct_url: str, tmp_path: Pat
             assert other.execute("SELECT current_setting('portal.tenant', true)").fetchone() == ("1",)
 
 
-@pytest.mark.parametrize("command", [("portal", "run", "--port", "8999"), ("portal", "worker")])
+@pytest.mark.parametrize("command", [("portal", "run"), ("portal", "worker")])
 def test_the_portal_does_not_start_through_it(
     direct_url: str, settings: Settings, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
     output = tmp_path / "output"
     with pgbouncer.running(direct_url, tmp_path, WITHOUT_OPTIONS) as url:
-        environment = {**os.environ, **web_server.variables(settings, 8999), "DATABASE_URL": url}
+        environment = {**os.environ, **web_server.variables(settings, 80), "DATABASE_URL": url}
         assert processes.wait(processes.start(*command, environment=environment, output=output), 60) == 1
     assert "PgBouncer" in output.read_text()

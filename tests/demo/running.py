@@ -4,7 +4,6 @@ import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from urllib.request import Request, urlopen
 
 from portal.config import ROOT, Settings
 from tests import processes
+from tests.ports import free_port
 
 STOPS_WITHIN = 30  # seconds
 
@@ -62,12 +62,6 @@ class RunningDemo:
         found = re.search(pattern, self.screen)
         assert found, self.screen
         return found[1]
-
-
-def free_port() -> int:
-    """Return a port that nobody uses at the moment."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def environment(var_dir: Path, **settings: str) -> Mapping[str, str]:

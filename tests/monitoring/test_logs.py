@@ -20,8 +20,8 @@ from portal.monitoring import logs
 from portal.monitoring.logs import FoldingHandler
 from tests import web_server
 from tests.deliveries.test_backlog import run_worker
-from tests.demo.running import free_port
 from tests.own_postgres import OwnPostgres, own_postgres, own_server
+from tests.ports import free_port
 from tests.processes import wait_for
 from tests.smtp_peer import SmtpPeer
 from tests.sql import sql
