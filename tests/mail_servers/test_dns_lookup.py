@@ -4,20 +4,30 @@ import struct
 import time
 from collections import Counter
 from contextlib import suppress
+from itertools import chain, repeat
 from random import Random
+from typing import Any
 
 import pytest
 
 from portal.mail_servers import dns_lookup
-from portal.mail_servers.dns_lookup import MAX_RECORDS, DnsLookups, LookupFailed, Records, is_on_the_internet
+from portal.mail_servers.dns_lookup import (
+    MAX_RECORDS,
+    BoundedNameserver,
+    DnsLookups,
+    LookupFailed,
+    Records,
+    is_on_the_internet,
+)
 from tests.dns_server import DnsFault, DnsServer, dns_server
 
 __all__ = ["dns_server"]
 
 NAME = "acme.com"
+LONG = 60  # seconds: a limit that no test reaches
 
 
-def lookups(seconds: float = 3, most: int = 20) -> DnsLookups:
+def lookups(seconds: float = LONG, most: int = 20) -> DnsLookups:
     return DnsLookups(seconds, most)
 
 
@@ -77,24 +87,32 @@ def test_a_server_that_does_not_answer_fails_in_time(
     began = time.monotonic()
     with pytest.raises(LookupFailed):
         lookups().texts(NAME)
-    assert time.monotonic() - began < 0.8
+    assert time.monotonic() - began < LONG / 2
 
 
-def test_a_lost_query_is_repeated(dns_server: DnsServer) -> None:
-    dns_lookup.resolver().timeout = 0.1
+def test_a_lost_query_is_repeated(dns_server: DnsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    timeouts, real = chain([0.1], repeat(LONG)), BoundedNameserver.query
+
+    def query(*arguments: Any, timeout: float, **options: Any) -> Any:
+        return real(*arguments, timeout=next(timeouts), **options)
+
+    monkeypatch.setattr(BoundedNameserver, "query", query)
+    monkeypatch.setattr(dns_lookup, "LOOKUP_TIMEOUT", LONG)
     dns_server.add_text(NAME, "v=spf1 -all")
     dns_server.faults[NAME] = DnsFault.LOST_ONCE
     assert lookups().texts(NAME).values == ("v=spf1 -all",)
     assert len(dns_server.queries) == 2
 
 
-def test_the_time_of_all_lookups_is_limited(dns_server: DnsServer) -> None:
+def test_the_time_of_all_lookups_is_limited(dns_server: DnsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dns_lookup, "LOOKUP_TIMEOUT", LONG)
     dns_server.faults[NAME] = DnsFault.SILENCE
     slow, began = lookups(seconds=0.3), time.monotonic()
     for _ in range(3):
         with pytest.raises(LookupFailed):
             slow.texts(NAME)
-    assert time.monotonic() - began < 0.8
+    assert time.monotonic() - began < LONG / 2
+    assert len(dns_server.queries) <= 1, "the first lookup has used the time of all"
 
 
 def test_the_number_of_all_lookups_is_limited(dns_server: DnsServer) -> None:
@@ -112,10 +130,10 @@ def test_a_cname_is_followed_but_not_in_circles(dns_server: DnsServer) -> None:
     assert lookups().texts("alias.com").values == ("v=spf1 -all",)
     dns_server.add("a.com", "CNAME", "b.com.")
     dns_server.add("b.com", "CNAME", "a.com.")
-    began = time.monotonic()
+    dns_server.queries.clear()
     with pytest.raises(LookupFailed):
         lookups().texts("a.com")
-    assert time.monotonic() - began < 1
+    assert len(dns_server.queries) == 1
 
 
 def test_much_is_read_in_part(dns_server: DnsServer) -> None:
@@ -149,7 +167,7 @@ def test_the_most_expensive_answer_takes_little_time(dns_server: DnsServer) -> N
         began = time.process_time()
         with suppress(LookupFailed):
             assert len(lookups().mail_exchangers(long_name).values) == (MAX_RECORDS if count == 99 else 0)
-        assert time.process_time() - began < 1
+        assert time.process_time() - began < 5
 
 
 @pytest.mark.slow

@@ -3,11 +3,11 @@
 import errno
 import socket
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
+from portal.mail_servers.smtp import connect as connect_module
 from portal.mail_servers.smtp.connect import MAX_ADDRESSES, Deadline, SocketAddress, connect, resolve, tls_context
 from portal.mail_servers.smtp.outcome import ReplyKind, SmtpFailure, SmtpReply, Stage
 from tests.smtp_peer import LOCAL, SmtpPeer, closed_port, silent_port
@@ -17,20 +17,43 @@ def _address(port: int) -> SocketAddress:
     return SocketAddress(socket.AF_INET, ("127.0.0.1", port))
 
 
-def _failed_connect(*ports: int, seconds: float = 0.2) -> SmtpReply:
+def _failed_connect(*ports: int, seconds: float) -> SmtpReply:
     with pytest.raises(SmtpFailure) as failure:
         connect([_address(port) for port in ports], LOCAL, Deadline(seconds))
     return failure.value.reply
 
 
-def test_a_deadline_limits_the_step_and_the_total() -> None:
+class StoppedClock:
+    """What a module has instead of `time`: its time passes only as the test says."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> StoppedClock:
+    """The time that deadlines see."""
+    clock = StoppedClock()
+    monkeypatch.setattr(connect_module, "time", clock)
+    return clock
+
+
+def test_a_deadline_limits_the_step_and_the_total(clock: StoppedClock) -> None:
     deadline = Deadline(10)
     deadline.start_step(2)
-    assert 1.9 < deadline.remaining() <= 2
+    assert deadline.remaining() == 2
+    clock.now += 1
+    assert deadline.remaining() == 1
     deadline.start_step(60)
-    assert 9.9 < deadline.remaining() <= 10
+    assert deadline.remaining() == 9
+    clock.now += 8
+    assert not deadline.is_over
+    clock.now += 1
+    assert deadline.is_over
     deadline.start_final_step(60)
-    assert 59.9 < deadline.remaining() <= 60
+    assert deadline.remaining() == 60
     deadline.start_step(0)
     with pytest.raises(TimeoutError):
         deadline.remaining()
@@ -38,13 +61,13 @@ def test_a_deadline_limits_the_step_and_the_total() -> None:
 
 def test_an_ip_address_needs_no_lookup(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("portal.mail_servers.smtp.connect._resolvers", None)
-    assert resolve("127.0.0.1", 25, Deadline(1)) == [_address(25)]
-    assert resolve("::1", 25, Deadline(1))[0].family is socket.AF_INET6
+    assert resolve("127.0.0.1", 25, Deadline(60)) == [_address(25)]
+    assert resolve("::1", 25, Deadline(60))[0].family is socket.AF_INET6
 
 
 def test_a_name_is_resolved_and_connected_to() -> None:
     with SmtpPeer() as peer:
-        deadline = Deadline(5)
+        deadline = Deadline(60)
         with connect(resolve("localhost", peer.port, deadline), LOCAL, deadline) as sock:
             assert sock.getpeername()[1] == peer.port
 
@@ -64,7 +87,7 @@ def test_errors_of_the_resolver(monkeypatch: pytest.MonkeyPatch, number: int, ki
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
     with pytest.raises(SmtpFailure) as failure:
-        resolve("mail.example", 25, Deadline(1))
+        resolve("mail.example", 25, Deadline(60))
     assert (failure.value.reply.stage, failure.value.reply.kind) == (Stage.NAME, kind)
 
 
@@ -76,14 +99,14 @@ def test_an_error_of_the_system_is_a_temporary_failure_of_the_lookup(monkeypatch
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
     with pytest.raises(SmtpFailure) as failure:
-        resolve("mail.example", 25, Deadline(1))
+        resolve("mail.example", 25, Deadline(60))
     assert (failure.value.reply.stage, failure.value.reply.kind) == (Stage.NAME, ReplyKind.TEMPORARY)
 
 
 def test_a_name_with_many_addresses_is_not_used_to_connect_to_all_of_them() -> None:
     tried: list[SocketAddress] = []
     with closed_port() as port, pytest.raises(SmtpFailure) as failure:
-        connect([_address(port)] * 500, LOCAL, Deadline(2), tried.append)
+        connect([_address(port)] * 500, LOCAL, Deadline(60), tried.append)
     assert failure.value.reply.stage is Stage.CONNECT
     assert len(tried) == MAX_ADDRESSES
 
@@ -91,30 +114,51 @@ def test_a_name_with_many_addresses_is_not_used_to_connect_to_all_of_them() -> N
 @pytest.mark.parametrize("name", ["a..b.example", "x" * 64 + ".example", ".example"])
 def test_an_invalid_name_does_not_exist(name: str) -> None:
     with pytest.raises(SmtpFailure) as failure:
-        resolve(name, 25, Deadline(1))
+        resolve(name, 25, Deadline(60))
     assert (failure.value.reply.stage, failure.value.reply.kind) == (Stage.NAME, ReplyKind.SETTINGS)
 
 
 def test_a_resolver_that_hangs_is_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
-    released = threading.Event()
+    begun, released = threading.Event(), threading.Event()
     real = socket.getaddrinfo
+
+    class OverOnceItHangs(Deadline):
+        asked = 0
+
+        def remaining(self) -> float:
+            self.asked += 1
+            if self.asked == 1:  # before the lookup
+                return super().remaining()
+            assert begun.wait(60)
+            return 0.01
 
     def hang(*args: object, **kwargs: object) -> object:
         if kwargs.get("flags"):
             raise socket.gaierror(socket.EAI_NONAME, "not numeric")
-        released.wait(5)
+        begun.set()
+        released.wait(60)
         return real("127.0.0.1", 25)
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
-    began = time.monotonic()
     with pytest.raises(SmtpFailure) as failure:
-        resolve("mail.example", 25, Deadline(0.1))
+        resolve("mail.example", 25, OverOnceItHangs(60))
     released.set()
-    assert time.monotonic() - began < 1
     assert (failure.value.reply.stage, failure.value.reply.kind) == (Stage.NAME, ReplyKind.TEMPORARY)
 
 
-def test_the_next_address_is_tried_if_one_refuses_or_is_silent() -> None:
+def test_the_next_address_is_tried_if_one_refuses_or_is_silent(
+    clock: StoppedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = connect_module._connected
+
+    def connected(address: SocketAddress, timeout: float) -> socket.socket:
+        try:
+            return real(address, 0.1 if address.port == silent else 60)
+        except TimeoutError:
+            clock.now += timeout
+            raise
+
+    monkeypatch.setattr(connect_module, "_connected", connected)
     with SmtpPeer() as peer, closed_port() as closed, silent_port() as silent:
         for ports in ([closed, peer.port], [silent, peer.port], [silent, closed, peer.port]):
             with connect([_address(port) for port in ports], LOCAL, Deadline(0.5)) as sock:
@@ -123,7 +167,7 @@ def test_the_next_address_is_tried_if_one_refuses_or_is_silent() -> None:
 
 def test_a_failed_connection_is_temporary_and_says_why() -> None:
     with closed_port() as closed, silent_port() as silent:
-        refused, timed_out = _failed_connect(closed), _failed_connect(closed, silent)
+        refused, timed_out = _failed_connect(closed, seconds=60), _failed_connect(closed, silent, seconds=0.2)
         assert (refused.stage, refused.kind, refused.text) == (
             Stage.CONNECT,
             ReplyKind.TEMPORARY,
