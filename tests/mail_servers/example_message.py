@@ -1,6 +1,7 @@
 """An example message, and sending it to a scripted mail server with and without pipelining."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,12 +11,14 @@ import pytest
 from portal.mail_servers.smtp.client import AuthMode, Encryption, SendResult, SmtpSettings, Timeouts
 from portal.mail_servers.smtp.client import send as send_mail
 from portal.mail_servers.smtp.mime import MessageContent, MimeMessage, Sender
-from portal.mail_servers.smtp.outcome import SmtpReply
+from portal.mail_servers.smtp.outcome import SmtpReply, Stage
+from portal.mail_servers.smtp.transport import SmtpTransport
 from tests.smtp_peer import EXTENSIONS, LOCAL, Script, SmtpPeer
 
 SENDER = "pbx@portal.example"
 ANN, BOB, CYD = "ann@x.example", "bob@x.example", "cyd@x.example"
-SHORT_TIMEOUTS = Timeouts(connect=0.4, command=0.4, total=0.8, reply=0.4)
+PATIENT = Timeouts(connect=60, command=60, total=60, reply=60)  # a busy machine is no fault of a mail server
+SHORT = 0.4  # seconds: the limit on a step at which it does not reply
 PASSWORD = "Pässwörd 密码"
 USER = "jürgen@x.example"
 
@@ -25,6 +28,21 @@ def pipelining(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     """Whether the mail servers offer PIPELINING: every test has to pass with and without."""
     monkeypatch.setattr(SmtpPeer, "default_extensions", (*EXTENSIONS, *request.param))
     return bool(request.param)
+
+
+@contextmanager
+def short_at(stage: Stage) -> Iterator[Timeouts]:
+    """Yield timeouts that are short for the commands of this stage, and long for everything else."""
+    begin = SmtpTransport._begin_stage
+
+    def begin_stage(transport: SmtpTransport, begun: Stage) -> None:
+        begin(transport, begun)
+        if begun is not stage:
+            transport.deadline.start_step(PATIENT.command)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SmtpTransport, "_begin_stage", begin_stage)
+        yield replace(PATIENT, command=SHORT)
 
 
 def message(text: str = "A call was lost.\n.\n..two dots\n") -> MimeMessage:
@@ -44,15 +62,15 @@ def sign_in_settings(peer: SmtpPeer, mode: AuthMode = AuthMode.AUTO, **changes: 
 def send(
     to: SmtpSettings,
     recipients: Sequence[str] = (ANN,),
-    timeouts: Timeouts = SHORT_TIMEOUTS,
+    timeouts: Timeouts = PATIENT,
     ca_file: Path | None = None,
 ) -> SendResult:
     return send_mail(replace(to, ca_file=ca_file), message(), SENDER, recipients, timeouts)
 
 
-def reply_to(script: Script, recipients: Sequence[str] = (ANN,)) -> SmtpReply:
+def reply_to(script: Script, recipients: Sequence[str] = (ANN,), timeouts: Timeouts = PATIENT) -> SmtpReply:
     """Return the reply to a script, which is the same for all recipients."""
     with SmtpPeer(script) as peer:
-        replies = set(send(settings(peer), recipients).replies.values())
+        replies = set(send(settings(peer), recipients, timeouts).replies.values())
     (reply,) = replies
     return reply

@@ -93,8 +93,8 @@ def test_a_server_that_does_not_answer_fails_in_time(
 def test_a_lost_query_is_repeated(dns_server: DnsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     timeouts, real = chain([0.1], repeat(LONG)), BoundedNameserver.query
 
-    def query(*arguments: Any, timeout: float, **options: Any) -> Any:
-        return real(*arguments, timeout=next(timeouts), **options)
+    def query(*arguments: Any, **options: Any) -> Any:
+        return real(*arguments, **options | {"timeout": next(timeouts)})
 
     monkeypatch.setattr(BoundedNameserver, "query", query)
     monkeypatch.setattr(dns_lookup, "LOOKUP_TIMEOUT", LONG)

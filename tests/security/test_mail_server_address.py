@@ -299,9 +299,15 @@ def test_the_operator_can_allow_networks(
 
 
 def test_nothing_reveals_the_internal_network(
-    app: Flask, working_tenant: str, silent: int, internet: FakeInternet, inside: SmtpPeer
+    app: Flask,
+    working_tenant: str,
+    silent: int,
+    internet: FakeInternet,
+    inside: SmtpPeer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A service that responds, one that does not, a closed port and an unknown name all look the same."""
+    monkeypatch.setattr(test_email, "TIMEOUTS", Timeouts(connect=60, command=60, total=60))
     internet.ports = {"10.0.0.7": silent, "10.0.0.8": 1}
     hosts = [internet.add_name([each]) for each in (INTERNAL, "10.0.0.7", "10.0.0.8", "127.0.0.1", "::1")]
     answers, seconds = set(), []
@@ -312,7 +318,7 @@ def test_nothing_reveals_the_internal_network(
             seconds.append(time.monotonic() - began)
     (answer,) = answers
     assert answer.headline == NOT_FOUND
-    assert max(seconds) < 0.5
+    assert max(seconds) < 30, "nothing waits for the one that does not respond"
     assert not internet.connections
 
 
@@ -374,7 +380,7 @@ def test_a_test_is_limited_by_its_timeouts_whatever_a_name_resolves_to(
 ) -> None:
     addresses = [f"9.9.9.{each}" for each in range(200)]
     internet.ports = dict.fromkeys(addresses, silent)
-    monkeypatch.setattr(test_email, "TIMEOUTS", Timeouts(connect=0.3, command=0.3, total=0.5, reply=0.3))
+    monkeypatch.setattr(test_email, "TIMEOUTS", Timeouts(connect=0.3, command=60, total=60, reply=60))
     began = time.monotonic()
     assert send_test(app, internet.add_name(addresses), 25).headline == "The mail server does not answer."
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 30

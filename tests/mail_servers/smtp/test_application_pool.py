@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -15,6 +14,7 @@ from portal.mail_servers.smtp import client, pool
 from portal.mail_servers.smtp.client import AuthMode, Encryption, SmtpSettings
 from portal.mail_servers.smtp.mime import MessageContent, MimeMessage, Sender
 from portal.mail_servers.smtp.outcome import ReplyKind
+from tests.processes import wait_for
 from tests.smtp_peer import SmtpPeer
 
 SENDER, ANN = "pbx@portal.example", "ann@x.example"
@@ -87,7 +87,5 @@ def test_a_forked_process_does_not_use_its_parents_connections(peer: SmtpPeer) -
 @pytest.mark.slow
 def test_the_end_of_the_process_closes_the_connections(peer: SmtpPeer) -> None:
     subprocess.run([sys.executable, "-c", ONE_MESSAGE, str(peer.port)], cwd=ROOT, check=True, timeout=120)
-    end = time.monotonic() + 3
-    while peer.conversations[0].verbs[-1] != "QUIT" and time.monotonic() < end:
-        time.sleep(0.005)
+    wait_for(lambda: peer.conversations[0].verbs[-1] == "QUIT")
     assert peer.conversations[0].verbs == ["EHLO", *TRANSACTION, "QUIT"]

@@ -1,6 +1,7 @@
 """A connection to a mail server: commands, replies, and the reply for each recipient."""
 
 import time
+from dataclasses import replace
 
 import flask_mail
 import pytest
@@ -23,8 +24,8 @@ from tests.mail_servers.example_message import (
     ANN,
     BOB,
     CYD,
+    PATIENT,
     SENDER,
-    SHORT_TIMEOUTS,
     message,
     pipelining,
     reply_to,
@@ -57,14 +58,14 @@ def test_a_bare_line_end_cannot_end_the_message() -> None:
             return b".first\n.\nMAIL FROM:<x@y>\r.\rlast"
 
     with SmtpPeer() as peer:
-        send_mail(settings(peer), Raw("s", [ANN], sender=SENDER), SENDER, [ANN], SHORT_TIMEOUTS)
+        send_mail(settings(peer), Raw("s", [ANN], sender=SENDER), SENDER, [ANN], PATIENT)
     assert peer.messages[0].transmitted == b"..first\r\n..\r\nMAIL FROM:<x@y>\r\n..\r\nlast\r\n"
 
 
 def test_ehlo_has_the_given_name_or_our_ip_address() -> None:
     with SmtpPeer() as peer:
         send(settings(peer))
-        send_mail(settings(peer, helo_name="portal.example"), message(), SENDER, [ANN], SHORT_TIMEOUTS)
+        send_mail(settings(peer, helo_name="portal.example"), message(), SENDER, [ANN], PATIENT)
     assert [conversation.commands[0].lower() for conversation in peer.conversations] == [
         "ehlo [127.0.0.1]",
         "ehlo portal.example",
@@ -101,8 +102,9 @@ def test_a_reply_sent_before_closing_is_read() -> None:
 def test_a_server_that_is_slow_at_every_step_is_limited_by_the_total() -> None:
     slow = {step: SlowReply("250 ok", 0.04) for step in ("ehlo", "mail", "rcpt")}
     began = time.monotonic()
-    assert reply_to({"greeting": SlowReply("220 ok", 0.04), **slow}).kind is ReplyKind.TEMPORARY
-    assert SHORT_TIMEOUTS.total - 0.1 < time.monotonic() - began < SHORT_TIMEOUTS.total + 0.3
+    script = {"greeting": SlowReply("220 ok", 0.04), **slow, "data": SlowReply("354 go ahead", 60)}
+    assert reply_to(script, timeouts=replace(PATIENT, total=0.8)).kind is ReplyKind.TEMPORARY
+    assert 0.7 < time.monotonic() - began < 30
 
 
 @pytest.mark.slow
@@ -113,15 +115,20 @@ def test_a_server_that_reads_no_content_is_limited_by_the_total() -> None:
 
     began = time.monotonic()
     with SmtpPeer({"data": ReplyThenHang("354 go ahead")}) as peer:
-        result = send_mail(settings(peer), Huge(sender=SENDER), SENDER, [ANN], SHORT_TIMEOUTS)
+        result = send_mail(settings(peer), Huge(sender=SENDER), SENDER, [ANN], replace(PATIENT, total=0.8))
     assert result.replies[ANN].kind is ReplyKind.TEMPORARY
-    assert time.monotonic() - began < SHORT_TIMEOUTS.total + 0.3
+    assert time.monotonic() - began < 30
 
 
-def test_the_reply_to_the_final_dot_has_its_own_timeout() -> None:
-    timeouts = Timeouts(connect=0.3, command=0.3, total=0.3, reply=2)
-    with SmtpPeer({"dot": SlowReply("250 2.0.0 late", 0.03)}) as peer:
-        assert send(settings(peer), timeouts=timeouts).replies[ANN].kind is ReplyKind.ACCEPTED
+def test_the_reply_to_the_final_dot_has_its_own_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = Deadline.start_final_step
+
+    def start_after_the_total(deadline: Deadline, seconds: float) -> None:
+        deadline._end = deadline._step_end = 0
+        start(deadline, seconds)
+
+    monkeypatch.setattr(Deadline, "start_final_step", start_after_the_total)
+    assert reply_to({}).kind is ReplyKind.ACCEPTED
 
 
 def test_a_closed_port() -> None:
@@ -184,14 +191,14 @@ def test_an_unsafe_recipient_does_not_affect_the_others() -> None:
 
 def test_an_unsafe_sender_is_never_sent() -> None:
     with SmtpPeer() as peer, pytest.raises(UnsafeHeader):
-        send_mail(settings(peer), message(), "eve@x.example>\r\nDATA", [ANN], SHORT_TIMEOUTS)
+        send_mail(settings(peer), message(), "eve@x.example>\r\nDATA", [ANN], PATIENT)
     assert peer.conversations[0].verbs == ["EHLO", "QUIT"]
 
 
 def test_a_line_end_in_a_header_of_a_flask_mail_message_is_never_sent() -> None:
     injected = flask_mail.Message("s", [ANN], "text", sender=SENDER, extra_headers={"X": "1\r\nBcc: eve@x.example"})
     with SmtpPeer() as peer, pytest.raises(UnsafeHeader):
-        send_mail(settings(peer), injected, SENDER, [ANN], SHORT_TIMEOUTS)
+        send_mail(settings(peer), injected, SENDER, [ANN], PATIENT)
     assert peer.conversations[0].verbs == ["EHLO", "QUIT"]
 
 
@@ -200,7 +207,7 @@ def test_a_line_end_in_a_header_of_a_flask_mail_message_is_never_sent() -> None:
 
 def test_commands_are_pipelined_if_offered(pipelining: bool) -> None:
     with SmtpPeer({"data": ["451 4.3.0 later", "354 go ahead"]}) as peer:
-        connection = SmtpConnection(settings(peer), SHORT_TIMEOUTS)
+        connection = SmtpConnection(settings(peer), PATIENT)
         connection.open()
         kinds = [connection.deliver(message(), SENDER, [ANN, BOB])[ANN].kind for _ in range(2)]
         connection.close()
@@ -229,7 +236,7 @@ def test_a_server_that_waits_for_content_without_recipients_gets_only_a_dot(pipe
         "dot": "250 2.0.0 ok",
     }
     with SmtpPeer(script) as peer:
-        connection = SmtpConnection(settings(peer), SHORT_TIMEOUTS)
+        connection = SmtpConnection(settings(peer), PATIENT)
         connection.open()
         replies = [connection.deliver(message(), SENDER, [ANN])[ANN] for _ in range(2)]
         connection.close()
@@ -244,7 +251,7 @@ def test_a_server_that_waits_for_content_without_recipients_gets_only_a_dot(pipe
 
 def test_pipelined_replies_after_a_rejected_sender_are_discarded() -> None:
     with SmtpPeer({"mail": ["550 5.7.1 not you", "250 ok"]}) as peer:
-        connection = SmtpConnection(settings(peer), SHORT_TIMEOUTS)
+        connection = SmtpConnection(settings(peer), PATIENT)
         connection.open()
         replies = [connection.deliver(message(), SENDER, [ANN, BOB])[ANN] for _ in range(2)]
         connection.close()
@@ -269,7 +276,7 @@ def test_a_server_that_waits_for_content_after_rejecting_the_sender_gets_none(pi
 
 def test_one_connection_carries_several_messages_also_after_a_failed_one(pipelining: bool) -> None:
     with SmtpPeer({"rcpt": ["550 5.1.1 no", "250 ok"]}) as peer:
-        connection = SmtpConnection(settings(peer), SHORT_TIMEOUTS)
+        connection = SmtpConnection(settings(peer), PATIENT)
         connection.open()
         kinds = [connection.deliver(message(), SENDER, [ANN])[ANN].kind for _ in range(3)]
         connection.close()
@@ -284,7 +291,7 @@ def test_one_connection_carries_several_messages_also_after_a_failed_one(pipelin
 
 def test_a_closed_connection_is_a_temporary_failure() -> None:
     with SmtpPeer() as peer:
-        connection = SmtpConnection(settings(peer), SHORT_TIMEOUTS)
+        connection = SmtpConnection(settings(peer), PATIENT)
         connection.open(Deadline(1))
     reply = connection.deliver(message(), SENDER, [ANN])[ANN]
     connection.close()
@@ -297,7 +304,7 @@ def test_a_closed_connection_is_a_temporary_failure() -> None:
 
 def test_a_failed_open_reports_the_stage_and_closes() -> None:
     with SmtpPeer({"ehlo": "550 5.7.1 not you"}) as peer:
-        connection = SmtpConnection(settings(peer), SHORT_TIMEOUTS)
+        connection = SmtpConnection(settings(peer), PATIENT)
         with pytest.raises(SmtpFailure) as failure:
             connection.open()
         assert connection.host is None
@@ -308,11 +315,11 @@ def test_a_failed_open_reports_the_stage_and_closes() -> None:
 
 def test_sending_through_flask_mails_interface() -> None:
     with SmtpPeer() as peer:
-        with SmtpConnection(settings(peer), SHORT_TIMEOUTS) as connection:
+        with SmtpConnection(settings(peer), PATIENT) as connection:
             message().send(connection)
         peer.script = {"rcpt": "550 5.1.1 no"}
         with (
-            SmtpConnection(settings(peer), SHORT_TIMEOUTS) as connection,
+            SmtpConnection(settings(peer), PATIENT) as connection,
             pytest.raises(RecipientsNotAccepted) as error,
         ):
             connection.send(message())

@@ -15,11 +15,12 @@ from portal.mail_servers.smtp.outcome import Pause, ReplyKind, SmtpReply, Stage
 from tests.mail_servers.example_message import (
     ANN,
     PASSWORD,
-    SHORT_TIMEOUTS,
+    PATIENT,
     USER,
     pipelining,
     send,
     settings,
+    short_at,
     sign_in_settings,
 )
 from tests.smtp_peer import Action, Fault, Script, SmtpPeer
@@ -96,10 +97,12 @@ def test_failures_of_starttls_and_tls(
     script: Script, kind: ReplyKind, certificate: trustme.LeafCert, ca_file: Path
 ) -> None:
     began = time.monotonic()
-    with SmtpPeer(script, certificate=certificate) as peer:
-        reply = send(settings(peer, encryption=Encryption.STARTTLS), ca_file=ca_file).replies[ANN]
+    with SmtpPeer(script, certificate=certificate) as peer, short_at(Stage.TLS) as timeouts:
+        starttls = settings(peer, encryption=Encryption.STARTTLS)
+        enough = timeouts if Fault.SILENCE in script.values() else PATIENT
+        reply = send(starttls, timeouts=enough, ca_file=ca_file).replies[ANN]
     assert (reply.stage, reply.kind) == (Stage.TLS, kind)
-    assert time.monotonic() - began < SHORT_TIMEOUTS.total
+    assert time.monotonic() - began < PATIENT.command / 2
 
 
 def test_implicit_tls_on_an_unencrypted_port() -> None:
@@ -184,8 +187,8 @@ def test_a_missing_username_or_password(username: str | None, password: str | No
     ],
 )
 def test_replies_to_auth(action: Action | list[Action], kind: ReplyKind, pause: Pause) -> None:
-    with SmtpPeer({"auth": action}, accounts={USER: PASSWORD}) as peer:
-        result = send(sign_in_settings(peer))
+    with SmtpPeer({"auth": action}, accounts={USER: PASSWORD}) as peer, short_at(Stage.AUTH) as timeouts:
+        result = send(sign_in_settings(peer), timeouts=timeouts if action is Fault.SILENCE else PATIENT)
     assert (result.replies[ANN].stage, result.replies[ANN].kind, result.pause) == (Stage.AUTH, kind, pause)
 
 

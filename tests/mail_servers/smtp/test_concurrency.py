@@ -9,19 +9,11 @@ import pytest
 
 from portal.mail_servers.smtp import concurrency
 from portal.mail_servers.smtp.concurrency import ConcurrencyLimits, ConcurrencySlots
+from tests.later_clock import LaterClock
 from tests.processes import wait_for
 
 QUICK = ConcurrencyLimits(per_server=4, total=12, max_wait=0, slow_after=600)
 PATIENT = ConcurrencyLimits(max_wait=60, slow_after=600)
-
-
-class LaterClock:
-    """What a module has instead of `time`: it is later by as much as the test says."""
-
-    later = 0.0
-
-    def monotonic(self) -> float:
-        return time.monotonic() + self.later
 
 
 @pytest.fixture

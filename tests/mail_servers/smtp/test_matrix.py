@@ -14,21 +14,19 @@ from pathlib import Path
 import pytest
 import trustme
 
+from portal.mail_servers.smtp import session
 from portal.mail_servers.smtp.client import AuthMode, Encryption, SendResult, SmtpSettings, Timeouts, send
 from portal.mail_servers.smtp.concurrency import ConcurrencyLimits
 from portal.mail_servers.smtp.mime import MessageContent, MimeMessage, Sender
 from portal.mail_servers.smtp.outcome import Pause, ReplyKind, SmtpReply, Stage
 from portal.mail_servers.smtp.pool import Pool, PoolLimits
+from tests.mail_servers.example_message import PATIENT, SHORT, short_at
 from tests.smtp_peer import EXTENSIONS, LOCAL, Action, Fault, SlowReply, SmtpPeer
 
 pytestmark = pytest.mark.slow
 
 SENDER = "pbx@portal.example"
 RECIPIENTS = ["ann@x.example", "bob@x.example"]
-# In seconds. SHORT leaves time for a new connection after a kept one is silent. LONG is for actions without waiting.
-SHORT = Timeouts(connect=0.4, command=0.4, total=0.8, reply=0.4)
-LONG = Timeouts(connect=3, command=3, total=3, reply=3)
-SLACK = 0.5  # seconds, for a busy machine
 
 STAGES = {
     "greeting": (Stage.GREETING, ReplyKind.SETTINGS, "220 peer.test"),
@@ -80,8 +78,16 @@ def expected(step: str, action: str) -> tuple[ReplyKind, Stage, int | None, Paus
     return ReplyKind.UNKNOWN if step == "dot" else ReplyKind.TEMPORARY, stage, None, Pause.BRIEF
 
 
-def timeouts(action: str) -> Timeouts:
-    return SHORT if action in ("silence", "byte_by_byte") else LONG
+@contextmanager
+def in_time(step: str, action: str) -> Iterator[Timeouts]:
+    """Yield timeouts of which only that of the step is short, if it is of use there: waiting longer fails."""
+    began = time.monotonic()
+    with short_at(STAGES[step][0]) as short:
+        if action not in ("silence", "byte_by_byte"):
+            yield PATIENT
+        else:
+            yield replace(PATIENT, reply=SHORT) if step == "dot" else short
+    assert time.monotonic() - began < PATIENT.command / 2
 
 
 def message() -> MimeMessage:
@@ -108,13 +114,6 @@ def check(result: SendResult, step: str, action: str) -> None:
     assert "secret" not in reply.text
 
 
-@contextmanager
-def in_time(step: str = "") -> Iterator[None]:
-    began = time.monotonic()
-    yield
-    assert time.monotonic() - began < SHORT.total + (SHORT.reply if step == "dot" else 0) + SLACK
-
-
 @pytest.fixture(params=["one_by_one", "pipelined"])
 def peer(request: pytest.FixtureRequest) -> Iterator[SmtpPeer]:
     """A mail server without PIPELINING, and one with it."""
@@ -133,7 +132,7 @@ def pool() -> Iterator[Pool]:
 @pytest.fixture
 def send_pooled(peer: SmtpPeer, pool: Pool) -> Send:
     """A function that sends a message through the peer, over a kept connection if there is one."""
-    return lambda limits=LONG: pool.send(settings(peer, "mail"), message(), SENDER, RECIPIENTS, limits)
+    return lambda limits=PATIENT: pool.send(settings(peer, "mail"), message(), SENDER, RECIPIENTS, limits)
 
 
 @pytest.mark.parametrize(
@@ -142,8 +141,9 @@ def send_pooled(peer: SmtpPeer, pool: Pool) -> Send:
 )
 def test_before_the_transaction(step: str, action: str, certificate: trustme.LeafCert, ca_file: Path) -> None:
     tls = certificate if step in ("tls", "starttls") else None
-    with SmtpPeer({step: action_of(step, action)}, certificate=tls, accounts={"user": "password"}) as peer, in_time():
-        result = send(replace(settings(peer, step), ca_file=ca_file), message(), SENDER, RECIPIENTS, timeouts(action))
+    script, accounts = {step: action_of(step, action)}, {"user": "password"}
+    with SmtpPeer(script, certificate=tls, accounts=accounts) as peer, in_time(step, action) as timeouts:
+        result = send(replace(settings(peer, step), ca_file=ca_file), message(), SENDER, RECIPIENTS, timeouts)
     check(result, step, action)
 
 
@@ -151,8 +151,8 @@ def test_before_the_transaction(step: str, action: str, certificate: trustme.Lea
 @pytest.mark.parametrize("step", TRANSACTION)
 def test_a_transaction_on_a_new_connection(peer: SmtpPeer, send_pooled: Send, step: str, action: str) -> None:
     peer.script = {step: action_of(step, action)}
-    with in_time(step):
-        check(send_pooled(timeouts(action)), step, action)
+    with in_time(step, action) as timeouts:
+        check(send_pooled(timeouts), step, action)
 
 
 @pytest.mark.parametrize("action", ACTIONS)
@@ -160,8 +160,8 @@ def test_a_transaction_on_a_new_connection(peer: SmtpPeer, send_pooled: Send, st
 def test_a_transaction_on_a_kept_connection(peer: SmtpPeer, send_pooled: Send, step: str, action: str) -> None:
     send_pooled()
     peer.script = {step: action_of(step, action)}
-    with in_time(step):
-        check(send_pooled(timeouts(action)), step, action)
+    with in_time(step, action) as timeouts:
+        check(send_pooled(timeouts), step, action)
     session_ended = action not in ("2yz", "4yz", "5yz") or (step, action) == ("data", "2yz")
     tried_again = action == "421" if step == "dot" else session_ended or (step == "mail" and action != "2yz")
     assert len(peer.conversations) == 1 + tried_again
@@ -173,8 +173,8 @@ def test_a_transaction_on_a_kept_connection(peer: SmtpPeer, send_pooled: Send, s
 def test_a_kept_connection_that_fails_at_mail_only(peer: SmtpPeer, send_pooled: Send, action: str) -> None:
     peer.script = {"mail": ["250 ok", FAULTS[action]]}
     send_pooled()
-    with in_time():
-        assert send_pooled(timeouts(action)) == SendResult(dict.fromkeys(RECIPIENTS, ACCEPTED), Pause.NONE)
+    with in_time("mail", action) as timeouts:
+        assert send_pooled(timeouts) == SendResult(dict.fromkeys(RECIPIENTS, ACCEPTED), Pause.NONE)
     assert [len(conversation.messages) for conversation in peer.conversations] == [1, 1]
 
 
@@ -183,26 +183,31 @@ def test_a_reset_on_a_kept_connection(peer: SmtpPeer, send_pooled: Send, action:
     peer.script = {"data": "451 4.3.0 not now"}
     send_pooled()
     peer.script = {"rset": FAULTS.get(action, "250 2.0.0 forgotten")}
-    with in_time():
-        assert send_pooled(timeouts(action)) == SendResult(dict.fromkeys(RECIPIENTS, ACCEPTED), Pause.NONE)
+    with in_time("mail", action) as timeouts:
+        assert send_pooled(timeouts) == SendResult(dict.fromkeys(RECIPIENTS, ACCEPTED), Pause.NONE)
     assert len(peer.conversations) == (1 if action == "2yz" else 2)
     assert [mail.recipients for mail in peer.messages] == [RECIPIENTS]
 
 
 @pytest.mark.parametrize("action", ACTIONS)
-def test_the_message_is_accepted_whatever_the_reply_to_quit(peer: SmtpPeer, action: str) -> None:
+def test_the_message_is_accepted_whatever_the_reply_to_quit(
+    peer: SmtpPeer, action: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     peer.script = {"quit": FAULTS.get(action, "221 2.0.0 bye")}
-    with in_time():
-        result = send(settings(peer, "quit"), message(), SENDER, RECIPIENTS, timeouts(action))
+    monkeypatch.setattr(session, "QUIT_TIMEOUT", SHORT)
+    began = time.monotonic()
+    result = send(settings(peer, "quit"), message(), SENDER, RECIPIENTS, PATIENT)
+    assert time.monotonic() - began < PATIENT.command / 2
     assert result == SendResult(dict.fromkeys(RECIPIENTS, ACCEPTED), Pause.NONE)
 
 
 @pytest.mark.parametrize("action", ACTIONS)
 def test_no_reply_to_quit_delays_the_end_of_the_process(
-    peer: SmtpPeer, send_pooled: Send, pool: Pool, action: str
+    peer: SmtpPeer, send_pooled: Send, pool: Pool, action: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(session, "QUIT_TIMEOUT", PATIENT.command)
     peer.script = {"quit": FAULTS.get(action, "221 2.0.0 bye")}
     send_pooled()
     began = time.monotonic()
     pool.close()
-    assert time.monotonic() - began < SHORT.command
+    assert time.monotonic() - began < PATIENT.command / 2

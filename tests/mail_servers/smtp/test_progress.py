@@ -191,7 +191,7 @@ def silent() -> Iterator[int]:
 def test_advice_does_not_reveal_the_port_of_the_shared_server(
     context: Flask, silent: int, internet: FakeInternet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(test_email, "TIMEOUTS", Timeouts(connect=0.2, command=0.2, total=0.2, reply=0.2))
+    monkeypatch.setattr(test_email, "TIMEOUTS", Timeouts(connect=0.2, command=60, total=60, reply=60))
     internet.internal_port = silent
     shared = settings(25, host=PUBLIC), settings(587, host=PUBLIC)
     first, second = (run_test(server, server_name="")[-1] for server in shared)

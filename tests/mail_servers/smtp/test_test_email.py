@@ -10,8 +10,10 @@ import trustme
 from portal.errors import Refusal
 from portal.mail_servers import service as mail_server_service
 from portal.mail_servers.smtp import pool, test_email
-from portal.mail_servers.smtp.client import AuthMode, Encryption, SmtpSettings, Timeouts
+from portal.mail_servers.smtp.client import AuthMode, Encryption, SmtpSettings
 from portal.mail_servers.smtp.mime import Sender
+from portal.mail_servers.smtp.outcome import Stage
+from tests.mail_servers.example_message import PATIENT, SHORT, short_at
 from tests.smtp_peer import LOCAL, Fault, Script, SmtpPeer, closed_port
 from tests.tenant_fixtures import entered
 
@@ -23,11 +25,6 @@ pytestmark = pytest.mark.usefixtures("context")
 
 def plain(port: int) -> SmtpSettings:
     return SmtpSettings("127.0.0.1", port, Encryption.NONE, AuthMode.NONE, network_policy=LOCAL)
-
-
-@pytest.fixture
-def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(test_email, "TIMEOUTS", Timeouts(connect=0.3, command=0.3, total=0.5, reply=0.3))
 
 
 def send_test(settings: SmtpSettings, to: list[str] = TO) -> test_email.SendTestResult:
@@ -113,15 +110,16 @@ def test_a_port_where_nothing_listens() -> None:
     assert "no mail server listens on this port" in result.advice
 
 
-@pytest.mark.usefixtures("short_timeouts")
-def test_a_silent_server_is_limited_by_the_timeouts() -> None:
-    result = send_to_script({"ehlo": Fault.SILENCE})
+def test_a_silent_server_is_limited_by_the_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    with short_at(Stage.EHLO) as timeouts:
+        monkeypatch.setattr(test_email, "TIMEOUTS", timeouts)
+        result = send_to_script({"ehlo": Fault.SILENCE})
     assert result.headline == "Connected, but no SMTP session was started."
     assert "in time" in result.reply
 
 
-@pytest.mark.usefixtures("short_timeouts")
-def test_a_message_without_confirmation_may_have_been_sent() -> None:
+def test_a_message_without_confirmation_may_have_been_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(test_email, "TIMEOUTS", replace(PATIENT, reply=SHORT))
     result = send_to_script({"dot": Fault.SILENCE})
     assert result.state == "failed"
     assert result.headline == "Connected, but the mail server did not confirm the test email."
