@@ -90,7 +90,7 @@ def test_tasks_have_the_same_names_each_time_that_a_worker_connects(app: Flask) 
 
 def until(app: Flask, count: str) -> None:
     """Wait until the query counts something."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     with app.app_context():
         while not sql(count)[0][0]:
             db.session.rollback()

@@ -166,11 +166,14 @@ def test_a_repeated_error_is_one_line_and_then_a_count(
         lines.extend(written(capsys))
         return sum(line.get("repeated", 1) for line in lines if "respond" in line["message"])
 
-    for number in range(100):
-        logger.error("The database does not respond: %s", number)
-    logger.error("Another error.")
-    logger.info("Not an error.")
-    assert outages() < 100
+    (handler,) = (each for each in logging.getLogger().handlers if isinstance(each, FoldingHandler))
+    assert handler.lock
+    with handler.lock:  # so that no interval ends meanwhile
+        for number in range(100):
+            logger.error("The database does not respond: %s", number)
+        logger.error("Another error.")
+        logger.info("Not an error.")
+        assert outages() < 100
     wait_for(lambda: outages() == 100)
     assert lines[0]["message"] == "The database does not respond: 0"
     assert lines[-1]["message"] == "The database does not respond: 99"

@@ -134,7 +134,7 @@ def test_of_simultaneous_requests_one_gets_the_account(app: Flask, issue: Issue)
     def spend() -> SipAccount | TokenState:
         with app.app_context():
             db.session.execute(text("SELECT 1"))  # the connection is open before the race begins
-            together.wait(timeout=10)
+            together.wait(timeout=60)
             return tokens.spend(token)
 
     with ThreadPoolExecutor(4) as threads:
@@ -157,7 +157,7 @@ def test_a_second_request_waits_for_the_firsts_commit(app: Flask, issue: Issue) 
             with pytest.raises(TimeoutError):
                 second.result(timeout=0.2)
             first.execute(text("UPDATE provisioning_tokens SET spent_at = now(), sip_account_encrypted = NULL"))
-        assert second.result(timeout=10) is TokenState.SPENT
+        assert second.result(timeout=60) is TokenState.SPENT
 
 
 def test_the_database_contains_no_secret_in_clear_text(issue: Issue, context: Flask) -> None:

@@ -31,6 +31,7 @@ from portal.tenants import service as tenant_service
 from tests.authenticator import give_code, give_password, set_up
 from tests.conftest import SignIn, make_account
 from tests.pages import HTMX, PASSWORD, WRONG_PASSWORD, csrf_token, forge, guesses, post
+from tests.processes import wait_for
 from tests.sql import sql
 from tests.tenant_fixtures import CALL_LOST
 
@@ -221,10 +222,10 @@ def test_a_huge_email_address_costs_nothing(
 
 
 def test_a_huge_email_address_is_bounded_in_every_form(context: Flask) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     for email in ("a" * 480_000, "a@" + "b." * 240_000, "é@" + "é" * 480_000):
         assert not isinstance(account_service.add(email, PASSWORD), Account)
-    assert time.perf_counter() - began < 0.2
+    assert time.process_time() - began < 5  # seconds; one that looks at all of it for each character takes minutes
     db.session.rollback()
 
 
@@ -351,7 +352,7 @@ def test_previews_of_an_account_wait_for_each_other_without_a_transaction(
 
     def never_ends(*_: object) -> CompiledTemplate:
         compiling.release()
-        end.wait(20)
+        end.wait(60)
         return default_template(EVENT_TYPE, "en")
 
     def of_a_browser(body: str) -> TestResponse:
@@ -362,10 +363,8 @@ def test_previews_of_an_account_wait_for_each_other_without_a_transaction(
     monkeypatch.setattr("portal.mail_templates.source.compile_source", never_ends)
     threads, answers = in_threads(of_a_browser, ["<p>a"] * 8)
     try:
-        assert compiling.acquire(timeout=10)
-        deadline = time.monotonic() + 10
-        while len(answers) < 7 and time.monotonic() < deadline:
-            time.sleep(0.05)
+        assert compiling.acquire(timeout=60)
+        wait_for(lambda: len(answers) >= 7)
         assert [answer.status_code for answer in answers] == [429] * 7
         assert all("Retry-After" in answer.headers for answer in answers)
         assert not compiling.acquire(blocking=False), "one at a time"

@@ -50,7 +50,7 @@ class Gate:
             with self._lock:
                 self.inside += 1
                 self.most = max(self.most, self.inside)
-            self._opened.wait(20)
+            self._opened.wait(60)
             with self._lock:
                 self.inside -= 1
             return function(*arguments, **options)
@@ -212,12 +212,12 @@ def test_repeated_names_cost_time_in_proportion_to_the_body(client: FlaskClient,
     def seconds(count: int) -> float:
         names = ",".join(f'"n{number}":1' for number in range(count))
         body = '{"type": "queue.call_lost", "data": {' + names + "," + names + "}}"
-        began = time.perf_counter()
+        began = time.thread_time()  # which other processes do not change
         headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
         answer = client.post("/api/v1/events", data=body, headers=headers)
         assert answer.status_code in {200, 422}, answer.text
         assert len(answer.data) < 2_000
-        return time.perf_counter() - began
+        return time.thread_time() - began
 
     seconds(10)
     few, many = (min(seconds(count) for _ in range(3)) for count in (250, 2_500))

@@ -148,7 +148,7 @@ def test_locked_rows_are_skipped_and_counted(app: Flask, filled: Keyring) -> Non
             target=lambda: results.append(app.test_cli_runner().invoke(args=["secrets", "rotate"]))
         )
         command.start()
-        command.join(timeout=4)
+        command.join(timeout=60)
         assert results, "rotation waits for a locked row"
         db.session.commit()
     assert results[0].exit_code == 1

@@ -72,14 +72,14 @@ def test_one_that_waits_gets_the_slot_that_becomes_free(app: Flask, context: Fla
 
 
 def test_only_few_wait(app: Flask, context: Flask) -> None:
-    slots = Slots(Bound(1, 1), waiting=Bound(per_account=1, total=2), max_wait=20)
+    slots = Slots(Bound(1, 1), waiting=Bound(per_account=1, total=2), max_wait=60)
     with ExitStack() as held:
         held.enter_context(slots.hold(ANN))
         with waiting(app, slots, ANN, BOB):
             began = time.monotonic()
             assert not is_admitted(slots, ANN), "one of an account"
             assert not is_admitted(slots, CAT), "two in all"
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < 30
             held.close()
 
 
@@ -98,13 +98,13 @@ def test_one_that_waits_holds_no_connection(app: Flask, context: Flask) -> None:
             sql("SELECT 1")
             has_read.set()
             with slots.hold(BOB):
-                end.wait(20)
+                end.wait(60)
 
     before = db.engine.pool.checkedout()  # type: ignore[attr-defined]
     with slots.hold(ANN):
         thread = Thread(target=read_and_wait)
         thread.start()
-        assert has_read.wait(10)
+        assert has_read.wait(60)
         wait_for(lambda: slots._waiting.total() == 1)
         assert db.engine.pool.checkedout() == before  # type: ignore[attr-defined]
     end.set()

@@ -322,6 +322,7 @@ def test_a_token_server_that_does_not_respond_delays_one_and_not_everyone(
     tokens: ConnectionTokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(token_requests, "TIMEOUTS", (0.3, 0.3))
+    monkeypatch.setattr(token_requests, "RETRY_INTERVAL", 600)
     with silent_port() as port:
         settings = current_app.extensions["settings"]
         nowhere = {"microsoft_authority": f"http://127.0.0.1:{port}"}
@@ -331,11 +332,12 @@ def test_a_token_server_that_does_not_respond_delays_one_and_not_everyone(
             began = time.monotonic()
             assert failure_of(tokens).reply.text == "Microsoft's token server is not available."
             seconds.append(time.monotonic() - began)
+            monkeypatch.setattr(token_requests, "TIMEOUTS", (60, 60))
     assert seconds[0] >= 0.3
-    assert max(seconds[1:]) < 0.3
+    assert max(seconds[1:]) < 30
 
 
-@pytest.mark.parametrize("seconds_per_byte", [0, 0.02])
+@pytest.mark.parametrize("seconds_per_byte", [0, 0.2])
 def test_a_response_that_is_cut_or_slow_is_given_up(
     tokens: ConnectionTokens, token_server: TokenServer, monkeypatch: pytest.MonkeyPatch, seconds_per_byte: float
 ) -> None:
@@ -343,7 +345,7 @@ def test_a_response_that_is_cut_or_slow_is_given_up(
     token_server.seconds_per_byte = seconds_per_byte
     began = time.monotonic()
     assert failure_of(tokens).reply.kind is ReplyKind.TEMPORARY
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 15
 
 
 @pytest.mark.parametrize(
