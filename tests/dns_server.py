@@ -8,6 +8,7 @@ from contextlib import suppress
 from enum import Enum, auto
 from typing import Self
 
+import dns.exception
 import dns.flags
 import dns.message
 import dns.rcode
@@ -81,7 +82,7 @@ class DnsServer:
         with suppress(OSError):  # the listener is closed
             while True:
                 client, _ = self._tcp.accept()
-                with client, suppress(OSError, EOFError):
+                with client, suppress(OSError, dns.exception.FormError):  # the client has given up
                     client.settimeout(2)
                     length = int.from_bytes(client.recv(2, socket.MSG_WAITALL), "big")
                     answer = self.answer(client.recv(length, socket.MSG_WAITALL), "tcp")

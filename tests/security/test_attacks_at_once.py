@@ -36,6 +36,7 @@ pytestmark = pytest.mark.slow
 
 HOST = "127.0.0.1"
 SLOW = b"POST /api/v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer x\r\nContent-Length: 60000\r\n\r\n{"
+TEMPLATE = "/tenants/globex.example/templates/queue.call_lost"
 BOMB = "<dl><dt>" * 12_000
 LONG_HISTORY = """
     INSERT INTO audit_entries (id, tenant_id, created_at, actor, action, subject, changes)
@@ -135,6 +136,7 @@ def _timed(port: int, method: str, path: str, body: str | None = None, key: str 
 def _attacks(port: int, hanging_key: str, sessions: Sequence[str]) -> Iterator[None]:
     """Attack during the block, again and again."""
     done = threading.Event()
+    forms = [_preview_form(port, session) for session in sessions]  # as long as every request is answered
     with ExitStack() as stack:
         for _ in range(100):
             stack.enter_context(socket.create_connection((HOST, port), timeout=10)).sendall(SLOW)
@@ -144,7 +146,7 @@ def _attacks(port: int, hanging_key: str, sessions: Sequence[str]) -> Iterator[N
         for _ in range(100):
             stack.enter_context(socket.create_connection((HOST, port), timeout=10)).sendall(download.encode())
         attacks = [
-            *(threading.Thread(target=_preview, args=(port, session, done)) for session in sessions),
+            *(threading.Thread(target=_preview, args=(port, *form, done)) for form in forms),
             *(threading.Thread(target=_hang, args=(port, hanging_key, done)) for _ in range(8)),
         ]
         for attack in attacks:
@@ -194,15 +196,20 @@ def _sign_ins(port: int) -> Iterator[Counter[int]]:
             attack.join()
 
 
-def _preview(port: int, session: str, done: threading.Event) -> None:
-    path, headers = "/tenants/globex.example/templates/queue.call_lost", {"Cookie": session}
-    page = _request(port, "GET", path, None, headers)
+def _preview_form(port: int, session: str) -> tuple[str, dict[str, str]]:
+    """Return the body and the headers of a request for a preview."""
+    headers = {"Cookie": session}
+    page = _request(port, "GET", TEMPLATE, None, headers)
     token = re.search(r'name="csrf_token" value="([^"]+)"', page)
     assert token
     form = urlencode({"csrf_token": token[1], "subject": "x", "format": "html", "body": BOMB, "based_on": ""})
-    headers |= {"Content-Type": "application/x-www-form-urlencoded", "Referer": f"http://{HOST}:{port}{path}"}
+    headers |= {"Content-Type": "application/x-www-form-urlencoded", "Referer": f"http://{HOST}:{port}{TEMPLATE}"}
+    return form, headers
+
+
+def _preview(port: int, form: str, headers: dict[str, str], done: threading.Event) -> None:
     while not done.is_set():
-        _request(port, "POST", f"{path}/preview", form, headers)
+        _request(port, "POST", f"{TEMPLATE}/preview", form, headers)
 
 
 def _hang(port: int, key: str, done: threading.Event) -> None:
