@@ -1,5 +1,6 @@
 """Connecting a PBX and sending samples, with and without JavaScript."""
 
+import re
 import urllib.error
 
 import pytest
@@ -37,7 +38,7 @@ def test_from_a_key_to_the_first_event(sign_in: OpenPage, working_tenant: str, p
         page.get_by_role("link", name=make, exact=True).click()
         expect(page.locator(f"#snippet-{name}")).to_contain_text(secret)
         expect(page.locator("#snippet-curl")).to_be_hidden()
-    assert page.url.endswith("?pbx=portsip")
+    expect(page).to_have_url(re.compile(r"\?pbx=portsip$"))
     with pytest.raises(urllib.error.HTTPError, match="422"):
         post_lost_call(portal_url, secret, "+4930977007", queue_number=None)
     expect(page.locator("#connection-status")).to_contain_text("Wrong fields")
@@ -60,7 +61,8 @@ def test_polling_runs_only_while_the_page_is_visible_and_ends(
     page.clock.install()
     page.reload()
     secret = issue(page)
-    let_pass(page, 3500)
+    with page.expect_request(re.compile("/connect/status")):
+        let_pass(page, 3500)
     assert asked
     page.evaluate("Object.defineProperty(document, 'hidden', {value: true, configurable: true})")
     let_pass(page, 300)
@@ -108,7 +110,8 @@ def test_without_javascript(
         page.goto("/sign-in")
         page.get_by_label("Email").fill("admin@acme.example")
         page.get_by_label("Password").fill(PASSWORD)
-        page.get_by_role("button", name="Sign in").click()
+        with page.expect_navigation():
+            page.get_by_role("button", name="Sign in").click()
         page.goto(CONNECT)
         page.get_by_role("link", name="Asterisk", exact=True).click()
         secret = issue(page)

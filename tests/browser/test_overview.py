@@ -35,7 +35,8 @@ def without_script(chromium: Browser, portal_url: str, app: Flask, acme: str) ->
         page.goto("/sign-in")
         page.get_by_label("Email").fill("plain@acme.example")
         page.get_by_label("Password").fill(PASSWORD)
-        page.get_by_role("button", name="Sign in").click()
+        with page.expect_navigation():
+            page.get_by_role("button", name="Sign in").click()
         yield page
 
 
@@ -75,7 +76,7 @@ def test_the_checklist_until_the_first_event(sign_in: OpenPage, acme: str, peer:
     headers = {"Authorization": f"Bearer {secret}"}
     body = {"type": "queue.call_lost", "data": CALL_LOST}
     assert client.post("/api/v1/events", json=body, headers=headers).get_json()["status"] == "sent"
-    expect(page.get_by_text("Email is working")).to_be_visible(timeout=10_000)
+    expect(page.get_by_text("Email is working")).to_be_visible()
     expect(page.get_by_text("First steps")).to_have_count(0)
     expect(page.get_by_text("Nothing needs your attention")).to_be_visible()
     page.reload()
@@ -92,7 +93,7 @@ def test_polling_keeps_the_keyboard_focus(sign_in: OpenPage, acme: str, app: Fla
     expect(page.get_by_role("dialog")).to_have_count(0)
     page.locator("#now").get_by_role("link", name="Recipients").focus()
     before = page.locator("#now").bounding_box()
-    with page.expect_response("**/overview?polls=*", timeout=10_000):
+    with page.expect_response("**/overview?polls=*"):
         pass
     expect(page.locator("#now").get_by_role("link", name="Recipients")).to_be_focused()
     assert page.locator("#now").bounding_box() == before, "something moved"
@@ -137,7 +138,7 @@ def test_a_pressed_button_takes_precedence_over_polling(
         pressed.continue_()
 
     page.route("**/overview/try-now", answer_the_look_first)
-    with page.expect_request("**/overview?polls=*", timeout=10_000):
+    with page.expect_request("**/overview?polls=*"):
         pass
     page.get_by_role("button", name="Try now").click()
     expect(page.get_by_text("The portal is trying the mail server again.")).to_be_visible()

@@ -203,6 +203,7 @@ def test_the_second_factor(sign_in: OpenPage) -> None:
     page.get_by_text("root@pbx.example").first.click()
     page.get_by_role("link", name="Your account").first.click()
     page.get_by_role("link", name="Set up").click()
+    page.get_by_label("Code").wait_for()
     phone = Authenticator(page.content())
     page.get_by_label("Code").fill(phone.code(-1))
     page.get_by_role("button", name="Turn on").click()
@@ -211,7 +212,8 @@ def test_the_second_factor(sign_in: OpenPage) -> None:
     page.get_by_role("link", name="I have saved the codes").click()
     page.locator("#recovery-codes").wait_for(state="detached")
     assert_usable(page)
-    page.get_by_role("button", name="Sign out", exact=True).click()
+    with page.expect_navigation():
+        page.get_by_role("button", name="Sign out", exact=True).click()
     page.get_by_label("Email").fill("root@pbx.example")
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Sign in").click()

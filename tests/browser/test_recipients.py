@@ -1,7 +1,7 @@
 """Recipients: events, pausing and resuming, with and without JavaScript."""
 
 from flask import Flask
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 
 from portal.database.scope import enter_scope
 from portal.notifications import recipient_links, recipients
@@ -12,10 +12,6 @@ from tests.smtp_peer import SmtpPeer
 from tests.tenant_fixtures import Post
 
 PAGE = "/tenants/acme.example/recipients"
-
-
-def receives(page: Page, kind: str, address: str) -> bool:
-    return page.get_by_role("checkbox", name=f"{kind} for {address}").is_checked()
 
 
 def excluded(app: Flask) -> dict[str, list[str]]:
@@ -48,8 +44,8 @@ def test_events_of_a_recipient(sign_in: OpenPage, app: Flask, post: Post, workin
     night.get_by_label("No emails until").fill("2020-01-01")
     night.get_by_role("button", name="Pause").click()
     expect(night).to_contain_text("Choose a day between tomorrow and a year from now.")
-    tomorrow = night.get_by_label("No emails until").get_attribute("min")
-    night.get_by_label("No emails until").fill(tomorrow or "")
+    last = night.get_by_label("No emails until").get_attribute("max")  # the first may be over by midnight
+    night.get_by_label("No emails until").fill(last or "")
     night.get_by_role("button", name="Pause").click()
     expect(night).to_contain_text("Paused until")
     night.get_by_role("button", name="End pause").click()
@@ -72,12 +68,13 @@ def test_without_javascript(
         page = context.new_page()
         page.goto(PAGE)
         page.get_by_role("checkbox", name="When a queue call is lost for ops@acme.example").uncheck()
-        page.get_by_role("button", name="Save ops@acme.example").click()
+        with page.expect_navigation():
+            page.get_by_role("button", name="Save ops@acme.example").click()
         assert excluded(app)["ops@acme.example"] == ["queue.call_lost"]
-        assert not receives(page, "When a queue call is lost", "ops@acme.example")
+        expect(page.get_by_role("checkbox", name="When a queue call is lost for ops@acme.example")).not_to_be_checked()
         ops = page.get_by_role("row").filter(has_text="ops@acme.example")
         ops.locator("summary").click()
-        ops.get_by_label("No emails until").fill(ops.get_by_label("No emails until").get_attribute("min") or "")
+        ops.get_by_label("No emails until").fill(ops.get_by_label("No emails until").get_attribute("max") or "")
         ops.get_by_role("button", name="Pause").click()
         expect(ops).to_contain_text("Paused until")
         ops.get_by_role("button", name="End pause").click()
