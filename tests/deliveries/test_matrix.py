@@ -8,7 +8,7 @@ import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import unescape
 from typing import Any
 
@@ -19,15 +19,16 @@ from flask.testing import FlaskClient
 
 from portal.database.scope import enter_scope
 from portal.mail_servers import service as mail_server_settings
-from portal.mail_servers.smtp.client import AuthMode, Encryption, Timeouts
+from portal.mail_servers.smtp.client import AuthMode, Encryption
+from portal.mail_servers.smtp.outcome import Stage
 from portal.tenants import service as tenant_service
+from tests.mail_servers.example_message import PATIENT, SHORT, short_at
 from tests.smtp_peer import EXTENSIONS, Action, Fault, SmtpPeer, closed_port, silent_port
 from tests.sql import sql
 from tests.tenant_fixtures import CALL_LOST, Post, entered
 
 pytestmark = pytest.mark.slow
 
-SOON = Timeouts(connect=0.8, command=0.8, total=1.6, reply=0.8)
 USER = {"extension_number": "1001", "extension_password": "s3cr3t"}
 SIGNS_IN = {"auth_mode": AuthMode.PLAIN, "username": "u", "password": "p"}
 STARTTLS = {"encryption": Encryption.STARTTLS}
@@ -126,9 +127,17 @@ def certificate() -> trustme.LeafCert:
     return trustme.CA().issue_cert("127.0.0.1")
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("portal.deliveries.attempt.TIMEOUTS", SOON)
+@contextmanager
+def little_time(row: Row) -> Iterator[None]:
+    """Give the mail server little time where it does not reply, and as much as it needs for everything else."""
+    with short_at(Stage(row.stage)) as timeouts, pytest.MonkeyPatch.context() as patch:
+        if row.stage == "connect":
+            timeouts = replace(PATIENT, connect=SHORT)
+        elif row.step == "dot":
+            timeouts = replace(PATIENT, reply=SHORT)
+        is_silent = row.stage == "connect" or row.does is Fault.SILENCE
+        patch.setattr("portal.deliveries.attempt.TIMEOUTS", timeouts if is_silent else PATIENT)
+        yield
 
 
 def use(app: Flask, domain: str, port: int, **changes: Any) -> None:
@@ -156,7 +165,8 @@ def peer_for(
 
 def check_answer(row: Row, post: Post) -> list[Any]:
     """Assert that the PBX is told what the row says, and return the mail server's reply."""
-    answer = post(row.kind, CALL_LOST if row.kind == "queue.call_lost" else USER)
+    with little_time(row):
+        answer = post(row.kind, CALL_LOST if row.kind == "queue.call_lost" else USER)
     assert (answer.status_code, answer.json["status"], answer.json["reason"]) == (200, row.status, row.reason)
     mail = answer.json["deliveries"][0]
     first, last = mail["recipients"]

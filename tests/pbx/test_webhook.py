@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from typing import Any
@@ -18,7 +19,7 @@ from portal.deliveries.models import Delivery, DeliveryRecipient, RecordedEvent
 from portal.extensions import db
 from portal.mail_servers import service as mail_server_settings
 from portal.mail_servers.models import MailServer
-from portal.mail_servers.smtp.client import Timeouts
+from portal.mail_servers.smtp.outcome import Stage
 from portal.mail_servers.smtp.pool import Pool
 from portal.notifications import recipients
 from portal.notifications import settings as notifications_settings
@@ -26,13 +27,13 @@ from portal.pbx import api_keys
 from portal.tenants import service as tenant_service
 from tests.deliveries.test_matrix import use
 from tests.due_emails import send_due_emails
+from tests.mail_servers.example_message import PATIENT, SHORT, short_at
 from tests.signing import signature_headers
 from tests.smtp_peer import Fault, SmtpPeer, closed_port
 from tests.sql import sql
 from tests.tenant_fixtures import CALL_LOST, PEOPLE, Post, entered, read
 
 EVENT = b'{"type": "queue.call_lost", "data": {"queue_number": "%s", "caller_number": "1"}}'
-SHORT_TIMEOUTS = Timeouts(connect=0.4, command=0.4, total=0.6, reply=0.4)
 
 
 def statuses(response: Any) -> list[str]:
@@ -79,9 +80,10 @@ REPLIES: list[tuple[Any, str, list[str]]] = [
 def test_the_pbx_gets_the_mail_servers_reply(
     app: Flask, post: Post, working_tenant: str, monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests
 ) -> None:
-    monkeypatch.setattr("portal.deliveries.attempt.TIMEOUTS", SHORT_TIMEOUTS)
     for number, (script, status, recipient_statuses) in enumerate(REPLIES):
-        with subtests.test(status, script=script), SmtpPeer(script) as peer:
+        with subtests.test(status, script=script), SmtpPeer(script) as peer, short_at(Stage.EHLO) as short:
+            timeouts = replace(short, reply=SHORT) if Fault.SILENCE in script.values() else PATIENT
+            monkeypatch.setattr("portal.deliveries.attempt.TIMEOUTS", timeouts)
             use(app, working_tenant, peer.port)
             response = post(data=CALL_LOST | {"queue_number": str(number)})
             told = response.status_code, response.json["status"], statuses(response)
