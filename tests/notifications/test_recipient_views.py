@@ -63,8 +63,9 @@ def test_unknown_event_types_are_rejected(app: Flask, admin: FlaskClient, workin
 def test_a_pause_and_its_end(app: Flask, admin: FlaskClient, working_tenant: str) -> None:
     assert submit(admin, PAGE, f"{PAGE}/1/pause", until=SOON).status_code == 303
     assert state(app)[0][2]
-    day = f"{date.fromisoformat(SOON).day} {date.fromisoformat(SOON):%B}"
-    assert f"Paused until {day}" in admin.get(PAGE).text
+    soon = date.fromisoformat(SOON)
+    day = rf"{soon.day} ({soon:%B}|{soon:%b}\w* {soon.year})"  # the year is there if it is the next one
+    assert re.search(rf"Paused until {day}\b", admin.get(PAGE).text)
     html = submit(admin, PAGE, f"{PAGE}/1/resume", htmx=True).get_data(as_text=True)
     assert html.lstrip().startswith('<div id="recipients">')
     assert "Paused until" not in html
