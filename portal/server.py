@@ -72,8 +72,7 @@ class PortalFront(Front):
         threading.Thread(target=self._report_end).start()
 
     def _report_end(self) -> None:
-        for thread in self.threads:
-            thread.join()
+        self.wait()
         self.reporter.end()
 
 

@@ -170,7 +170,8 @@ def test_downloads_that_nobody_reads_hold_no_thread(
     assert {200, 429} <= {status(download) for download in downloads} <= {200, 429, 503}
 
 
-def test_a_large_file_arrives_whole(app: Flask, system: FlaskClient, port: int) -> None:
+def download(app: Flask, system: FlaskClient, port: int) -> bytes:
+    """Return a file that is too large to be sent from memory."""
     with app.app_context():
         sql(AUDIT_ENTRIES)
     session = system.get_cookie("session")
@@ -181,7 +182,19 @@ def test_a_large_file_arrives_whole(app: Flask, system: FlaskClient, port: int) 
     content = response.read()
     connection.close()
     assert len(content) == int(response.headers["Content-Length"]) > front.MAX_BYTES_IN_MEMORY
+    return content
+
+
+def test_a_large_file_arrives_whole(app: Flask, system: FlaskClient, port: int) -> None:
+    content = download(app, system, port)
     assert content.count(b"x" * 3000) == 2 * 2_000, "in the subject, and in what happened"
+
+
+def test_no_file_is_left_when_it_stops(app: Flask, settings: Settings, system: FlaskClient, tmp_path: Path) -> None:
+    with web_server.running(settings, "--processes", "1", TMPDIR=str(tmp_path)) as port:
+        download(app, system, port)
+        assert list(tmp_path.glob("portal-download-*"))
+    assert not list(tmp_path.glob("portal-download-*"))
 
 
 def test_a_client_that_leaves_within_a_body_is_forgotten(port: int, connect: Connect) -> None:

@@ -13,6 +13,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from http import HTTPStatus
 from io import BytesIO
 from itertools import chain
@@ -69,6 +70,14 @@ class Front:
         for _ in self.threads:
             self._queue.put(None)
 
+    def wait(self) -> None:
+        """Wait for the threads to end, and remove the files that Granian has opened by then."""
+        for thread in self.threads:
+            thread.join()
+        if self._files:
+            time.sleep(CHECK_INTERVAL)  # it is about to open the last one
+        self._close_files(float("inf"))
+
     def close_connections(self) -> None:
         """Close each connection after its next response, before this process ends."""
         self._headers[:] = [("connection", "close")]
@@ -106,7 +115,12 @@ class Front:
             time.sleep(CHECK_INTERVAL)
             self._bodies.check_times()
             self._answer_late_requests()
-            while self._files and self._files[0][0] < time.monotonic():
+            self._close_files(time.monotonic())
+
+    def _close_files(self, until: float) -> None:
+        """Remove the files that were to be sent until this time."""
+        with suppress(IndexError):  # not asked before: at the end, another thread may take the last one
+            while self._files[0][0] <= until:
                 self._files.popleft()[1].close()
 
     def _answer_late_requests(self) -> None:
