@@ -11,7 +11,7 @@ from flask.typing import ResponseReturnValue
 from flask_babel import gettext
 from werkzeug.exceptions import BadRequest
 
-from portal.accounts.access import current_account, require_system_administrator
+from portal.accounts.access import current_account
 from portal.audit import formatting, queries
 from portal.audit.formatting import ValueLabels
 from portal.audit.forms import AuditFilterForm
@@ -25,7 +25,7 @@ from portal.notifications.views import AUDIENCES
 from portal.tenants import service as tenant_service
 from portal.tenants.models import Tenant
 from portal.tenants.views import respond_in_workspace
-from portal.tenants.workspace import workspace
+from portal.tenants.workspace import workspace_or_system
 from portal.web import csv_export, pagination
 from portal.web.i18n import LANGUAGES
 from portal.web.pagination import Page
@@ -50,7 +50,7 @@ CSV_COLUMNS = (
 @blueprint.get("/system/audit")
 def trail(domain: str | None = None) -> ResponseReturnValue:
     """Show the entries of a tenant, or those of the system and of all tenants."""
-    tenant, form, before = _owner(domain), _form(domain), request.args.get("before", type=UUID)
+    tenant, form, before = workspace_or_system(domain), _form(domain), request.args.get("before", type=UUID)
     shown = _filtered_tenant(tenant, form)
     is_valid = not form.errors
     time_zone = tenant.time_zone if tenant else SYSTEM_TIME_ZONE
@@ -80,7 +80,7 @@ def trail(domain: str | None = None) -> ResponseReturnValue:
 @blueprint.get("/system/audit.csv")
 def csv(domain: str | None = None) -> ResponseReturnValue:
     """Download the same entries as CSV."""
-    tenant, form = _owner(domain), _form(domain)
+    tenant, form = workspace_or_system(domain), _form(domain)
     shown = _filtered_tenant(tenant, form)
     if form.errors:
         raise BadRequest
@@ -94,12 +94,6 @@ def csv(domain: str | None = None) -> ResponseReturnValue:
 
     filename = f"audit-trail-{shown.domain}.csv" if shown else "audit-trail.csv"
     return csv_export.download(current_account().id, filename, CSV_COLUMNS, read_page)
-
-
-def _owner(domain: str | None) -> Tenant | None:
-    if domain is None:
-        require_system_administrator()
-    return workspace(domain) if domain is not None else None
 
 
 def _filtered_tenant(tenant: Tenant | None, form: AuditFilterForm) -> Tenant | None:

@@ -8,7 +8,7 @@ from flask_babel import gettext
 from htmx_flask import request
 
 from portal import config
-from portal.accounts.access import kept_as, require_system_administrator
+from portal.accounts.access import kept_as
 from portal.errors import Refusal
 from portal.pbx import api_keys, rejections
 from portal.pbx.api_keys import IssuedKey
@@ -16,7 +16,7 @@ from portal.pbx.forms import OVERLAP_HOURS, KeyForm, OverlapForm, RotationForm
 from portal.pbx.models import ApiKey
 from portal.tenants.models import Tenant
 from portal.tenants.views import respond_in_workspace
-from portal.tenants.workspace import workspace
+from portal.tenants.workspace import workspace_or_system
 
 tenant_keys = Blueprint("api_keys", __name__, url_prefix="/tenants/<domain>/keys")
 system_keys = Blueprint("system_api_keys", __name__, url_prefix="/system/keys")
@@ -25,13 +25,13 @@ BLUEPRINTS = (tenant_keys, system_keys)
 
 def list_keys(domain: str | None = None) -> ResponseReturnValue:
     """List the keys, and the requests that were rejected."""
-    return _page(_owner(domain))
+    return _page(workspace_or_system(domain))
 
 
 @kept_as(".issue_key")
 def issue_key(domain: str | None = None) -> ResponseReturnValue:
     """Issue a key and show it this one time."""
-    owner, form = _owner(domain), KeyForm()
+    owner, form = workspace_or_system(domain), KeyForm()
     if not form.validate():
         return _page(owner, form=form, status=422)
     if refusal := api_keys.limit_refusal(owner):
@@ -75,16 +75,8 @@ for blueprint in BLUEPRINTS:
     blueprint.add_url_rule("/<int:key_id>/revoke", view_func=revoke_key, methods=["POST"])
 
 
-def _owner(domain: str | None) -> Tenant | None:
-    """Return the tenant whose keys the reader may manage, None for the system, or end with 404."""
-    if domain is None:
-        require_system_administrator()
-        return None
-    return workspace(domain)
-
-
 def _owner_and_key(domain: str | None, key_id: int) -> tuple[Tenant | None, ApiKey]:
-    owner = _owner(domain)
+    owner = workspace_or_system(domain)
     return owner, api_keys.get_for_update(owner, key_id) or abort(404)
 
 

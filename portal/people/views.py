@@ -12,7 +12,7 @@ from flask_security.utils import login_user
 from portal import config
 from portal.accounts import service as account_service
 from portal.accounts import sessions
-from portal.accounts.access import current_account, kept_as, public, require_system_administrator
+from portal.accounts.access import current_account, kept_as, public
 from portal.accounts.models import ADMINISTRATOR, SYSTEM_ADMINISTRATOR, Account
 from portal.audit.log import Actor, set_actor
 from portal.errors import Refusal
@@ -23,7 +23,7 @@ from portal.people.models import Invitation
 from portal.tenants import service as tenant_service
 from portal.tenants.models import Tenant
 from portal.tenants.views import respond_in_workspace
-from portal.tenants.workspace import workspace
+from portal.tenants.workspace import workspace_or_system
 from portal.web.i18n import to_translate
 from portal.web.responses import flash_result, respond
 
@@ -76,7 +76,7 @@ SYSTEM_ACTIONS: Final[dict[str, tuple[Action, str]]] = {
 @blueprint.get("/system/people")
 def index(domain: str | None = None) -> ResponseReturnValue:
     """List the people with access to a tenant, or all accounts."""
-    return _index(_owner(domain))
+    return _index(workspace_or_system(domain))
 
 
 @blueprint.route("/tenants/<domain>/people/invite", methods=["GET", "POST"])
@@ -84,7 +84,7 @@ def index(domain: str | None = None) -> ResponseReturnValue:
 @kept_as(".invite")
 def invite(domain: str | None = None) -> ResponseReturnValue:
     """Invite a person to a tenant, or as a system administrator."""
-    tenant = _owner(domain)
+    tenant = workspace_or_system(domain)
     form = TenantInvitationForm() if tenant else InvitationForm()
     if form.validate_on_submit():
         role = form.role.data if tenant else SYSTEM_ADMINISTRATOR
@@ -246,21 +246,13 @@ def _is_signed_in_as_other(invitation: Invitation) -> bool:
     return bool(current_user.is_authenticated and current_user.email != invitation.email)
 
 
-def _owner(domain: str | None) -> Tenant | None:
-    """Return the tenant whose people the reader may manage, None for the system, or end with 404."""
-    if domain is None:
-        require_system_administrator()
-        return None
-    return workspace(domain)
-
-
 def _owner_and_account(domain: str | None, account_id: int) -> tuple[Tenant | None, Account]:
-    tenant = _owner(domain)
+    tenant = workspace_or_system(domain)
     return tenant, listing.find(tenant, account_id) or abort(404)
 
 
 def _owner_and_invitation(domain: str | None, invitation_id: int) -> tuple[Tenant | None, Invitation]:
-    tenant = _owner(domain)
+    tenant = workspace_or_system(domain)
     return tenant, invitations.find(tenant, invitation_id) or abort(404)
 
 

@@ -2,7 +2,7 @@
 
 from werkzeug.exceptions import NotFound
 
-from portal.accounts.access import current_account, may_open
+from portal.accounts.access import current_account, may_open, require_system_administrator
 from portal.database.scope import enter_scope
 from portal.tenants.models import Tenant
 from portal.tenants.service import find
@@ -15,3 +15,11 @@ def workspace(domain: str) -> Tenant:
         raise NotFound
     enter_scope(tenant.id)
     return tenant
+
+
+def workspace_or_system(domain: str | None) -> Tenant | None:
+    """Do the same for a tenant's domain; for None, the system, require a system administrator and return None."""
+    if domain is None:
+        require_system_administrator()
+        return None
+    return workspace(domain)

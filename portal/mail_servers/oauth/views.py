@@ -8,7 +8,7 @@ from flask_babel import gettext
 from werkzeug.exceptions import NotFound
 
 from portal.accounts import rate_limits
-from portal.accounts.access import current_account, kept_as, require_system_administrator
+from portal.accounts.access import current_account, kept_as
 from portal.accounts.rate_limits import ACCOUNT, HOUR, MINUTE, Limit, Rule
 from portal.database import clock
 from portal.errors import Refusal
@@ -31,7 +31,7 @@ from portal.mail_servers.oauth.token_errors import rejection
 from portal.mail_servers.smtp.outcome import SmtpFailure
 from portal.tenants.models import Tenant
 from portal.tenants.views import respond_in_workspace
-from portal.tenants.workspace import workspace
+from portal.tenants.workspace import workspace_or_system
 
 tenant_pages = Blueprint("oauth", __name__, url_prefix="/tenants/<domain>/mail-server/oauth")
 system_pages = Blueprint("system_oauth", __name__, url_prefix="/system/mail-server/oauth")
@@ -51,7 +51,7 @@ AnyForm = AppForm | AppOnlyForm | ServiceAccountForm
 @kept_as(".show")
 def show(domain: str | None = None) -> ResponseReturnValue:
     """Show the connection and the ways to connect; save an app, or connect without a person."""
-    tenant = _owner(domain)
+    tenant = workspace_or_system(domain)
     owner = tenant.id if tenant else None
     provider = oauth_service.provider_of(mail_server_service.get_server(owner))
     if provider is None:
@@ -71,7 +71,7 @@ def show(domain: str | None = None) -> ResponseReturnValue:
 
 def sign_in(domain: str | None = None) -> ResponseReturnValue:
     """Send the browser to the provider, where the person signs in and consents."""
-    tenant = _owner(domain)
+    tenant = workspace_or_system(domain)
     owner = tenant.id if tenant else None
     server, connection = mail_server_service.get_server(owner), mail_server_service.get_connection(owner)
     provider = oauth_service.provider_of(server)
@@ -94,7 +94,7 @@ def sign_in(domain: str | None = None) -> ResponseReturnValue:
 
 def disconnect(domain: str | None = None) -> ResponseReturnValue:
     """Forget the connection and its secrets."""
-    tenant = _owner(domain)
+    tenant = workspace_or_system(domain)
     oauth_service.disconnect(tenant.id if tenant else None)
     flash(gettext("The mailbox is disconnected."), "success")
     return _redirect_to_mail_server(domain)
@@ -118,7 +118,7 @@ def finish_sign_in() -> ResponseReturnValue:
         return redirect(url_for("tenants.home"), 303)
     rate_limits.enforce(RATE_LIMIT, account=current_account().email)  # a cookie that was kept makes it pending again
     del session[PENDING]
-    tenant = _owner(pending["domain"])
+    tenant = workspace_or_system(pending["domain"])
     owner = tenant.id if tenant else None
     if (current_account().id, owner) != (pending["account_id"], pending["owner"]):
         raise NotFound
@@ -203,14 +203,6 @@ def _page(
         form=shown,
         redirect_url=redirect_url(),
     )
-
-
-def _owner(domain: str | None) -> Tenant | None:
-    """Return the tenant that the reader may manage, None for the system, or end with 404."""
-    if domain is None:
-        require_system_administrator()
-        return None
-    return workspace(domain)
 
 
 def _url_values(domain: str | None) -> dict[str, Any]:
