@@ -58,26 +58,18 @@ RECORD_USE_SQL = "UPDATE api_keys SET last_used_at = now(), last_used_ip = %(ip_
 
 @dataclass(slots=True)
 class ApiClient:
-    """A PBX with a valid key, and the plan of its event: None if the event belongs to no tenant.
+    """A PBX with a key of this portal, and the plan of its event: None if the event belongs to no tenant.
 
     If there are signing secrets, one of them must have signed the request. At `changes_at` time changes something: a
-    secret or the key expires, or a recipient's pause ends.
+    secret or the key expires, or a recipient's pause ends. `rejected_for` says why the key is no longer valid.
     """
 
     key_id: int
     owner_id: int | None
-    signing_secrets: tuple[str, ...] = field(repr=False)
-    plan: Plan | None
-    changes_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class InvalidKey:
-    """A key of this portal that has expired or was revoked."""
-
-    key_id: int
-    owner_id: int | None
-    reason: RejectionReason
+    signing_secrets: tuple[str, ...] = field(default=(), repr=False)
+    plan: Plan | None = None
+    changes_at: datetime | None = None
+    rejected_for: RejectionReason | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +179,7 @@ def recall(secret: str, event: object) -> ApiClient | None:
     return client if client and (client.changes_at is None or clock.now() < client.changes_at) else None
 
 
-def authenticate(secret: str, event: object = None) -> ApiClient | InvalidKey | None:
+def authenticate(secret: str, event: object = None) -> ApiClient | None:
     """Return who reports the event with this secret; None if the portal never issued it.
 
     The database's index compares hashes, so the time that it takes reveals nothing about the secret.
@@ -198,26 +190,21 @@ def authenticate(secret: str, event: object = None) -> ApiClient | InvalidKey | 
     if row is None:
         return None
     key_id, owner_id = row["key_id"], row["owner_id"]
-    if row["is_revoked"]:
-        return InvalidKey(key_id, owner_id, RejectionReason.REVOKED_KEY)
-    if row["is_expired"]:
-        return InvalidKey(key_id, owner_id, RejectionReason.EXPIRED_KEY)
+    if row["is_revoked"] or row["is_expired"]:
+        reason = RejectionReason.REVOKED_KEY if row["is_revoked"] else RejectionReason.EXPIRED_KEY
+        return ApiClient(key_id, owner_id, rejected_for=reason)
     stored = filter(None, (row["signing_secret"], row["previous_secret"]))
     signing_secrets = tuple(decrypt_signing_secret(encrypted, owner_id) for encrypted in stored)
     event_plan = plan.plan_from_row(row)
     client = ApiClient(key_id, owner_id, signing_secrets, event_plan, row["changes_at"])
     _last_used_at[key_id] = row["last_used_at"]
-    if isinstance(event, Event) and event_plan and event_plan.revision and is_event_of(event_plan.tenant, event):
+    names_another = event_plan and domain not in (None, event_plan.tenant.domain)
+    if isinstance(event, Event) and event_plan and event_plan.revision and not names_another:
         with _remembering:
             if len(_clients) >= MAX_REMEMBERED_CLIENTS:
                 del _clients[next(iter(_clients))]
             _clients[_client_key(secret, event)] = client
     return client
-
-
-def is_event_of(tenant: Tenant, event: Event) -> bool:
-    """Return whether the event is one of the tenant's: it need not name it."""
-    return event.tenant in (None, tenant.domain)
 
 
 def _client_key(secret: str, event: Event) -> tuple[bytes, str | None, str]:

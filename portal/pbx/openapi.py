@@ -112,8 +112,7 @@ def _receive_payload(adapter: Adapter, payload_format: PayloadFormat) -> dict[st
         "parameters": [tenant, *SIGNATURE_HEADERS],
         "requestBody": {"required": True, "content": dict.fromkeys(payload_format.media_types, schema)},
         "responses": _responses(
-            "Each event in the payload is recorded.",
-            _schema_of(PayloadResult.__name__) | {"examples": PAYLOAD_RESULTS},
+            "Each event in the payload is recorded.", _schema_of(PayloadResult.__name__) | {"examples": PAYLOAD_RESULTS}
         ),
     }
 
@@ -128,13 +127,14 @@ def _schema_of(model: str) -> dict[str, Any]:
 
 def _responses(description: str, result: dict[str, Any]) -> dict[str, Any]:
     statuses = sorted({reason.status for reason in RejectionReason})
+    outage = problem_document(UNAVAILABLE, HTTPStatus(UNAVAILABLE).phrase, ERRORS[UNAVAILABLE][1])
     return {
         "200": {"description": description, "content": {"application/json": result}},
         **{str(status): _rejection_response(status) for status in statuses},
         str(UNAVAILABLE): _problem_response(
             UNAVAILABLE,
             "The database does not answer, and nothing was recorded. Post the event again.",
-            {"unavailable": {"summary": "Database unavailable", "value": _example_outage()}},
+            {"unavailable": {"summary": "Database unavailable", "value": outage}},
         ),
     }
 
@@ -241,9 +241,4 @@ PAYLOAD_RESULTS = _by_name(
 def example_problem(reason: RejectionReason) -> dict[str, Any]:
     """Return the problem document for a reason."""
     errors = {"errors": [_FIELD_ERROR]} if reason is RejectionReason.INVALID else {}
-    return problem_document(reason.status, reason.title, reason.detail or reason.example, **errors)
-
-
-def _example_outage() -> dict[str, Any]:
-    status = HTTPStatus.SERVICE_UNAVAILABLE
-    return problem_document(status.value, status.phrase, ERRORS[status][1])
+    return problem_document(reason.status, reason.title, reason.detail, **errors)

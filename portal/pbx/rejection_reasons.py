@@ -13,32 +13,20 @@ SEND_A_KEY = "Send a valid key of this portal, as â€œAuthorization: Bearer KEYâ€
 class RejectionReason(Enum):
     """Why a request is rejected: the HTTP status, a title, advice for the key's owner, and the detail in the response.
 
-    Where the detail depends on the request it is empty here, and `example` shows one.
+    Where the detail depends on the request, this one is an example: see `webhook.Rejection`.
     """
 
     NO_KEY = (
         401,
         to_translate("No key"),
         to_translate("Configure the PBX to send its key in the Authorization header."),
-        SEND_A_KEY,
     )
-    UNKNOWN_KEY = (
-        401,
-        to_translate("Unknown key"),
-        to_translate("Check the key in the PBX, or issue a new one."),
-        SEND_A_KEY,
-    )
-    EXPIRED_KEY = (
-        401,
-        to_translate("Expired key"),
-        to_translate("Issue a new key and enter it in the PBX."),
-        SEND_A_KEY,
-    )
+    UNKNOWN_KEY = (401, to_translate("Unknown key"), to_translate("Check the key in the PBX, or issue a new one."))
+    EXPIRED_KEY = (401, to_translate("Expired key"), to_translate("Issue a new key and enter it in the PBX."))
     REVOKED_KEY = (
         401,
         to_translate("Revoked key"),
         to_translate("Enter a valid key in the PBX, or stop the program that uses the revoked one."),
-        SEND_A_KEY,
     )
     NO_SIGNATURE = (
         401,
@@ -68,47 +56,41 @@ class RejectionReason(Enum):
         409,
         to_translate("Same id, other content"),
         to_translate("Give each event its own id."),
-        "",
         "An event with the id call-4711 and other content was recorded before.",
     )
     MALFORMED = (
         400,
         to_translate("Not JSON"),
         to_translate("Send one JSON object, in UTF-8."),
-        "",
         "The body is not valid JSON: syntax error at line 1, column 2.",
     )
     TOO_LARGE = (
         413,
         to_translate("Too large"),
         to_translate("Send only the fields of the event."),
-        "",
         "An event may have at most 65536 bytes.",
     )
     MEDIA_TYPE = (
         415,
         to_translate("Wrong media type"),
         to_translate("Send Content-Type: application/json."),
-        "",
         "Send the event as application/json or application/cloudevents+json.",
     )
     INVALID = (
         422,
         to_translate("Wrong fields"),
         to_translate("Send the fields as the API reference describes them."),
-        "",
         "The event has fields that are missing or wrong.",
     )
     TOO_MANY = (
         429,
         to_translate("Too many events"),
         to_translate("Check whether a script runs out of control. Otherwise wait as long as Retry-After says."),
-        "",
         "A tenant may post 6000 per minute, and so may all system keys together.",
     )
 
-    def __init__(self, status: int, title: str, advice: str, detail: str = "", example: str = "") -> None:
-        self.status, self.title, self.advice, self.detail, self.example = status, title, advice, detail, example
+    def __init__(self, status: int, title: str, advice: str, detail: str = SEND_A_KEY) -> None:
+        self.status, self.title, self.advice, self.detail = status, title, advice, detail
 
     @property
     def key(self) -> str:

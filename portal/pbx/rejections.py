@@ -22,7 +22,6 @@ from portal.tenants.models import Tenant
 RETENTION = timedelta(days=7)
 MAX_LISTED_REJECTIONS = 50
 MAX_DETAIL_LENGTH = 500
-NO_KEY_ID = 0  # no key has this id
 RECORD_SQL = """
     INSERT INTO rejected_requests AS recorded
         (tenant_id, api_key_id, reason, event_type, hour, count, last_request_at, ip_address, detail)
@@ -54,8 +53,7 @@ class RejectionCounter:
         """Count a request. Return how many of its group to record now: 0 if the limit of this minute is reached."""
         with self._lock:
             self._unrecorded[group] += 1
-            key_id = group.key_id or NO_KEY_ID
-            if self._limit_per_key.seconds_to_wait(key_id) or self._limit_in_all.seconds_to_wait(NO_KEY_ID):
+            if self._limit_per_key.seconds_to_wait(group.key_id) or self._limit_in_all.seconds_to_wait(None):
                 return 0
             return self._unrecorded.pop(group)
 
@@ -71,8 +69,7 @@ def init_app() -> None:
 def record(group: RejectionGroup, ip_address: str | None, detail: str) -> None:
     """Record a rejected request, with the detail for the key's owner. The response does not depend on it."""
     note((REJECTED, 1, (group.reason,)))
-    count = _counter.count(group)
-    if count:
+    if count := _counter.count(group):
         values = {"count": count, "ip_address": ip_address, "detail": detail[:MAX_DETAIL_LENGTH] or None}
         with suppress(*DATABASE_ERRORS), every_tenant():  # the key may be the system's
             fast_sql.run(RECORD_SQL, group._asdict() | values)

@@ -1,7 +1,7 @@
 """Handles what a PBX posts: checks its key and signature, and records its event. A rejected request is counted."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from psycopg.errors import ForeignKeyViolation
@@ -11,8 +11,7 @@ from portal.deliveries.intake import NotRecorded, accept_event
 from portal.deliveries.report import DOCUMENTED, EventResult
 from portal.events.parsing import Event, FieldError, Problem, ProblemKind
 from portal.pbx import api_keys, rejections, signatures
-from portal.pbx.adapters.adapter import IgnoredPayload, ReadResult
-from portal.pbx.api_keys import ApiClient, InvalidKey
+from portal.pbx.api_keys import ApiClient
 from portal.pbx.rate_limit import rate_limit
 from portal.pbx.rejection_reasons import RejectionReason
 from portal.pbx.rejections import RejectionGroup
@@ -46,22 +45,17 @@ class PayloadResult:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Why a request is rejected: the detail for the client, the fields that are wrong, and when to try again."""
+    """Why a request is rejected: the detail, if it depends on the request, the wrong fields, and when to try again."""
 
     reason: RejectionReason
-    detail: str
+    detail: str = ""
     errors: tuple[FieldError, ...] = ()
     retry_after: int | None = None  # seconds
-
-    @classmethod
-    def of(cls, reason: RejectionReason) -> "Rejection":
-        """Return a rejection whose detail is always the same."""
-        return cls(reason, reason.detail)
 
     @property
     def detail_for_owner(self) -> str:
         """What the key's owner reads beside the reason. The id that the client sent is not in it."""
-        if self.reason is RejectionReason.CONFLICT or self.reason.detail:
+        if self.reason is RejectionReason.CONFLICT:
             return ""
         return " ".join([self.detail, *(f"{error.field}: {error.message}" for error in self.errors)])
 
@@ -70,52 +64,61 @@ def reject_stranger(key: str, ip_address: str | None) -> Rejection | None:
     """Count and return the rejection of a request without a key of this portal: its body is not parsed."""
     if key and api_keys.is_issued(key):
         return None
-    rejection = Rejection.of(RejectionReason.UNKNOWN_KEY if key else RejectionReason.NO_KEY)
-    rejections.record(RejectionGroup(None, None, rejection.reason.key, None), ip_address, rejection.detail_for_owner)
+    rejection = Rejection(RejectionReason.UNKNOWN_KEY if key else RejectionReason.NO_KEY)
+    _count_rejection(rejection, None, None, ip_address)
     return rejection
 
 
-def handle(request: WebhookRequest, event: ReadResult) -> EventResult | IgnoredPayload | Rejection:
-    """Record the event, send its emails and return the result; or return why it was ignored or rejected.
+def handle(request: WebhookRequest, events: Sequence[Event | Problem]) -> tuple[EventResult, ...] | Rejection:
+    """Record the events, send their emails and return their results. Without an event, only the client is checked.
 
-    What an earlier request found about the client is used if it leads to a recorded event. Otherwise it may be old.
+    If some are rejected, the first rejection is returned: then the PBX posts all of them again.
     """
-    client: ApiClient | InvalidKey | None = api_keys.recall(request.key, event)
-    result, is_known = None, isinstance(client, ApiClient)
-    if isinstance(client, ApiClient):
-        result = _handle_for_client(request, event, client, is_kept=True)
-    if result is None or isinstance(result, Rejection):
-        client = api_keys.authenticate(request.key, event)
-        if not isinstance(client, ApiClient):
-            result = Rejection.of(client.reason if client else RejectionReason.UNKNOWN_KEY)
-        elif result is None or result.reason is not RejectionReason.TOO_MANY:
-            result = _handle_for_client(request, event, client, was_counted=is_known)
-    assert result
-    if isinstance(result, Rejection):
-        _count_rejection(request, event, client, result)
-    return result
-
-
-def handle_payload(request: WebhookRequest, events: Iterable[ReadResult]) -> PayloadResult | Rejection:
-    """Handle each event in a payload, and return the first rejection if there is one: then the PBX retries them all."""
-    results, ignored, rejection = [], None, None
-    for event in events:
-        result = handle(request, event)
-        if isinstance(result, Rejection):
+    results, rejection = [], None
+    for event in events or (None,):
+        result = _handle_event(request, event)
+        if isinstance(result, EventResult):
+            results.append(result)
+        elif isinstance(result, Rejection):
             rejection = rejection or result
             if result.reason.is_about_the_client:
                 break
-        elif isinstance(result, IgnoredPayload):
-            ignored = ignored or result.detail
-        else:
-            results.append(result)
-    return rejection or PayloadResult(tuple(results), ignored)
+    return rejection or tuple(results)
+
+
+def _handle_event(request: WebhookRequest, event: Event | Problem | None) -> EventResult | Rejection | None:
+    """Return the result of an event, if there is one.
+
+    What an earlier request found about the client is used if it leads to a recorded event. Otherwise it may be old.
+    """
+    kept = api_keys.recall(request.key, event)
+    result = _handle_for_client(request, event, kept, is_kept=True) if kept else None
+    if isinstance(result, EventResult):
+        return result
+    client = api_keys.authenticate(request.key, event)
+    if client is None:
+        result = Rejection(RejectionReason.UNKNOWN_KEY)
+    elif client.rejected_for:
+        result = Rejection(client.rejected_for)
+    elif result is None or result.reason is not RejectionReason.TOO_MANY:
+        result = _handle_for_client(request, event, client, was_counted=kept is not None)
+    if isinstance(result, Rejection):
+        _count_rejection(result, client, event, request.ip_address)
+    return result
 
 
 def _handle_for_client(
-    request: WebhookRequest, event: ReadResult, client: ApiClient, *, is_kept: bool = False, was_counted: bool = False
-) -> EventResult | IgnoredPayload | Rejection | None:
-    """Return the result. None: the client `is_kept` from an earlier request, and its settings have changed since."""
+    request: WebhookRequest,
+    event: Event | Problem | None,
+    client: ApiClient,
+    *,
+    is_kept: bool = False,
+    was_counted: bool = False,
+) -> EventResult | Rejection | None:
+    """Return the result of an event, if there is one.
+
+    None too if the client `is_kept` from an earlier request, and its settings have changed since.
+    """
     if isinstance(event, Problem) and event.kind in BODY_NOT_READ:
         return Rejection(RejectionReason[event.kind.name], event.detail)
     if rejection := _signature_rejection(request, client):
@@ -124,10 +127,10 @@ def _handle_for_client(
         return rejection
     if isinstance(event, Problem):
         return Rejection(RejectionReason[event.kind.name], event.detail, event.errors)
-    if isinstance(event, IgnoredPayload):
-        api_keys.record_use(client, request.ip_address)
-        return event
-    return _record(request, client, event, is_kept=is_kept)
+    if event:
+        return _record(request, client, event, is_kept=is_kept)
+    api_keys.record_use(client, request.ip_address)
+    return None
 
 
 def _rate_rejection(client: ApiClient) -> Rejection | None:
@@ -144,7 +147,7 @@ def _signature_rejection(request: WebhookRequest, client: ApiClient) -> Rejectio
     if not client.signing_secrets:
         return None
     if reason := signatures.check_signature(request.body, request.headers, client.signing_secrets):
-        return Rejection.of(reason)
+        return Rejection(reason)
     if request.is_binary_mode:
         uncovered = "the headers “ce-…”: send the whole event in the body."
     elif client.owner_id is None and request.names_tenant_in_url:
@@ -161,8 +164,8 @@ def _record(
     plan = client.plan
     if plan is None:
         return _without_tenant(event)
-    if not api_keys.is_event_of(plan.tenant, event):
-        return Rejection.of(RejectionReason.FOREIGN_TENANT)
+    if event.tenant not in (None, plan.tenant.domain):
+        return Rejection(RejectionReason.FOREIGN_TENANT)
     if client.signing_secrets and event.id is None:
         # A signed request that someone replays is a repeat. Without a signature anyone could have set the header.
         event = replace(event, id=request.headers["webhook-id"])
@@ -187,9 +190,9 @@ def _without_tenant(event: Event) -> Rejection:
 
 
 def _count_rejection(
-    request: WebhookRequest, event: ReadResult, client: ApiClient | InvalidKey | None, rejection: Rejection
+    rejection: Rejection, client: ApiClient | None, event: Event | Problem | None, ip_address: str | None
 ) -> None:
     event_type = event.event_type.type if isinstance(event, Event) else getattr(event, "event_type", None)
     owner_id, key_id = (client.owner_id, client.key_id) if client else (None, None)
     group = RejectionGroup(owner_id, key_id, rejection.reason.key, event_type)
-    rejections.record(group, request.ip_address, rejection.detail_for_owner)
+    rejections.record(group, ip_address, rejection.detail_for_owner)

@@ -2,7 +2,8 @@
 
 import json
 import zlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, unquote
@@ -15,13 +16,13 @@ from portal import config
 from portal.accounts.access import for_clients, public
 from portal.deliveries.report import EventResult
 from portal.deliveries.status import Status, combine
-from portal.events.parsing import FieldWarning, Problem, ProblemKind, decode_text, is_json_type, parse_event
+from portal.events.parsing import Event, FieldWarning, Problem, ProblemKind, decode_text, is_json_type, parse_event
 from portal.pbx import webhook
-from portal.pbx.adapters.adapter import PayloadFormat, add_warnings
-from portal.pbx.adapters.registry import ADAPTERS
+from portal.pbx.adapters.adapter import IGNORED, PayloadFormat, add_warnings
+from portal.pbx.adapters.registry import ADAPTERS, payload_formats
 from portal.pbx.api_reference import reference_document
 from portal.pbx.openapi import EVENT_MEDIA_TYPES, EVENT_RESULT, EVENTS_PATH, PAYLOAD_RESULT, openapi_document
-from portal.pbx.webhook import Rejection, WebhookRequest
+from portal.pbx.webhook import PayloadResult, Rejection, WebhookRequest
 from portal.web import client_requests
 from portal.web.client_requests import ClientRequest, ClientResponse
 from portal.web.responses import PROBLEM_TYPE, problem_document, respond
@@ -36,9 +37,8 @@ ATTRIBUTE_PREFIX, STRUCTURED_TYPE = "ce-", "application/cloudevents"  # CloudEve
 def init_app(app: Flask) -> None:
     """Have the front call the handlers without Flask's dispatch."""
     client_requests.register(app, EVENTS_PATH, handle_event)
-    for make, adapter in ADAPTERS.items():
-        if adapter.payload_format:
-            client_requests.register(app, f"{EVENTS_PATH}/{make}", partial(handle_payload, adapter.payload_format))
+    for adapter, payload_format in payload_formats():
+        client_requests.register(app, f"{EVENTS_PATH}/{adapter.name}", partial(handle_payload, payload_format))
 
 
 @blueprint.post(EVENTS_PATH, strict_slashes=False)
@@ -60,36 +60,38 @@ def receive_payload(make: str) -> ResponseReturnValue:
 
 def handle_event(request: ClientRequest) -> ClientResponse:
     """Handle a request with an event."""
-    key, attributes = _given_key(request), _attributes_in_headers(request)
-    if rejection := webhook.reject_stranger(key, request.ip_address):
-        return _reject(rejection)
-    warnings: list[FieldWarning] = []
-    body, text = _read_body(request, EVENT_MEDIA_TYPES, warnings, is_binary_mode=bool(attributes))
-    event = text if isinstance(text, Problem) else parse_event(text, attributes=attributes)
-    received = WebhookRequest(key, body, request.headers, request.ip_address, is_binary_mode=bool(attributes))
-    result = webhook.handle(received, add_warnings(event, warnings))
-    if isinstance(result, Rejection):
-        return _reject(result)
-    assert isinstance(result, EventResult)  # `parse_event` ignores nothing
-    counted = "duplicate" if result.duplicate else result.status
-    return ClientResponse(200, EVENT_RESULT.dump_json(result), result=counted)
+    attributes = _attributes_in_headers(request)
+    results = _handle(request, EVENT_MEDIA_TYPES, lambda text: [parse_event(text, attributes=attributes)], attributes)
+    if isinstance(results, Rejection):
+        return _reject(results)
+    return ClientResponse(200, EVENT_RESULT.dump_json(results[0]), result=_counted_result(results))
 
 
 def handle_payload(payload_format: PayloadFormat, request: ClientRequest) -> ClientResponse:
     """Handle a request with the payload of a PBX make."""
+    tenant = parse_qs(request.query, keep_blank_values=True).get("tenant", [None])[0]
+    results = _handle(request, payload_format.media_types, lambda text: payload_format.read(text, tenant))
+    if isinstance(results, Rejection):
+        return _reject(results)
+    result = PayloadResult(results, None if results else IGNORED)
+    return ClientResponse(200, PAYLOAD_RESULT.dump_json(result), result=_counted_result(results))
+
+
+def _handle(
+    request: ClientRequest,
+    media_types: Collection[str],
+    read: Callable[[str], Sequence[Event | Problem]],
+    attributes: Mapping[str, Any] | None = None,
+) -> tuple[EventResult, ...] | Rejection:
+    """Handle a request with an event, which has `attributes` in binary mode only, or for None with a make's payload."""
     key = _given_key(request)
     if rejection := webhook.reject_stranger(key, request.ip_address):
-        return _reject(rejection)
+        return rejection
     warnings: list[FieldWarning] = []
-    body, text = _read_body(request, payload_format.media_types, warnings)
-    tenant = parse_qs(request.query, keep_blank_values=True).get("tenant", [None])[0]
-    events = [text] if isinstance(text, Problem) else payload_format.read(text, tenant)
-    events = [add_warnings(event, warnings) for event in events]
-    received = WebhookRequest(key, body, request.headers, request.ip_address, names_tenant_in_url=True)
-    result = webhook.handle_payload(received, events)
-    if isinstance(result, Rejection):
-        return _reject(result)
-    return ClientResponse(200, PAYLOAD_RESULT.dump_json(result), result=_counted_result(result.events))
+    body, text = _read_body(request, media_types, warnings, is_binary_mode=bool(attributes))
+    events = [text] if isinstance(text, Problem) else read(text)
+    received = WebhookRequest(key, body, request.headers, request.ip_address, attributes is None, bool(attributes))
+    return webhook.handle(received, [add_warnings(event, warnings) for event in events])
 
 
 @blueprint.get("/api/v1/openapi.json")
@@ -180,7 +182,6 @@ def _too_large(max_bytes: int) -> Problem:
 
 def _reject(rejection: Rejection) -> ClientResponse:
     reason = rejection.reason.told_to_client
-    errors = [{"field": error.field, "message": error.message} for error in rejection.errors]
     headers = []
     if reason.status == 415:
         headers.append(("Accept-Encoding", "gzip"))
@@ -188,5 +189,6 @@ def _reject(rejection: Rejection) -> ClientResponse:
         headers += [("WWW-Authenticate", "Bearer"), ("WWW-Authenticate", 'Basic realm="events"')]
     if rejection.retry_after:
         headers.append(("Retry-After", str(rejection.retry_after)))
-    document = problem_document(reason.status, reason.title, rejection.detail, **({"errors": errors} if errors else {}))
+    errors = {"errors": list(map(asdict, rejection.errors))} if rejection.errors else {}
+    document = problem_document(reason.status, reason.title, rejection.detail or reason.detail, **errors)
     return ClientResponse(reason.status, json.dumps(document).encode(), tuple(headers), PROBLEM_TYPE)

@@ -15,6 +15,7 @@ from portal.mail_servers.service import effective_server, get_server
 from portal.notifications import recipients
 from portal.notifications import settings as notifications_settings
 from portal.pbx import api_keys
+from portal.pbx.rejection_reasons import RejectionReason
 from portal.tenants import service as tenant_service
 from tests.mail_servers.test_account_email import use_server, wait_for
 from tests.pages import PASSWORD
@@ -72,13 +73,17 @@ def test_an_issued_key_is_the_only_output_and_works_until_it_is_revoked(app: Fla
     secret = run("keys issue --tenant acme.example").output
     assert secret.endswith("\n")
     with app.app_context():
-        assert isinstance(api_keys.authenticate(secret.strip()), api_keys.ApiClient)
+        client = api_keys.authenticate(secret.strip())
+        assert client
+        assert client.rejected_for is None
     listed = run("keys list").output
     assert "acme.example" in listed
     assert secret.strip() not in listed
     assert run("keys revoke 1").exit_code == 0
     with app.app_context():
-        assert isinstance(api_keys.authenticate(secret.strip()), api_keys.InvalidKey)
+        client = api_keys.authenticate(secret.strip())
+        assert client
+        assert client.rejected_for is RejectionReason.REVOKED_KEY
     assert "revoked" in run("keys list").output
 
 
@@ -95,9 +100,11 @@ def test_a_key_has_a_name_a_signing_secret_and_an_expiry_date(app: Flask, run: R
     assert not {key, secret, successor, renewed} & set(listed.split())
     with app.app_context():
         found = api_keys.authenticate(successor)
-        assert isinstance(found, api_keys.ApiClient)
-        assert found.signing_secrets == (renewed, secret)
-        assert isinstance(api_keys.authenticate(key), api_keys.ApiClient)
+        assert found
+        assert (found.signing_secrets, found.rejected_for) == ((renewed, secret), None)
+        first = api_keys.authenticate(key)
+        assert first
+        assert first.rejected_for is None
 
 
 def test_a_system_key_belongs_to_the_system(run: Run) -> None:

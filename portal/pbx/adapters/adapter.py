@@ -11,35 +11,26 @@ IGNORED = "This payload reports nothing that the portal sends email about. It wa
 Schema: TypeAlias = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class IgnoredPayload:
-    """A payload that holds no event: acknowledged, so that the PBX does not retry, and not recorded."""
-
-    detail: str = IGNORED
-
-
-ReadResult: TypeAlias = Event | Problem | IgnoredPayload  # of reading a request's body
-
-
-def add_warnings(result: ReadResult, warnings: Iterable[FieldWarning]) -> ReadResult:
-    """Return the result with these warnings too, if it is an event."""
+def add_warnings(event: Event | Problem, warnings: Iterable[FieldWarning]) -> Event | Problem:
+    """Return an event with these warnings too, or the problem as it is."""
     warnings = tuple(warnings)
-    return replace(result, warnings=warnings + result.warnings) if warnings and isinstance(result, Event) else result
+    return replace(event, warnings=warnings + event.warnings) if warnings and isinstance(event, Event) else event
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PayloadFormat:
     """The payloads that a make posts to `/api/v1/events/<make>`.
 
-    `read` returns the events in a request's body, at least one value. Its second argument is the tenant's domain from
-    the URL, if it is there. `schemas` returns the JSON Schema of each payload by name, with a title and a description.
-    A property with a `const` is shown as the payload's name.
+    `read` returns the events in a request's body. Without any, the payload is acknowledged, so that the PBX does not
+    retry, and not recorded. Its second argument is the tenant's domain from the URL, if it is there. `schemas` returns
+    the JSON Schema of each payload by name, with a title and a description. A property with a `const` is shown as the
+    payload's name.
     """
 
     media_types: Sequence[str] = ("application/json",)  # that are accepted
     authentication: str  # how the make sends its key, in a sentence
     description: str  # what a developer should know about the payloads, in a few sentences
-    read: Callable[[str, str | None], Sequence[ReadResult]]
+    read: Callable[[str, str | None], Sequence[Event | Problem]]
     schemas: Callable[[], Mapping[str, Schema]]
     examples: Mapping[str, Mapping[str, Any]]  # of the payloads that become an event, by the same names
 
@@ -48,14 +39,10 @@ class PayloadFormat:
 class Adapter:
     """A PBX make, or a tool that posts events like one.
 
-    Without a payload format its configuration snippet posts the portal's own events to `/api/v1/events`.
+    Its configuration snippet is `templates/pbx/snippets/_<name>.html`, which uses `key` and `endpoint_url`. Without a
+    payload format it posts the portal's own events to `/api/v1/events`.
     """
 
     name: str
     title: str
     payload_format: PayloadFormat | None = None
-
-    @property
-    def snippet_template(self) -> str:
-        """The template of its configuration snippet. It uses `key` and `endpoint_url`."""
-        return f"pbx/snippets/_{self.name}.html"

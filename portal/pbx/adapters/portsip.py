@@ -25,7 +25,7 @@ from portal.events.parsing import (
     parse_value,
 )
 from portal.events.types import EVENT_TYPES, HIDDEN_NUMBER
-from portal.pbx.adapters.adapter import Adapter, IgnoredPayload, PayloadFormat, ReadResult, Schema, add_warnings
+from portal.pbx.adapters.adapter import Adapter, PayloadFormat, Schema, add_warnings
 
 ID_NAMESPACE = UUID("6f2b52a4-4a0e-4a53-9d0c-0c0f6f1f0a51")  # of the ids that are made for payloads without one
 ID_FIELDS = ("uuid", "event_uuid", "event_id", "id")
@@ -111,8 +111,8 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def read(body: str, tenant: str | None) -> Sequence[ReadResult]:
-    """Return the events in a payload; or the one reason why there is none."""
+def read(body: str, tenant: str | None) -> Sequence[Event | Problem]:
+    """Return the events in a payload, or the one problem with it."""
     payload = parse_json(body)
     if isinstance(payload, Problem):
         return [payload]
@@ -122,7 +122,7 @@ def read(body: str, tenant: str | None) -> Sequence[ReadResult]:
     name = fold_choice(sent_name)
     payload_type = PAYLOAD_TYPES.get(name)
     if payload_type is None:
-        return [IgnoredPayload()]
+        return []
     warnings = [] if name == sent_name else [FieldWarning("event_type", f"This was read as “{name}”.")]
     if payload_type.caller_fields:
         results = _lost_calls(payload_type, payload, tenant, warnings)
@@ -133,7 +133,7 @@ def read(body: str, tenant: str | None) -> Sequence[ReadResult]:
 
 def _lost_calls(
     payload_type: PayloadType, payload: Mapping[str, Any], tenant: str | None, warnings: list[FieldWarning]
-) -> Sequence[ReadResult]:
+) -> Sequence[Event | Problem]:
     """Return an event for each caller whose call was lost. A repeat of the payload gives the same ones."""
     callers = _callers(payload, warnings)
     if callers is None:
@@ -145,7 +145,7 @@ def _lost_calls(
     return [
         add_warnings(_event(payload_type, {**payload, **caller}, tenant), _reason_warnings(caller))
         for caller in [*lost.values()][:MAX_LOST_CALLS]
-    ] or [IgnoredPayload()]
+    ]
 
 
 def _callers(payload: Mapping[str, Any], warnings: list[FieldWarning]) -> Sequence[dict[str, Any]] | None:

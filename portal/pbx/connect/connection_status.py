@@ -26,11 +26,6 @@ class ConnectionStatus:
     rejected_requests: Sequence[RejectedRequest]  # the last ones, while waiting
 
     @property
-    def is_connected(self) -> bool:
-        """Whether the PBX has reported an event."""
-        return self.event is not None and not self.is_waiting
-
-    @property
     def event_label(self) -> str:
         """The label of the last event's type."""
         return EVENT_TYPES[self.event.type].label if self.event and self.event.type in EVENT_TYPES else ""

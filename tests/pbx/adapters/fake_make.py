@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from portal.events.parsing import Problem, check_event, parse_json
-from portal.pbx.adapters.adapter import Adapter, IgnoredPayload, PayloadFormat, ReadResult, Schema
+from portal.events.parsing import Event, Problem, check_event, parse_json
+from portal.pbx.adapters.adapter import Adapter, PayloadFormat, Schema
 
 SNIPPET = """
 {% from "pbx/_copyable_code.html" import copyable %}
@@ -12,12 +12,12 @@ SNIPPET = """
 EXAMPLE = {"happening": "abandoned", "queue": "8000", "from": "+442079460123"}
 
 
-def read(body: str, tenant: str | None) -> Sequence[ReadResult]:
+def read(body: str, tenant: str | None) -> Sequence[Event | Problem]:
     payload = parse_json(body)
     if isinstance(payload, Problem):
         return [payload]
     if payload.get("happening") != "abandoned":
-        return [IgnoredPayload()]
+        return []
     data = {"queue_number": payload.get("queue"), "caller_number": payload.get("from")}
     return [check_event({"type": "queue.call_lost", "tenant": tenant, "data": data})]
 

@@ -29,7 +29,7 @@ def fake(app: Flask, monkeypatch: pytest.MonkeyPatch) -> Iterator[Adapter]:
     """The fake make, registered: its adapter in the registry, its snippet among the templates."""
     monkeypatch.setitem(ADAPTERS, "fake", fake_make.ADAPTER)
     assert app.jinja_loader
-    snippet = DictLoader({fake_make.ADAPTER.snippet_template: fake_make.SNIPPET})
+    snippet = DictLoader({"pbx/snippets/_fake.html": fake_make.SNIPPET})
     monkeypatch.setattr(app, "jinja_loader", ChoiceLoader([app.jinja_loader, snippet]))
     caches = (openapi_document, reference_document)
     for cache in caches:
