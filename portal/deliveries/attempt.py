@@ -3,30 +3,30 @@
 import json
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import ARRAY, Uuid, any_, literal, select, text
 
 from portal.database import clock, fast_sql
 from portal.database.engine import DATABASE_ERRORS
 from portal.deliveries.message import OutgoingMessage
-from portal.deliveries.models import PendingDelivery, PendingRecipient, stored_result
-from portal.deliveries.plan import Plan
+from portal.deliveries.models import PendingDelivery, PendingRecipient, RecordedEvent, stored_result
 from portal.deliveries.schedule import next_attempt_time
 from portal.deliveries.status import UNFINISHED, HoldReason, Status, combine
 from portal.extensions import db
 from portal.mail_servers import service as mail_server_service
+from portal.mail_servers.models import MailServer
 from portal.mail_servers.smtp import pool
-from portal.mail_servers.smtp.client import DEFAULT_TIMEOUTS, SendResult, Timeouts
-from portal.mail_servers.smtp.outcome import BUSY, Pause, ReplyKind, SmtpReply, pause_for
+from portal.mail_servers.smtp.client import DEFAULT_TIMEOUTS
+from portal.mail_servers.smtp.connect import Timeouts
+from portal.mail_servers.smtp.outcome import BUSY, ReplyKind, SmtpReply, pause_for
 from portal.monitoring.counters import EMAILS, SMTP_SECONDS, note
 
 logger = logging.getLogger(__name__)
 
-TIMEOUTS = DEFAULT_TIMEOUTS
 STORE_RETRY_DELAYS = (0.2, 1.0, 2.0)  # seconds
 SHORT_LOCK_TIMEOUT: Final = text("SET LOCAL lock_timeout = '500ms'")  # the PBX is waiting
 STATUS_BY_REPLY: Final = {
@@ -87,17 +87,17 @@ ERASE_SECRETS: Final = f"""
 def attempt_delivery(message: OutgoingMessage, timeouts: Timeouts | None = None) -> None:
     """Send a recorded email whose lease the caller holds. The result is noted in it, and stored.
 
-    Without timeouts, somebody waits for the result: see `TIMEOUTS`.
+    Without timeouts, somebody waits for the result.
 
     The result is true even if the database was lost meanwhile. Then the lease expires, and the email is sent again with
     the same Message-ID.
     """
     plan, delivery, began_at = message.plan, message.delivery, time.monotonic()
     attempted, leased_attempt = delivery.unfinished, delivery.attempts
-    emails = [recipient.email for recipient in attempted]
-    sent = pool.current().send(plan.smtp_settings, message.message, plan.sender.email, emails, timeouts or TIMEOUTS)
+    emails, timeouts = [recipient.email for recipient in attempted], timeouts or DEFAULT_TIMEOUTS
+    replies = pool.current().send(plan.smtp_settings, message.message, plan.sender.email, emails, timeouts)
     seconds = time.monotonic() - began_at
-    _note_replies(message, attempted, sent.replies)
+    _note_replies(message, attempted, replies)
     owner, last_attempt_at = "system" if delivery.uses_shared_server else "tenant", None
     if found_no_slot(attempted):
         delivery.attempts -= 1
@@ -106,7 +106,7 @@ def attempt_delivery(message: OutgoingMessage, timeouts: Timeouts | None = None)
         last_attempt_at = clock.now()
         note((EMAILS, 1, (delivery.status, owner)))
         note((SMTP_SECONDS, seconds, (owner,)))
-    _store(message, _values(delivery, attempted, leased_attempt, last_attempt_at), sent)
+    _store(message, _values(delivery, attempted, leased_attempt, last_attempt_at), replies.values())
 
 
 def _note_replies(
@@ -157,8 +157,8 @@ def _values(
     }
 
 
-def _store(message: OutgoingMessage, values: Mapping[str, Any], sent: SendResult) -> None:
-    is_accepted = all(reply.kind is ReplyKind.ACCEPTED for reply in sent.replies.values())
+def _store(message: OutgoingMessage, values: Mapping[str, Any], replies: Collection[SmtpReply]) -> None:
+    is_accepted = all(reply.kind is ReplyKind.ACCEPTED for reply in replies)
     needs_attempt_row = values["last_attempt_at"] and not (is_accepted and values["attempts"] == 1)
     statement = UPDATE_AND_RECORD_ATTEMPT if needs_attempt_row else UPDATE_DELIVERY
     ids = {"event_id": message.delivery.event_id}
@@ -173,25 +173,31 @@ def _store(message: OutgoingMessage, values: Mapping[str, Any], sent: SendResult
                 logger.exception("The result of %s is not stored: %s", values["message_id"], values["status"])
                 return
             time.sleep(delay)
-    if row and sent.pause is not Pause.NONE:
-        _pause(message.plan, sent)
+    reply = max(replies, key=pause_for)
+    if row and message.plan.mail_server and pause_for(reply):
+        _pause(message.plan.mail_server, reply)
 
 
-def _pause(plan: Plan, sent: SendResult) -> None:
+def _pause(server: MailServer, reply: SmtpReply) -> None:
     """Pause the mail server, in a transaction of its own: an open change of its settings would delay the result."""
-    server, reply = plan.mail_server, next(reply for reply in sent.replies.values() if pause_for(reply) is sent.pause)
-    assert server
     advice = mail_server_service.advice_on_pause(server, reply)
     try:
         db.session.execute(SHORT_LOCK_TIMEOUT)
-        mail_server_service.pause(server.id, server.saved_at, sent.pause, advice)
+        mail_server_service.pause(server.id, server.saved_at, pause_for(reply), advice)
         db.session.commit()
     except DATABASE_ERRORS as error:  # the next attempt pauses it
         db.session.rollback()
         logger.warning("Mail server %s is not paused: %s", server.id, error)
 
 
-def erase_secrets(event_id: UUID) -> None:
-    """Erase the secrets of an event if none of its emails needs them any more, within the caller's transaction."""
-    if fast_sql.run_within_session(LOCK_SECRETS, {"event_id": event_id}):
-        fast_sql.run_within_session(ERASE_SECRETS, {"event_id": event_id})
+def erase_secrets(event_ids: Collection[UUID]) -> None:
+    """Erase the secrets of these events if none of their emails needs them any more, within the caller's transaction.
+
+    The events are locked one by one, always in the same order, so that no two processes wait for each other.
+    """
+    ids = literal([*event_ids], ARRAY(Uuid))  # one parameter, however many there are
+    has_secrets = RecordedEvent.secrets_encrypted.is_not(None)
+    query = select(RecordedEvent.id).where(RecordedEvent.id == any_(ids), has_secrets).order_by(RecordedEvent.id)
+    for event_id in db.session.scalars(query).all():
+        if fast_sql.run_within_session(LOCK_SECRETS, {"event_id": event_id}):
+            fast_sql.run_within_session(ERASE_SECRETS, {"event_id": event_id})

@@ -19,13 +19,13 @@ from portal.database.uuid7 import lowest_uuid7
 from portal.deliveries.actions import REPEATABLE
 from portal.deliveries.models import Delivery, DeliveryRecipient, RecordedEvent
 from portal.deliveries.search import NO_FILTER, LogFilter, SearchPage, search_events
+from portal.deliveries.statistics import RECORDING_TIME
 from portal.deliveries.status import Status, combine
 from portal.extensions import db
 from portal.web import pagination
 
 SOON: Final = timedelta(seconds=30)
 MAX_NEW_EVENTS: Final = 50  # that are counted for a page
-RECORDING_TIME: Final = timedelta(seconds=10)  # a page may miss an event whose key is that much older
 _state: Final = attrgetter(
     "delivery.id", "delivery.status", "delivery.reason", "delivery.attempts", "is_due_soon", "can_discard"
 )

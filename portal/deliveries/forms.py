@@ -1,11 +1,13 @@
 """The filter form of the delivery log."""
 
+from collections.abc import Mapping
 from datetime import MAXYEAR, date, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from babel.dates import format_date
 from flask_babel import lazy_gettext, lazy_pgettext
+from flask_babel.speaklater import LazyString
 from wtforms import DateField, SelectField
 from wtforms.fields import Field, SelectChoice
 from wtforms.validators import Optional
@@ -26,29 +28,21 @@ STATUS_LABELS: Final = {
     Status.DISCARDED: lazy_gettext("Discarded"),
     Status.IGNORED: lazy_gettext("Ignored"),
 }
+EVENT_LABELS: Final = {name: lazy_gettext(event_type.label) for name, event_type in ALL_EVENT_TYPES.items()}
 _MAX_LENGTH = max_length(200)
+
+
+def _select(label: LazyString, any_value: LazyString, labels: Mapping[Any, LazyString]) -> SelectField:
+    choices = [SelectChoice("", any_value), *(SelectChoice(value, text) for value, text in labels.items())]
+    return SelectField(label, choices=choices, default="")
 
 
 class LogFilterForm(PortalForm):
     """Which events to show. The fields are the parameters of the log's URL; days are in the tenant's time zone."""
 
     q = TextField(lazy_gettext("Search"), [_MAX_LENGTH])
-    event = SelectField(
-        lazy_gettext("Event"),
-        choices=[
-            SelectChoice("", lazy_gettext("Any event")),
-            *(SelectChoice(name, lazy_gettext(event_type.label)) for name, event_type in ALL_EVENT_TYPES.items()),
-        ],
-        default="",
-    )
-    outcome = SelectField(
-        lazy_gettext("Outcome"),
-        choices=[
-            SelectChoice("", lazy_gettext("Any outcome")),
-            *(SelectChoice(status, label) for status, label in STATUS_LABELS.items()),
-        ],
-        default="",
-    )
+    event = _select(lazy_gettext("Event"), lazy_gettext("Any event"), EVENT_LABELS)
+    outcome = _select(lazy_gettext("Outcome"), lazy_gettext("Any outcome"), STATUS_LABELS)
     recipient = TextField(lazy_gettext("Recipient"), [_MAX_LENGTH])
     queue = TextField(lazy_gettext("Queue"), [_MAX_LENGTH])
     since = DateField(lazy_pgettext("since", "From"), [Optional()])

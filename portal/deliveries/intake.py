@@ -24,11 +24,11 @@ from portal.deliveries.attempt import attempt_delivery
 from portal.deliveries.message import build_message, new_token
 from portal.deliveries.models import PendingDelivery, RecordedEvent
 from portal.deliveries.plan import REVISION, Plan
-from portal.deliveries.report import EventResult, event_result, recorded_event_result
+from portal.deliveries.report import EventResult, event_result
 from portal.deliveries.schedule import ignore_reason, take_lease
 from portal.deliveries.status import HoldReason, Status
 from portal.events.event_type import EventData, EventType
-from portal.events.parsing import Event
+from portal.events.parsing import Event, FieldWarning
 from portal.extensions import db
 from portal.monitoring import logs
 from portal.notifications.decision import Decision
@@ -81,8 +81,11 @@ def accept_event(plan: Plan, event: Event, *, is_kept: bool = False) -> EventRes
 def _duplicate_result(tenant: Tenant, event: Event) -> EventResult | NotRecorded:
     enter_scope(tenant.id)
     row = db.session.scalars(select(RecordedEvent).where(RecordedEvent.external_id == event.id)).one()
-    is_same = crypto.keyring().has_fingerprint(event.canonical.encode(), row.fingerprint)
-    return recorded_event_result(row) if is_same else NotRecorded.CONFLICT
+    if not crypto.keyring().has_fingerprint(event.canonical.encode(), row.fingerprint):
+        return NotRecorded.CONFLICT
+    warnings = tuple(FieldWarning(**warning) for warning in row.warnings)
+    ignored = HoldReason(row.ignored_reason) if row.ignored_reason else None
+    return event_result(row.external_id, row.deliveries, warnings, ignored, duplicate=True)
 
 
 def _new_deliveries(plan: Plan, event: Event, row_id: UUID) -> Sequence[PendingDelivery]:
@@ -118,6 +121,10 @@ def _deliveries_to_recipients(
     return deliveries
 
 
+RECORDED: Final = """recorded AS (
+        SELECT coalesce(storm.throttles, false) AS throttled, false AS is_over_limit
+        FROM event LEFT JOIN storm ON true
+"""
 # The event, its storm, its emails and their recipients, in one statement. If the event is already recorded, or the plan
 # is old, nothing is inserted. A storm whose time is over and that held nothing is replaced by a new one. Otherwise it
 # continues until its digest is written.
@@ -145,10 +152,7 @@ INSERT_EVENT: Final = f"""
                 LATERAL (SELECT CASE WHEN over THEN 1 ELSE storms.event_count + 1 END) AS counted (count)
         )
         RETURNING event_count > %(storm_limit)s::int AS throttles
-    ), recorded AS (
-        SELECT coalesce(storm.throttles, false) AS throttled, false AS is_over_limit
-        FROM event LEFT JOIN storm ON true
-    ), input AS (
+    ), {RECORDED}    ), input AS (
         SELECT input.*, CASE
             WHEN throttled THEN '{HoldReason.THROTTLED}'
             WHEN is_over_limit AND lease_until IS NOT NULL THEN '{HoldReason.SHARED_SERVER_LIMIT}'
@@ -178,10 +182,7 @@ INSERT_EVENT: Final = f"""
 """  # noqa: S608 (contains no input)
 # The same, for emails through the system's mail server, which count for the tenant's limits.
 INSERT_AND_COUNT_EVENT: Final = INSERT_EVENT.replace(
-    """recorded AS (
-        SELECT coalesce(storm.throttles, false) AS throttled, false AS is_over_limit
-        FROM event LEFT JOIN storm ON true
-""",
+    RECORDED,
     f"""unthrottled AS (
         SELECT event.id FROM event LEFT JOIN storm ON true WHERE NOT coalesce(storm.throttles, false)
     ), usage AS ({shared_limit.COUNT.format(rows="unthrottled")}), recorded AS (
@@ -195,20 +196,14 @@ _ROWS: Final = json.JSONEncoder(default=str)  # times, and ids
 
 
 def record_own_event(
-    tenant: Tenant,
-    event_type: EventType,
-    data: EventData,
-    decision: Decision,
-    *,
-    expiry: timedelta | None = None,
-    even_if_empty: bool = False,
+    tenant: Tenant, event_type: EventType, data: EventData, decision: Decision, *, even_if_empty: bool = False
 ) -> bool:
     """Write an event of the portal's own and its emails, which workers send, within the session's transaction.
 
     Return whether there are any emails. Without, nothing is written.
     """
     row_id, now = uuid7(), clock.now()
-    deliveries = _deliveries_to_recipients(row_id, expiry or event_type.expiry, decision, even_if_empty=even_if_empty)
+    deliveries = _deliveries_to_recipients(row_id, event_type.expiry, decision, even_if_empty=even_if_empty)
     for delivery in deliveries:
         if not delivery.held_until:
             delivery.queue(now)

@@ -1,6 +1,6 @@
 """Emails that end without being sent: they expire, or a person discards them."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Final
 
 from sqlalchemy import func, or_, select
@@ -9,7 +9,7 @@ from sqlalchemy.orm import selectinload
 from portal.audit.labels import SYSTEM_MAIL_SERVER
 from portal.database.scope import every_tenant
 from portal.deliveries.attempt import erase_secrets
-from portal.deliveries.models import Delivery, RecordedEvent, hold_has_ended, is_due
+from portal.deliveries.models import Delivery, hold_has_ended, is_due
 from portal.deliveries.status import UNFINISHED, Status, combine
 from portal.extensions import db
 from portal.monitoring.counters import EMAILS, note
@@ -43,24 +43,12 @@ def expire_deliveries() -> int:
     return len(expired)
 
 
-def end_deliveries(deliveries: Iterable[Delivery], status: Status) -> None:
-    """Give unfinished emails their last status, within the caller's transaction.
-
-    Their events with secrets are locked one by one, always in the same order, so that no two processes wait for each
-    other.
-    """
-    event_ids = set()
+def end_deliveries(deliveries: Collection[Delivery], status: Status) -> None:
+    """Give unfinished emails their last status, within the caller's transaction."""
     for delivery in deliveries:
         for recipient in delivery.recipients:
             if recipient.status in UNFINISHED:
                 recipient.status = status
         delivery.status = combine([Status(recipient.status) for recipient in delivery.recipients] or [status])
         delivery.lease_until = delivery.next_attempt_at = delivery.held_until = delivery.reason = None
-        event_ids.add(delivery.event_id)
-    if not event_ids:
-        return
-    with_secrets = select(RecordedEvent.id).where(
-        RecordedEvent.id.in_(event_ids), RecordedEvent.secrets_encrypted.is_not(None)
-    )
-    for event_id in db.session.scalars(with_secrets.order_by(RecordedEvent.id)).all():
-        erase_secrets(event_id)
+    erase_secrets({delivery.event_id for delivery in deliveries})

@@ -40,24 +40,15 @@ def new_token(plan: Plan, event: Event, delivery: PendingDelivery) -> NewToken |
     if not isinstance(event.data, UserCreated) or not event.data.extension_password or event.sample:
         return None
     sip_account = SipAccount.of(event.data, plan.tenant.domain, plan.tenant.realm)
-    return tokens.new(
-        plan.tenant.id,
-        sip_account,
-        delivery.expires_at,
-        delivery.event_id,
-        delivery.audience,
-        (IS_LEASED, {"delivery_id": delivery.id}),
-    )
+    is_leased = (IS_LEASED, {"delivery_id": delivery.id})
+    return tokens.new(plan.tenant.id, sip_account, delivery.expires_at, delivery.event_id, delivery.audience, is_leased)
 
 
 def build_message(plan: Plan, event: Event, delivery: PendingDelivery, token: NewToken | None) -> OutgoingMessage:
-    """Return the message of an email that has a lease, and of which `new_token` returned the token."""
-    message = _mime_message(plan, event, delivery, token.token if token else tokens.SAMPLE)
-    return OutgoingMessage(plan, delivery, bool(event.data.secret_names()), message)
+    """Return the message of an email that has a lease, and of which `new_token` returned the token.
 
-
-def _mime_message(plan: Plan, event: Event, delivery: PendingDelivery, token: str) -> MimeMessage:
-    """Return the email. Its To header names all recipients, also in an attempt for some of them."""
+    Its To header names all recipients, also in an attempt for some of them.
+    """
     # A digest depends on the setting of the events that it lists, but has its own content.
     tenant, version = plan.tenant, None if event.data.uses_setting_of else plan.setting.template_id
     mail_context = plan.mail_context
@@ -68,7 +59,7 @@ def _mime_message(plan: Plan, event: Event, delivery: PendingDelivery, token: st
             mail_context = replace(mail_context, language=event.data.language)
     qr_code, images = None, []
     if isinstance(event.data, UserCreated) and event.data.extension_password:
-        url = qr.provisioning_url(token)
+        url = qr.provisioning_url(token.token if token else tokens.SAMPLE)
         qr_code = qr_code_value(f"cid:{QR_CODE_CONTENT_ID}", url, mail_context.language, mail_context.branding)
         images = [InlineImage(QR_CODE_CONTENT_ID, "qr-code.png", qr.provisioning_qr_code_png(url))]
     template = source.compiled_version(tenant.id, version, event.event_type, mail_context.language)
@@ -82,18 +73,18 @@ def _mime_message(plan: Plan, event: Event, delivery: PendingDelivery, token: st
     )
     if event.sample:
         content = mark_as_sample(content)
-    return MimeMessage(
-        content,
+    message = MimeMessage(
+        content._replace(images=images),
         plan.sender,
         to,
         message_id=delivery.message_id,
         date=event.time,
-        images=images,
         recipient_name=to_name,
         list_id=f"{LIST_NAME}.{tenant.domain}",
         unsubscribe_url=f"{settings_url}/unsubscribe" if settings_url else None,
         is_personal=is_personal,
     )
+    return OutgoingMessage(plan, delivery, bool(event.data.secret_names()), message)
 
 
 def _event_url(plan: Plan, event: Event, delivery: PendingDelivery) -> str:

@@ -40,6 +40,7 @@ HOLD_REASON, DELIVERY_STATUS = Domain("hold_reason"), Domain("delivery_status")
 # When the time of a held email is over: the quiet hours end, which is before it expires, or it expires.
 HOLD_END = "least(held_until, expires_at)"
 IS_HELD = "reason IS NOT NULL"
+HELD_SINCE = "coalesce(last_attempt_at, created_at)"
 # The email is in progress, queued or held.
 IS_UNFINISHED = "(lease_until IS NOT NULL OR next_attempt_at IS NOT NULL OR reason IS NOT NULL)"
 
@@ -190,13 +191,7 @@ class Delivery(TenantOwned, Base):
             postgresql_where=text("last_attempt_at IS NOT NULL"),
         ),
         Index("ix_deliveries_held", "tenant_id", "id", postgresql_where=text(IS_HELD)),
-        Index(
-            "ix_deliveries_held_since",
-            "tenant_id",
-            "reason",
-            text("coalesce(last_attempt_at, created_at)"),
-            postgresql_where=text(IS_HELD),
-        ),
+        Index("ix_deliveries_held_since", "tenant_id", "reason", text(HELD_SINCE), postgresql_where=text(IS_HELD)),
         Index("ix_deliveries_hold_end", text(HOLD_END), postgresql_where=text(IS_HELD)),
         Index("ix_deliveries_failed", "last_attempt_at", "tenant_id", postgresql_where=text("status = 'failed'")),
         Index("ix_deliveries_expired", "expires_at", "tenant_id", postgresql_where=text("status = 'expired'")),
@@ -228,17 +223,17 @@ class Delivery(TenantOwned, Base):
     attempt_rows: Mapped[list["DeliveryAttempt"]] = relationship(order_by="DeliveryAttempt.number", viewonly=True)
 
 
+def _reference_to_delivery(name: str) -> ForeignKeyConstraint:
+    columns, referenced = ("tenant_id", "delivery_id"), ("deliveries.tenant_id", "deliveries.id")
+    return ForeignKeyConstraint(columns, referenced, name=name, ondelete="CASCADE")
+
+
 class DeliveryRecipient(TenantOwned, Base):
     """A recipient of a recorded email."""
 
     __tablename__ = "delivery_recipients"
     __table_args__ = (
-        ForeignKeyConstraint(
-            ["tenant_id", "delivery_id"],
-            ["deliveries.tenant_id", "deliveries.id"],
-            name="fk_delivery_recipients_delivery",
-            ondelete="CASCADE",
-        ),
+        _reference_to_delivery("fk_delivery_recipients_delivery"),
         Index(None, "email", "delivery_id"),
     )
 
@@ -275,12 +270,7 @@ class DeliveryAttempt(TenantOwned, Base):
 
     __tablename__ = "delivery_attempts"
     __table_args__ = (
-        ForeignKeyConstraint(
-            ["tenant_id", "delivery_id"],
-            ["deliveries.tenant_id", "deliveries.id"],
-            name="fk_delivery_attempts_delivery",
-            ondelete="CASCADE",
-        ),
+        _reference_to_delivery("fk_delivery_attempts_delivery"),
         CheckConstraint("number > 0", name="number_is_positive"),
     )
 

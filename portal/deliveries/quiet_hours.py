@@ -6,7 +6,6 @@ password, is sent as it is. A recipient that was removed or paused meanwhile get
 """
 
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Final
 
 from sqlalchemy import ARRAY, ColumnElement, Uuid, and_, any_, func, literal, select, update
@@ -34,7 +33,6 @@ MAX_EMAILS: Final = 10_000  # held ones of one transaction
 LISTED: Final = to_translate("Listed in a summary after quiet hours.")
 NOT_LISTED: Final = to_translate("Not in a summary: the recipient was removed or paused before the quiet hours ended.")
 WITH_SECRETS: Final = [type_ for type_, event_type in EVENT_TYPES.items() if event_type.fields.secret_names()]
-SUMMARY_EXPIRY: Final = timedelta(days=3)
 
 _has_ended = (Delivery.held_until.is_not(None), hold_has_ended())
 _is_held = DeliveryRecipient.status == Status.HELD
@@ -81,7 +79,7 @@ def _record_summary(tenant: Tenant, email: str, is_held: ColumnElement[bool]) ->
     context = MailContext.for_tenant(tenant)
     entries = tuple(QuietEvent(at=event.occurred_at, subject=_subject(event, context)) for event in listed)
     data = QuietSummary(count=count, events=entries, more=count - len(entries))
-    return record_own_event(tenant, QUIET_SUMMARY, data, Decision([email]), expiry=SUMMARY_EXPIRY)
+    return record_own_event(tenant, QUIET_SUMMARY, data, Decision([email]))
 
 
 def _subject(event: RecordedEvent, context: MailContext) -> str:
@@ -104,9 +102,6 @@ def _end_emails(is_held: ColumnElement[bool]) -> None:
         .where(is_held, Delivery.held_until.is_not(None))
         .values(status=Status.DISCARDED, reason=None, held_until=None)
         .returning(Delivery.event_id)
-        .cte("ended")
+        .execution_options(synchronize_session=False)
     )
-    secret = select(RecordedEvent.id).join(ended, ended.c.event_id == RecordedEvent.id)
-    secret = secret.where(RecordedEvent.type.in_(WITH_SECRETS)).order_by(RecordedEvent.id)
-    for event_id in db.session.scalars(secret).all():
-        erase_secrets(event_id)
+    erase_secrets(db.session.scalars(ended).all())

@@ -41,24 +41,21 @@ class LastResult:
 
 def last_attempt() -> LastResult | None:
     """Return the result of the most recent attempt of the tenant in scope, or None."""
-    if found := _newest_attempted(tuple(Status)):
-        delivery, recipients = found
-        unsent = [recipient for recipient in recipients if recipient.status != Status.SENT]
-        return _result(delivery["status"], delivery, unsent or recipients)
-    return None
+    delivery, recipients = _newest_attempted(tuple(Status))
+    unsent = [recipient for recipient in recipients if recipient.status != Status.SENT]
+    return _result(delivery["status"], delivery, unsent or recipients) if delivery else None
 
 
 def last_success() -> LastResult | None:
     """Return the last email of the tenant in scope that was accepted, for the recipients that it was accepted for."""
-    if found := _newest_attempted((Status.SENT, Status.PARTIAL)):
-        delivery, recipients = found
-        return _result(Status.SENT, delivery, [it for it in recipients if it.status == Status.SENT])
-    return None
+    delivery, recipients = _newest_attempted((Status.SENT, Status.PARTIAL))
+    accepted = [recipient for recipient in recipients if recipient.status == Status.SENT]
+    return _result(Status.SENT, delivery, accepted) if delivery else None
 
 
 def last_failure() -> LastResult | None:
     """Return the last email of the tenant in scope that failed, for the first recipient that it failed for."""
-    delivery, recipients = _newest_attempted(FAILURES) or ({}, ())
+    delivery, recipients = _newest_attempted(FAILURES)
     failed = [recipient for recipient in recipients if recipient.status in FAILURES][:1]
     return _result(failed[0].status, delivery, failed) if failed else None
 
@@ -99,23 +96,20 @@ NEWEST_ATTEMPTED: Final = """
 """
 
 
-def _newest_attempted(statuses: Sequence[Status]) -> tuple[Mapping[str, Any], Sequence[DeliveryRecipient]] | None:
-    """Return the email with one of these statuses whose last attempt is the newest, if it is among the newest."""
+def _newest_attempted(statuses: Sequence[Status]) -> tuple[Mapping[str, Any], Sequence[DeliveryRecipient]]:
+    """Return the email with one of these statuses whose last attempt is the newest; nothing if others are newer."""
     values = {"tenant_id": int(current_scope()), "newest": MAX_SEARCHED, "statuses": [*statuses]}
     row = fast_sql.run_within_session(NEWEST_ATTEMPTED, values)
-    return (row, [detached(DeliveryRecipient, values) for values in row["recipients"]]) if row else None
+    return (row, [detached(DeliveryRecipient, values) for values in row["recipients"]]) if row else ({}, [])
 
 
 def _result(status: str, delivery: Mapping[Any, Any], recipients: Sequence[DeliveryRecipient]) -> LastResult:
     label, emails = delivery["mail_server_label"], [recipient.email for recipient in recipients]
-    reply, advice = _reply_and_advice(recipients[0], label) if recipients else ("", "")
+    reply = advice = ""
+    if recipients and recipients[0].status != Status.SENT:
+        first = recipients[0]
+        reply = reply_text(first.code, first.enhanced_code, first.text)
+        advice = explain_reply(first, label) if first.status in EXPLAINED else ""
+        if first.status == Status.EXPIRED:
+            advice = gettext("It could not be delivered in time.")
     return LastResult(Status(status), delivery["at"], label, delivery["is_sample"], emails, reply, advice)
-
-
-def _reply_and_advice(recipient: DeliveryRecipient, mail_server_label: str | None) -> tuple[str, str]:
-    if recipient.status == Status.SENT:
-        return "", ""
-    advice = explain_reply(recipient, mail_server_label) if recipient.status in EXPLAINED else ""
-    if recipient.status == Status.EXPIRED:
-        advice = gettext("It could not be delivered in time.")
-    return reply_text(recipient.code, recipient.enhanced_code, recipient.text), advice

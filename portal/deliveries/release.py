@@ -71,9 +71,8 @@ def release_requested(on_batch: Callable[[], object] = lambda: None) -> None:
     with every_tenant():
         if db.session.scalar(select(ReleaseRequest.id).where(of_system).limit(1)):
             db.session.execute(text(EXPAND_SYSTEM_REQUESTS))
-        requests = deque(
-            db.session.scalars(select(ReleaseRequest.id).where(of_tenant).order_by(ReleaseRequest.tenant_id))
-        )
+        query = select(ReleaseRequest.id).where(of_tenant).order_by(ReleaseRequest.tenant_id)
+        requests = deque(db.session.scalars(query))
         db.session.commit()
         while requests:
             request_id = requests.popleft()
@@ -110,10 +109,9 @@ def _release_batch(request_id: int) -> bool:
     is_older = or_(Delivery.last_attempt_at.is_(None), Delivery.last_attempt_at <= request.requested_at)
     is_theirs = and_(Delivery.tenant_id == request.tenant_id, is_older)
     # Oldest first: those that workers hold again meanwhile are not released twice.
-    is_held = and_(
-        Delivery.reason.in_(RELEASABLE_REASONS), Delivery.id > request.last_id if request.last_id else true()
-    )
-    released = make_due(and_(is_theirs, is_held), limit=BATCH_SIZE)
+    is_held = Delivery.reason.in_(RELEASABLE_REASONS)
+    is_next = Delivery.id > request.last_id if request.last_id else true()
+    released = make_due(and_(is_theirs, is_held, is_next), limit=BATCH_SIZE)
     request.last_id = max((delivery_id for delivery_id, _ in released), default=request.last_id)
     if len(released) < BATCH_SIZE and request.server_changed:
         is_queued = Delivery.next_attempt_at > func.now()

@@ -7,7 +7,7 @@ from typing import Final
 
 from pydantic import ConfigDict
 
-from portal.deliveries.models import Delivery, PendingDelivery, RecordedEvent, stored_result
+from portal.deliveries.models import Delivery, PendingDelivery, stored_result
 from portal.deliveries.status import HoldReason, Status, combine
 from portal.events.parsing import FieldWarning
 
@@ -88,13 +88,6 @@ def event_result(
     status = Status.IGNORED if ignored else combine(result.status for result in results)
     reason = next((result.reason for result in results if result.reason), None) if status is Status.HELD else ignored
     return EventResult(event_id, status, reason, duplicate, results, warnings)
-
-
-def recorded_event_result(event: RecordedEvent) -> EventResult:
-    """Return the current result of an event that an earlier request recorded."""
-    warnings = tuple(FieldWarning(**warning) for warning in event.warnings)
-    ignored = HoldReason(event.ignored_reason) if event.ignored_reason else None
-    return event_result(event.external_id, event.deliveries, warnings, ignored, duplicate=True)
 
 
 def _delivery_result(delivery: Delivery | PendingDelivery) -> DeliveryResult:

@@ -35,7 +35,6 @@ DELAY_AFTER_ERROR: Final = timedelta(minutes=5)
 
 _busy_until: dict[int, float] = {}  # by tenant: no other thread of this process joins those that send its emails
 
-LEASE_TIMES: Final = {"lease": LEASE_DURATION, "patient_lease": PATIENT_LEASE_DURATION}
 # Leases the email of a tenant that has been due for longest, of those that no other worker has. From the third attempt
 # on, the mail server gets all the time that RFC 5321 asks for, with a long lease. Other leases are short, as another
 # worker must not wait long for the emails of one that died.
@@ -127,7 +126,8 @@ def retry_next(tenant_id: int, on_lease: Callable[[], object] = lambda: None) ->
         DATABASE_ERRORS: the database does not answer.
         Exception: the email cannot be read or built. It is postponed, so that it does not keep others from their turn.
     """
-    leased = fast_sql.run(LEASE_NEXT, LEASE_TIMES | {"tenant_id": tenant_id}, scope=str(tenant_id))
+    values = {"tenant_id": tenant_id, "lease": LEASE_DURATION, "patient_lease": PATIENT_LEASE_DURATION}
+    leased = fast_sql.run(LEASE_NEXT, values, scope=str(tenant_id))
     if leased is None:  # nothing is due, or other workers have all of it
         return False
     logs.note_event(leased["event_id"])

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Integer, bindparam, func, literal, or_, select, tuple_
@@ -17,10 +17,8 @@ from sqlalchemy import ColumnElement, Integer, bindparam, func, literal, or_, se
 from portal.deliveries.models import Delivery, DeliveryRecipient, RecordedEvent
 from portal.deliveries.status import Status
 from portal.extensions import db
-from portal.web.pagination import NEWEST, Page, key_range
+from portal.web.pagination import NEWEST, Page, Row, key_range
 from portal.web.slots import Bound, Slots
-
-Row = TypeVar("Row")
 
 MAX_SEARCHED: Final = 3000  # events
 SEARCHES: Final = Slots(Bound(per_account=1, total=2), waiting=Bound(per_account=2, total=4), max_wait=2)

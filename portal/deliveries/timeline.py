@@ -1,10 +1,11 @@
 """The timeline of an event: what the PBX reported, and what happened to each of its emails, step by step."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from itertools import groupby
-from typing import Final
+from operator import itemgetter
+from typing import Any, Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -14,6 +15,7 @@ from sqlalchemy.orm import selectinload
 
 from portal.audit import queries
 from portal.audit.models import AuditEntry
+from portal.deliveries.attempt import STATUS_BY_REPLY
 from portal.deliveries.delivery_log import LogEntry, LoggedDelivery
 from portal.deliveries.models import Delivery, DeliveryAttempt, DeliveryRecipient, RecordedEvent, stored_result
 from portal.deliveries.release import RELEASABLE_REASONS
@@ -40,11 +42,7 @@ STAGES: Final = {
     Stage.RCPT: to_translate("while naming the recipient"),
     Stage.DATA: to_translate("while sending the message"),
 }
-REPLY_KINDS: Final = {
-    Status.SENT: ReplyKind.ACCEPTED,
-    Status.FAILED: ReplyKind.REJECTED,
-    Status.HELD: ReplyKind.SETTINGS,
-}
+REPLY_KINDS: Final = {status: kind for kind, status in reversed(STATUS_BY_REPLY.items())}  # deferred: temporary
 REPLY_FIELDS: Final = ("status", "stage", "code", "enhanced_code", "text")
 MAX_CLOCK_SKEW: Final = timedelta(minutes=1)  # between Postgres and the portal
 MAX_DIGEST_DELAY: Final = timedelta(hours=24)  # after the event, even if the workers are late
@@ -186,10 +184,11 @@ def _find_digest(event: RecordedEvent) -> RecordedEvent | None:
 def _explained_replies(attempt: DeliveryAttempt, *, will_retry: bool) -> Sequence[ExplainedReply]:
     """Return the replies of an attempt, with one entry for neighbouring recipients that got the same reply."""
     replies = []
-    for fields, results in groupby(attempt.recipient_results, lambda result: tuple(map(result.get, REPLY_FIELDS))):
-        reply, emails = _stored_reply(*fields), [result["address"] for result in results]
+    for _, group in groupby(attempt.recipient_results, itemgetter(*REPLY_FIELDS)):
+        results = list(group)
+        reply, emails = _stored_reply(results[0]), [result["address"] for result in results]
         advice = _advice(reply, attempt.mail_server_label, will_retry=will_retry)
-        replies.append(ExplainedReply(emails, fields[0], gettext(STAGES[reply.stage]), reply.line, advice))
+        replies.append(ExplainedReply(emails, results[0]["status"], gettext(STAGES[reply.stage]), reply.line, advice))
     return replies
 
 
@@ -197,9 +196,7 @@ def explain_reply(recipient: DeliveryRecipient, mail_server_label: str | None) -
     """Return what to do about the last reply about a recipient, empty if there is nothing to do."""
     if recipient.stage is None:
         return ""
-    code, enhanced_code = recipient.code, recipient.enhanced_code
-    reply = _stored_reply(recipient.status, recipient.stage, code, enhanced_code, recipient.text)
-    return _advice(reply, mail_server_label)
+    return _advice(_stored_reply(stored_result(recipient)), mail_server_label)
 
 
 def _advice(reply: SmtpReply, mail_server_label: str | None, *, will_retry: bool = True) -> str:
@@ -210,8 +207,10 @@ def _advice(reply: SmtpReply, mail_server_label: str | None, *, will_retry: bool
     return gettext(advice_for(reply, known_port, host=host, will_retry=will_retry))
 
 
-def _stored_reply(status: str, stage: str, code: int | None, enhanced_code: str | None, text: str | None) -> SmtpReply:
+def _stored_reply(result: Mapping[str, Any]) -> SmtpReply:
+    """Return the reply in a `stored_result`."""
+    status, stage, code = result["status"], result["stage"], result["code"]
     kind = REPLY_KINDS.get(Status(status), ReplyKind.TEMPORARY)
     if stage == Stage.DATA and code is None and status in {Status.DEFERRED, Status.HELD}:
         kind = ReplyKind.UNKNOWN  # no reply to the final dot
-    return SmtpReply(kind, Stage(stage), code, enhanced_code, text or "")
+    return SmtpReply(kind, Stage(stage), code, result["enhanced_code"], result["text"] or "")

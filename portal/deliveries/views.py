@@ -69,9 +69,8 @@ def csv(domain: str) -> ResponseReturnValue:
     if not form.validate():
         raise BadRequest
     read_page = export.page_reader(tenant.id, form.log_filter(tenant.time_zone))
-    return csv_export.download(
-        current_account().id, f"delivery-log-{tenant.domain}.csv", tuple(export.COLUMNS), read_page
-    )
+    filename = f"delivery-log-{tenant.domain}.csv"
+    return csv_export.download(current_account().id, filename, tuple(export.COLUMNS), read_page)
 
 
 @blueprint.get("/tenants/<domain>/deliveries/updates")
@@ -109,19 +108,19 @@ def event(domain: str, event_id: UUID) -> ResponseReturnValue:
 @blueprint.post("/tenants/<domain>/deliveries/send-now")
 def send_now(domain: str) -> ResponseReturnValue:
     """Send emails now that are held or queued."""
-    tenant, selected = workspace(domain), _selected()
-    count = actions.send_now(selected)
+    tenant = workspace(domain)
+    count = actions.send_now(_selected())
     _flash_result(count, ngettext("%(num)s email will be sent now.", "%(num)s emails will be sent now.", count))
-    return _after_action(tenant, selected)
+    return _after_action(tenant)
 
 
 @blueprint.post("/tenants/<domain>/deliveries/discard")
 def discard(domain: str) -> ResponseReturnValue:
     """Discard emails that are held or queued."""
-    tenant, selected = workspace(domain), _selected()
-    count = actions.discard(selected)
+    tenant = workspace(domain)
+    count = actions.discard(_selected())
     _flash_result(count, ngettext("%(num)s email was discarded.", "%(num)s emails were discarded.", count))
-    return _after_action(tenant, selected)
+    return _after_action(tenant)
 
 
 @blueprint.post("/tenants/<domain>/deliveries/send-again")
@@ -135,7 +134,7 @@ def send_again(domain: str) -> ResponseReturnValue:
         flash(copy.text, "error")
     else:
         flash(gettext("The email is being sent again."), "success")
-    return _after_action(tenant, selected)
+    return _after_action(tenant)
 
 
 @blueprint.post("/tenants/<domain>/samples")
@@ -153,7 +152,7 @@ def send_sample(domain: str) -> ResponseReturnValue:
     return respond("deliveries/_sample_result.html", tenant=tenant, event_type=event_type, result=result)
 
 
-def _after_action(tenant: Tenant, selected: Collection[UUID]) -> ResponseReturnValue:
+def _after_action(tenant: Tenant) -> ResponseReturnValue:
     """Respond to an action on the event's page, or in the log."""
     event_id = request.args.get("event_id", type=UUID)
     if event_id is not None and request.htmx:
@@ -162,7 +161,7 @@ def _after_action(tenant: Tenant, selected: Collection[UUID]) -> ResponseReturnV
         return redirect(url_for("deliveries.event", domain=tenant.domain, event_id=event_id), 303)
     if not request.htmx:
         return redirect(_log_url(tenant), 303)
-    entries = delivery_log.entries_of_deliveries(selected)
+    entries = delivery_log.entries_of_deliveries(_selected())
     context = {"entries": entries, "focus": entries[0].event.id if entries else None}
     return respond(UPDATES, UPDATES, tenant=tenant, **_row_context(tenant) | context)
 

@@ -9,10 +9,10 @@ import logging
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from typing import Final
+from contextlib import suppress
+from typing import Concatenate, Final, ParamSpec
 
 import psycopg
 from flask import Flask
@@ -31,6 +31,7 @@ from portal.monitoring.processes import Reporter
 from portal.signals import alerts_due, transfer_due
 
 logger = logging.getLogger(__name__)
+P = ParamSpec("P")
 
 EVERY_5_SECONDS: Final = "* * * * * */5"  # the sixth field is the second
 EVERY_MINUTE: Final = "* * * * *"
@@ -110,8 +111,21 @@ async def _run_jobs(app: Flask, concurrency: int, wait: bool) -> None:
             )
 
 
+def _in_app(work: Callable[P, object]) -> Callable[Concatenate[JobContext, P], None]:
+    """Return the function of a job that does this in the app's context."""
+
+    def run_job(job: JobContext, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        app: Flask = job.additional_context["app"]
+        logs.begin()
+        with app.app_context():
+            work(*args, **kwargs)
+
+    return run_job
+
+
 @job_queue.task(name="portal:send_due", pass_context=True)
-def send_due(job: JobContext, after: int) -> None:
+@_in_app
+def send_due(after: int) -> None:
     """Send due emails of each tenant in turn, until nothing is due or the job's time is over.
 
     While there is more to send, one such job is queued for the next thread that has nothing to do, of any worker.
@@ -124,42 +138,31 @@ def send_due(job: JobContext, after: int) -> None:
             _queue_once(send_due, "send_due", after=tenant_id)
             has_woken_another = True
 
-    with _app_context(job):
-        tenants = deque(tenants_with_due(after))
-        db.session.rollback()  # gives its connection back before emails are sent, which takes long
-        try:
-            while tenants and time.monotonic() < ends:
-                tenant_id = tenants[0]
-                has_more = retry_next(tenant_id, on_lease=wake_another)
-                tenants.popleft()
-                if has_more:
-                    tenants.append(tenant_id)
-        finally:  # also after an error, which is one email's
-            if tenants:
-                _queue_once(send_due, "send_due", after=tenant_id)
+    tenants = deque(tenants_with_due(after))
+    db.session.rollback()  # gives its connection back before emails are sent, which takes long
+    try:
+        while tenants and time.monotonic() < ends:
+            tenant_id = tenants[0]
+            has_more = retry_next(tenant_id, on_lease=wake_another)
+            tenants.popleft()
+            if has_more:
+                tenants.append(tenant_id)
+    finally:  # also after an error, which is one email's
+        if tenants:
+            _queue_once(send_due, "send_due", after=tenant_id)
 
 
-@job_queue.task(name="portal:write_digest", pass_context=True)
-def write_digest_job(job: JobContext, tenant_id: int, event_type: str, queue_number: str) -> None:
-    """Write the digest of a storm whose time is over."""
-    with _app_context(job):
-        digest.write_digest(tenant_id, event_type, queue_number)
-
-
-@job_queue.task(name="portal:write_summaries", pass_context=True)
-def write_summaries_job(job: JobContext, tenant_id: int) -> None:
-    """Write the summaries of a tenant's recipients whose quiet hours have ended."""
-    with _app_context(job):
-        quiet_hours.write_summaries(tenant_id)
+write_digest = job_queue.task(name="portal:write_digest", pass_context=True)(_in_app(digest.write_digest))
+write_summaries = job_queue.task(name="portal:write_summaries", pass_context=True)(_in_app(quiet_hours.write_summaries))
 
 
 def queue_due_work() -> None:
     """Queue jobs for storms whose time is over, for quiet hours that have ended, and for due emails."""
     for tenant_id, event_type, queue_number in digest.ended_storms():
         lock = f"digest:{tenant_id}:{event_type}:{queue_number}"
-        _queue_once(write_digest_job, lock, tenant_id=tenant_id, event_type=event_type, queue_number=queue_number)
+        _queue_once(write_digest, lock, tenant_id=tenant_id, event_type=event_type, queue_number=queue_number)
     for tenant_id in quiet_hours.tenants_with_ended_quiet_hours():
-        _queue_once(write_summaries_job, f"summaries:{tenant_id}", tenant_id=tenant_id)
+        _queue_once(write_summaries, f"summaries:{tenant_id}", tenant_id=tenant_id)
     if tenants_with_due():
         queue_send_due()
 
@@ -190,14 +193,6 @@ def _queue_once(task: Task[..., None, ...], lock: str, **arguments: JSONValue) -
         task.configure(queueing_lock=lock).defer(**arguments)
 
 
-@contextmanager
-def _app_context(job: JobContext) -> Iterator[None]:
-    app: Flask = job.additional_context["app"]
-    logs.begin()
-    with app.app_context():
-        yield
-
-
 PERIODIC_WORK: Final[Mapping[str, tuple[str, Callable[[], object]]]] = {
     "queue_due_work": (EVERY_5_SECONDS, queue_due_work),
     "release_held": (EVERY_5_SECONDS, lambda: release.release_requested(on_batch=queue_send_due)),
@@ -216,9 +211,9 @@ def _add_periodic_task(name: str, cron: str, work: Callable[[], object]) -> None
 
     @job_queue.periodic(cron=cron)
     @job_queue.task(name=f"portal:{name}", queueing_lock=name, priority=HIGH_PRIORITY, pass_context=True)
-    def run_periodic(job: JobContext, timestamp: int) -> None:  # noqa: ARG001 (Procrastinate's signature)
-        with _app_context(job):
-            work()
+    @_in_app
+    def run_periodic(timestamp: int) -> None:  # noqa: ARG001 (Procrastinate's signature)
+        work()
 
 
 for task_name, (cron_expression, function) in PERIODIC_WORK.items():

@@ -5,6 +5,7 @@ A PBX cannot post these events, and there is no setting of their own: they are s
 
 import html
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Annotated, Final
 from zoneinfo import ZoneInfo
 
@@ -62,6 +63,7 @@ class LinkRequest(EventData):
 QUIET_SUMMARY = EventType(
     type="recipient.summary",
     label="Summary after quiet hours",
+    expiry=timedelta(hours=72),
     help="What was held back during a recipient's quiet hours.",
     style=EmailStyle.NOTICE,
     fields=QuietSummary,

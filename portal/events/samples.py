@@ -35,4 +35,5 @@ def mark_as_sample(content: MessageContent) -> MessageContent:
     html, bodies = _BODY_TAG.subn(lambda body: body[0] + _BANNER, content.html, count=1)
     if content.html and not bodies:
         html = _BANNER + content.html
-    return MessageContent(SUBJECT_PREFIX + content.subject, f"{SAMPLE_NOTICE}\n\n{content.text}", html)
+    text = f"{SAMPLE_NOTICE}\n\n{content.text}"
+    return content._replace(subject=SUBJECT_PREFIX + content.subject, text=text, html=html)

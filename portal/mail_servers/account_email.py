@@ -15,7 +15,7 @@ from portal.extensions import db
 from portal.mail_servers import service as mail_server_service
 from portal.mail_servers.smtp import client, mime
 from portal.mail_servers.smtp.mime import MessageContent, UnsafeHeader
-from portal.mail_servers.smtp.outcome import Pause, ReplyKind, advice_for
+from portal.mail_servers.smtp.outcome import Pause, ReplyKind, advice_for, pause_for
 from portal.web.i18n import to_translate
 
 WORKERS = 2
@@ -103,14 +103,14 @@ def send(content: MessageContent, email: str) -> NotSent | None:
     saved_at, sender = server.saved_at, mail_server_service.sender_for(None, server.sender_email)
     message_id = mime.new_message_id(sender.email)
     message = mime.MimeMessage(content, sender, [email], message_id=message_id, date=datetime.now(UTC))
-    result = client.send(server.smtp_settings, message, sender.email, [email], client.WORKER_TIMEOUTS)
-    reply = result.replies[email]
-    if result.pause is Pause.NONE:
+    reply = client.send(server.smtp_settings, message, sender.email, [email], client.WORKER_TIMEOUTS)[email]
+    pause = pause_for(reply)
+    if pause is Pause.NONE:
         mail_server_service.note_success(server)
     shown = mail_server_service.advice_on_pause(server, reply)
-    mail_server_service.pause(server.id, saved_at, result.pause, shown)
+    mail_server_service.pause(server.id, saved_at, pause, shown)
     advice = advice_for(reply, server.port, host=server.host)
     db.session.commit()
     if reply.kind is ReplyKind.ACCEPTED:
         return None
-    return NotSent(f"{reply.stage} {reply.code or ''} {advice}", is_about_server=result.pause is not Pause.NONE)
+    return NotSent(f"{reply.stage} {reply.code or ''} {advice}", is_about_server=pause is not Pause.NONE)

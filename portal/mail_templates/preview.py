@@ -73,14 +73,12 @@ def render_preview(event_type: EventType, template: CompiledTemplate, tenant: Te
     return Preview(_marks_to_html(content.subject), text, _MARK.sub("", page))
 
 
-def sample_message(
-    event_type: EventType, template: CompiledTemplate, tenant: Tenant
-) -> tuple[MessageContent, list[InlineImage]]:
-    """Return an email with the event type's sample and its images. The subject says that it is a sample."""
+def sample_message(event_type: EventType, template: CompiledTemplate, tenant: Tenant) -> MessageContent:
+    """Return an email with the event type's sample. The subject says that it is a sample."""
     content = template.render(sample_values(event_type, MailContext.for_tenant(tenant), f"cid:{CONTENT_ID}"))
     has_image = f"cid:{CONTENT_ID}" in content.html
     images = [InlineImage(CONTENT_ID, SAMPLE_IMAGE.name, SAMPLE_IMAGE.read_bytes())] if has_image else []
-    return content._replace(subject=f"{SUBJECT_PREFIX}{content.subject}"), images
+    return content._replace(subject=f"{SUBJECT_PREFIX}{content.subject}", images=images)
 
 
 @cache

@@ -192,8 +192,8 @@ def _send_sample(tenant: Tenant, event_type: EventType, form: TemplateForm) -> t
     if isinstance(compiled, Refusal) or server is None:
         reason = compiled.text if isinstance(compiled, Refusal) else gettext("Set up a mail server first.")
         return test_email.SendTestResult("failed", gettext("The sample was not sent."), reason)
-    message = test_email.SampleMessage(*sample_message(event_type, compiled, tenant))
-    results = test_email.send_with_saved_server(tenant, server, [current_account().email], message)
+    sample = sample_message(event_type, compiled, tenant)
+    results = test_email.send_with_saved_server(tenant, server, [current_account().email], sample)
     return replace(test_email.final_result(results), steps=())
 
 

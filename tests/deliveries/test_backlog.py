@@ -16,8 +16,7 @@ from portal.deliveries import digest, lifecycle, message, release, retry, worker
 from portal.deliveries.models import RecordedEvent
 from portal.extensions import db
 from portal.mail_servers import service as mail_server_service
-from portal.mail_servers.smtp.client import SendResult
-from portal.mail_servers.smtp.outcome import BUSY, Pause
+from portal.mail_servers.smtp.outcome import BUSY, SmtpReply
 from portal.mail_servers.smtp.pool import Pool
 from portal.notifications import recipients
 from portal.tenants import service as tenant_service
@@ -176,9 +175,9 @@ def test_threads_without_a_free_slot_leave_the_backlog_alone(
     add_due(200)
     busy: list[object] = []
 
-    def send(_pool: Pool, *arguments: Any) -> SendResult:
+    def send(_pool: Pool, *arguments: Any) -> dict[str, SmtpReply]:
         busy.append(arguments)
-        return SendResult(dict.fromkeys(arguments[3], BUSY), Pause.NONE)
+        return dict.fromkeys(arguments[3], BUSY)
 
     monkeypatch.setattr(Pool, "send", send)
     monkeypatch.setattr(retry, "_busy_until", {})

@@ -136,7 +136,7 @@ def little_time(row: Row) -> Iterator[None]:
         elif row.step == "dot":
             timeouts = replace(PATIENT, reply=SHORT)
         is_silent = row.stage == "connect" or row.does is Fault.SILENCE
-        patch.setattr("portal.deliveries.attempt.TIMEOUTS", timeouts if is_silent else PATIENT)
+        patch.setattr("portal.deliveries.attempt.DEFAULT_TIMEOUTS", timeouts if is_silent else PATIENT)
         yield
 
 

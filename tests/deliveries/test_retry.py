@@ -15,7 +15,8 @@ from portal.deliveries.attempt import STORE_RETRY_DELAYS
 from portal.deliveries.models import Delivery, DeliveryRecipient
 from portal.extensions import db
 from portal.mail_servers import service as mail_server_settings
-from portal.mail_servers.smtp.client import DEFAULT_TIMEOUTS, PATIENT_TIMEOUTS, WORKER_TIMEOUTS, Timeouts
+from portal.mail_servers.smtp.client import DEFAULT_TIMEOUTS, PATIENT_TIMEOUTS, WORKER_TIMEOUTS
+from portal.mail_servers.smtp.connect import Timeouts
 from portal.mail_servers.smtp.pool import Pool
 from portal.notifications import recipients, settings
 from portal.tenants import service as tenant_service
@@ -73,7 +74,7 @@ def test_a_deferred_mail_goes_out_with_the_same_message_id(
 def test_a_mail_server_that_is_too_slow_for_the_pbx_gets_the_mail_from_a_worker(
     app: Flask, post: Post, working_tenant: str, peer: SmtpPeer, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("portal.deliveries.attempt.TIMEOUTS", Timeouts(0.3, 0.3, 0.3, 0.3))
+    monkeypatch.setattr("portal.deliveries.attempt.DEFAULT_TIMEOUTS", Timeouts(0.3, 0.3, 0.3, 0.3))
     peer.script = {"greeting": SlowReply("220 peer.test")}
     assert post().json["status"] == "deferred"
     with app.app_context():

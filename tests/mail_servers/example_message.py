@@ -1,6 +1,6 @@
 """An example message, and sending it to a scripted mail server with and without pipelining."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from portal.mail_servers.smtp.client import AuthMode, Encryption, SendResult, SmtpSettings, Timeouts
+from portal.mail_servers.smtp.client import AuthMode, Encryption, SmtpSettings
 from portal.mail_servers.smtp.client import send as send_mail
+from portal.mail_servers.smtp.connect import Timeouts
 from portal.mail_servers.smtp.mime import MessageContent, MimeMessage, Sender
-from portal.mail_servers.smtp.outcome import SmtpReply, Stage
+from portal.mail_servers.smtp.outcome import Pause, SmtpReply, Stage, pause_for
 from portal.mail_servers.smtp.transport import SmtpTransport
 from tests.smtp_peer import EXTENSIONS, LOCAL, Script, SmtpPeer
 
@@ -64,13 +65,18 @@ def send(
     recipients: Sequence[str] = (ANN,),
     timeouts: Timeouts = PATIENT,
     ca_file: Path | None = None,
-) -> SendResult:
+) -> dict[str, SmtpReply]:
     return send_mail(replace(to, ca_file=ca_file), message(), SENDER, recipients, timeouts)
+
+
+def pause_after(replies: Mapping[str, SmtpReply]) -> Pause:
+    """Return the pause of the mail server after these replies."""
+    return max(map(pause_for, replies.values()))
 
 
 def reply_to(script: Script, recipients: Sequence[str] = (ANN,), timeouts: Timeouts = PATIENT) -> SmtpReply:
     """Return the reply to a script, which is the same for all recipients."""
     with SmtpPeer(script) as peer:
-        replies = set(send(settings(peer), recipients, timeouts).replies.values())
+        replies = set(send(settings(peer), recipients, timeouts).values())
     (reply,) = replies
     return reply

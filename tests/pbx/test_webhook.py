@@ -83,7 +83,7 @@ def test_the_pbx_gets_the_mail_servers_reply(
     for number, (script, status, recipient_statuses) in enumerate(REPLIES):
         with subtests.test(status, script=script), SmtpPeer(script) as peer, short_at(Stage.EHLO) as short:
             timeouts = replace(short, reply=SHORT) if Fault.SILENCE in script.values() else PATIENT
-            monkeypatch.setattr("portal.deliveries.attempt.TIMEOUTS", timeouts)
+            monkeypatch.setattr("portal.deliveries.attempt.DEFAULT_TIMEOUTS", timeouts)
             use(app, working_tenant, peer.port)
             response = post(data=CALL_LOST | {"queue_number": str(number)})
             told = response.status_code, response.json["status"], statuses(response)

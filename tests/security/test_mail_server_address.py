@@ -17,7 +17,7 @@ from portal.mail_servers import service as mail_server_service
 from portal.mail_servers.forms import MailServerForm
 from portal.mail_servers.service import get_server
 from portal.mail_servers.smtp import network_policy, test_email
-from portal.mail_servers.smtp.client import Timeouts
+from portal.mail_servers.smtp.connect import Timeouts
 from portal.tenants import service as tenant_service
 from tests.due_emails import send_due_emails
 from tests.fake_network import INTERNAL, PUBLIC, FakeInternet, allow_networks, internet, internet_only

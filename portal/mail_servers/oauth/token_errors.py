@@ -48,4 +48,4 @@ def invalid_response(provider: IdentityProvider) -> SmtpFailure:
 
 def temporary_failure(text: str) -> SmtpFailure:
     """Return a failure that may be over at the next attempt."""
-    return SmtpFailure(SmtpReply(ReplyKind.TEMPORARY, Stage.TOKEN, None, None, text))
+    return SmtpFailure(SmtpReply(ReplyKind.TEMPORARY, Stage.TOKEN, text=text))

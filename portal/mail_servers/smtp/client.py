@@ -13,10 +13,10 @@ from portal.database.engine import DATABASE_ERRORS
 from portal.database.process_locks import ProcessLock
 from portal.mail_servers.advice import MICROSOFT, is_host_of
 from portal.mail_servers.smtp.concurrency import take_mailbox_session
-from portal.mail_servers.smtp.connect import Deadline, connect, resolve, settings_failure, tls_context
+from portal.mail_servers.smtp.connect import Deadline, Timeouts, connect, resolve, settings_failure, tls_context
 from portal.mail_servers.smtp.mime import UnsafeHeader, ascii_address, message_bytes
 from portal.mail_servers.smtp.network_policy import PUBLIC_INTERNET, NetworkPolicy
-from portal.mail_servers.smtp.outcome import BUSY, Pause, ReplyKind, SmtpFailure, SmtpReply, Stage, longest_pause
+from portal.mail_servers.smtp.outcome import BUSY, ReplyKind, SmtpFailure, SmtpReply, Stage
 from portal.mail_servers.smtp.sasl import MECHANISMS, TokenCredentials
 from portal.mail_servers.smtp.session import ObservedSession, Observer, SmtpSession
 from portal.web.i18n import to_translate
@@ -96,31 +96,12 @@ class SmtpSettings:
         return self.auth_mode is not AuthMode.NONE
 
 
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """How long sending may take, in seconds: see "Timeouts and retries" in `docs/reference/delivery.md`."""
-
-    connect: float = 5.0  # name lookup and connecting together
-    command: float = 10.0
-    total: float = 10.0  # up to the final dot
-    reply: float = 60.0  # to the final dot
-
-
-MAX_WAIT_FOR_MAILBOX = 0.25  # seconds, until one of its sessions ends
-PATIENT_WAIT_FOR_MAILBOX = 3.0  # longer than other processes keep an unused session
+PATIENT_WAIT_FOR_MAILBOX = 3.0  # seconds: longer than other processes keep an unused session
 TOKEN_REJECTED = 535  # RFC 4954, section 6
 DEFAULT_TIMEOUTS = Timeouts()
 # Where nobody waits for the result.
 WORKER_TIMEOUTS = Timeouts(connect=30.0, command=60.0, total=100.0, reply=60.0)
 PATIENT_TIMEOUTS = Timeouts(connect=60.0, command=300.0, total=600.0, reply=600.0)  # RFC 5321, section 4.5.3.2
-
-
-@dataclass(frozen=True, slots=True)
-class SendResult:
-    """The reply about each recipient of a message, and how long to wait before the mail server is used again."""
-
-    replies: Mapping[str, SmtpReply]
-    pause: Pause
 
 
 class RecipientsNotAccepted(Exception):
@@ -148,17 +129,17 @@ class SmtpConnection(flask_mail.Connection):
         self.observer = observer
         self._mailbox_session: ProcessLock | None = None
 
-    def open(self, deadline: Deadline | None = None, max_wait_for_mailbox: float = MAX_WAIT_FOR_MAILBOX) -> None:
+    def open(self, deadline: Deadline | None = None) -> None:
         """Connect, negotiate encryption and sign in. SmtpFailure: with the stage; the connection is closed.
 
         An access token is fetched first: without one there is no point in connecting. If the mail server rejects one
         that was kept, a new one is tried once.
         """
-        deadline = deadline or Deadline(self.timeouts.total)
-        settings = self.settings
+        deadline, settings = deadline or Deadline(self.timeouts), self.settings
         credentials = self._token_credentials() if settings.auth_mode is AuthMode.OAUTH else None
         if settings.limited_mailbox:
-            self._mailbox_session = take_mailbox_session(settings.owner, settings.limited_mailbox, max_wait_for_mailbox)
+            max_wait = deadline.timeouts.mailbox
+            self._mailbox_session = take_mailbox_session(settings.owner, settings.limited_mailbox, max_wait)
         try:
             self._open_session(deadline, credentials)
         except SmtpFailure as failure:
@@ -178,12 +159,12 @@ class SmtpConnection(flask_mail.Connection):
         self, deadline: Deadline, credentials: TokenCredentials | None, rejected: TokenCredentials | None = None
     ) -> None:
         settings, observer = self.settings, self.observer
-        deadline.start_step(self.timeouts.connect)
+        deadline.start_step(deadline.timeouts.connect)
         if observer:
             observer.on_stage(Stage.NAME)
         addresses = resolve(settings.host, settings.port, deadline, settings.owner)
         sock = connect(addresses, settings.network_policy, deadline, observer.on_connecting if observer else None)
-        arguments = (sock, settings.helo_name, deadline, self.timeouts.command)
+        arguments = (sock, settings.helo_name, deadline)
         session = ObservedSession(*arguments, observer) if observer else SmtpSession(*arguments)
         session.hide_password(settings.username, settings.password)
         for secret in filter(None, (credentials, rejected)):
@@ -238,16 +219,16 @@ class SmtpConnection(flask_mail.Connection):
             UnsafeHeader: the message or the sender cannot be sent safely.
         """
         session = self._session()
-        session.deadline, session.command_timeout = deadline or Deadline(self.timeouts.total), self.timeouts.command
+        session.deadline = deadline or Deadline(self.timeouts)
         content, sender = message_bytes(message), ascii_address(sender_email)
         ascii_recipients, rejected = {}, {}
         for recipient in recipients:
             try:
                 ascii_recipients[recipient] = ascii_address(recipient)
             except UnsafeHeader as error:
-                rejected[recipient] = SmtpReply(ReplyKind.REJECTED, Stage.RCPT, None, None, str(error))
+                rejected[recipient] = SmtpReply(ReplyKind.REJECTED, Stage.RCPT, text=str(error))
         unique = list(dict.fromkeys(ascii_recipients.values()))
-        replies = session.transact(sender, unique, content, self.timeouts.reply) if unique else {}
+        replies = session.transact(sender, unique, content) if unique else {}
         return {recipient: rejected.get(recipient) or replies[ascii_recipients[recipient]] for recipient in recipients}
 
     @property
@@ -309,22 +290,21 @@ def send(
     recipients: Sequence[str],
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
     observer: Observer | None = None,
-) -> SendResult:
-    """Send one message to the envelope recipients over a connection of its own, which is closed within the timeouts.
+) -> dict[str, SmtpReply]:
+    """Send one message over a connection of its own, and return the reply for each envelope recipient.
 
     Raises:
         UnsafeHeader: the message or the sender cannot be sent safely.
     """
+    deadline = Deadline(replace(timeouts, mailbox=PATIENT_WAIT_FOR_MAILBOX))
     connection = SmtpConnection(settings, timeouts, observer)
-    deadline = Deadline(timeouts.total)
     try:
-        connection.open(deadline, PATIENT_WAIT_FOR_MAILBOX)
-        replies = connection.deliver(message, sender_email, recipients, deadline)
+        connection.open(deadline)
+        return connection.deliver(message, sender_email, recipients, deadline)
     except SmtpFailure as failure:
-        replies = dict.fromkeys(recipients, failure.reply)
+        return dict.fromkeys(recipients, failure.reply)
     finally:
         connection.close()
-    return SendResult(replies, longest_pause(replies.values()))
 
 
 def _email(mailbox: str | tuple[str, str]) -> str:

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from threading import Condition
@@ -25,11 +26,23 @@ HOST_MISMATCH: Final = {62, 64}
 _NO_SUCH_NAME = {socket.EAI_NONAME, socket.EAI_NODATA}
 
 
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long sending may take, in seconds: see "Timeouts and retries" in `docs/reference/delivery.md`."""
+
+    connect: float = 5.0  # name lookup and connecting together
+    command: float = 10.0
+    total: float = 10.0  # up to the final dot
+    reply: float = 60.0  # to the final dot
+    mailbox: float = 0.25  # until one of the sessions of a limited mailbox ends
+
+
 class Deadline:
     """The remaining time, in seconds: each step has its own limit, and all steps together have another."""
 
-    def __init__(self, total: float) -> None:
-        self._end = self._step_end = time.monotonic() + total
+    def __init__(self, timeouts: Timeouts) -> None:
+        self.timeouts = timeouts
+        self._end = self._step_end = time.monotonic() + timeouts.total
 
     def start_step(self, seconds: float) -> None:
         """Start a step that may take this long, but no longer than the total allows."""
@@ -212,7 +225,7 @@ def tls_context(ca_file: Path | None = None) -> ssl.SSLContext:
 
 def settings_failure(stage: Stage, text: str) -> SmtpFailure:
     """Return a failure that only a change of the mail server's settings can fix."""
-    return SmtpFailure(SmtpReply(ReplyKind.SETTINGS, stage, None, None, text))
+    return SmtpFailure(SmtpReply(ReplyKind.SETTINGS, stage, text=text))
 
 
 def network_failure(stage: Stage, error: OSError) -> SmtpFailure:

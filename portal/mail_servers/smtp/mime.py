@@ -39,14 +39,6 @@ class UnsafeHeader(ValueError):
     """A header value or an address could be read as something else. The message names it."""
 
 
-class MessageContent(NamedTuple):
-    """The content of an email; without `html` it is text only."""
-
-    subject: str
-    text: str
-    html: str
-
-
 @dataclass(frozen=True, slots=True)
 class Sender:
     """The sender of an email: its address, its name, and the Reply-To address if there is one."""
@@ -56,13 +48,21 @@ class Sender:
     reply_to: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class InlineImage:
+class InlineImage(NamedTuple):
     """A PNG that the HTML shows as `cid:<content_id>`; the content id has no angle brackets."""
 
     content_id: str
     filename: str
     png: bytes
+
+
+class MessageContent(NamedTuple):
+    """The content of an email; without `html` it is text only."""
+
+    subject: str
+    text: str
+    html: str
+    images: Sequence[InlineImage] = ()
 
 
 def new_message_id(sender_email: str) -> str:
@@ -82,13 +82,12 @@ class MimeMessage(flask_mail.Message):
         *,
         message_id: str,
         date: datetime,
-        images: Sequence[InlineImage] = (),
         recipient_name: str = "",
         list_id: str | None = None,
         unsubscribe_url: str | None = None,
         is_personal: bool = False,
     ) -> None:
-        """Compose a message to at least one recipient, with the images that the HTML shows by content id.
+        """Compose a message to at least one recipient.
 
         `message_id` has its angle brackets, `date` its time zone. `recipient_name` is the name of the only recipient.
         `list_id` names all emails of this kind in List-Id (RFC 2919), for filters. `unsubscribe_url` is a page for
@@ -114,7 +113,10 @@ class MimeMessage(flask_mail.Message):
         self.charset = "utf-8"
         self.extra_headers = {"Auto-Submitted": "auto-generated"}  # RFC 3834, section 5: asks for no automatic replies
         self.mail_options, self.rcpt_options = [], []
-        self.attachments = [_inline(image) for image in images]
+        self.attachments = [
+            flask_mail.Attachment(name, "image/png", png, "inline", {"Content-ID": f"<{_checked(_TOKEN, content_id)}>"})
+            for content_id, name, png in content.images
+        ]
         self.recipient_name, self.list_id = recipient_name, list_id
         self.unsubscribe_url, self.is_personal = unsubscribe_url, is_personal
 
@@ -240,11 +242,6 @@ def _text_part(subtype: str, text: str) -> str:
         f"Content-Type: text/{subtype}; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
         + binascii.b2a_qp(lines).decode("ascii").replace("\n", "\r\n")
     )
-
-
-def _inline(image: InlineImage) -> flask_mail.Attachment:
-    content_id = f"<{_checked(_TOKEN, image.content_id)}>"
-    return flask_mail.Attachment(image.filename, "image/png", image.png, "inline", {"Content-ID": content_id})
 
 
 def _attachment_part(attachment: flask_mail.Attachment) -> str:

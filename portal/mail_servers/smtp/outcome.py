@@ -2,9 +2,8 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from itertools import chain
 from typing import Final
 
@@ -57,12 +56,12 @@ class ReplyKind(StrEnum):
     UNKNOWN = "unknown"  # no reply after the final dot: the message may have been accepted
 
 
-class Pause(StrEnum):
-    """How long to wait before the mail server is used again."""
+class Pause(IntEnum):
+    """How long to wait before the mail server is used again: of several, the longest applies."""
 
-    NONE = "none"
-    BRIEF = "brief"  # a minute, so that a dead server delays one request instead of every request
-    UNTIL_SAVED = "until_saved"  # until its settings are saved again: repeated sign-ins could lock the account
+    NONE = 0
+    BRIEF = 1  # a minute, so that a dead server delays one request instead of every request
+    UNTIL_SAVED = 2  # until its settings are saved again: repeated sign-ins could lock the account
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +74,9 @@ class SmtpReply:
 
     kind: ReplyKind
     stage: Stage
-    code: int | None
-    enhanced_code: str | None
-    text: str
+    code: int | None = None
+    enhanced_code: str | None = None
+    text: str = ""
 
     @property
     def line(self) -> str:
@@ -92,11 +91,7 @@ class SmtpReply:
 
 
 BUSY: Final = SmtpReply(
-    ReplyKind.TEMPORARY,
-    Stage.CONNECT,
-    None,
-    None,
-    to_translate("The mail server is busy with other emails from this portal."),
+    ReplyKind.TEMPORARY, Stage.CONNECT, text=to_translate("The mail server is busy with other emails from this portal.")
 )
 
 
@@ -161,12 +156,6 @@ def pause_for(reply: SmtpReply) -> Pause:
     ):
         return Pause.BRIEF
     return Pause.NONE
-
-
-def longest_pause(replies: Iterable[SmtpReply]) -> Pause:
-    """Return the longest pause for any of these replies."""
-    pauses = set(map(pause_for, replies))
-    return next((pause for pause in (Pause.UNTIL_SAVED, Pause.BRIEF) if pause in pauses), Pause.NONE)
 
 
 def may_succeed_in_new_session(reply: SmtpReply) -> bool:

@@ -10,29 +10,21 @@ import os
 import resource
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import Event, Lock, Thread
-from typing import Final, NamedTuple
+from typing import Final
 
 from flask import Flask
 
 from portal import config
 from portal.config import Settings
-from portal.mail_servers.smtp.client import DEFAULT_TIMEOUTS, SendResult, SmtpConnection, SmtpSettings, Timeouts
+from portal.mail_servers.smtp.client import DEFAULT_TIMEOUTS, SmtpConnection, SmtpSettings
 from portal.mail_servers.smtp.concurrency import MAX_MAILBOX_SESSIONS, ConcurrencyLimits, ConcurrencySlots
-from portal.mail_servers.smtp.connect import Deadline
+from portal.mail_servers.smtp.connect import Deadline, Timeouts
 from portal.mail_servers.smtp.mime import MimeMessage
-from portal.mail_servers.smtp.outcome import (
-    BUSY,
-    Pause,
-    ReplyKind,
-    SmtpFailure,
-    SmtpReply,
-    longest_pause,
-    may_succeed_in_new_session,
-)
+from portal.mail_servers.smtp.outcome import BUSY, ReplyKind, SmtpFailure, SmtpReply, may_succeed_in_new_session
 
 MAX_IDLE_CONNECTIONS: Final = 1024  # for all mail servers together: so many tenants may take turns
 
@@ -49,44 +41,36 @@ class PoolLimits:
     messages_per_connection: int = 100
 
 
-class _Envelope(NamedTuple):
-    message: MimeMessage
-    sender_email: str
-    recipients: Sequence[str]
-    timeouts: Timeouts
-    deadline: Deadline
-
-
 class _PooledConnection(SmtpConnection):
     def __init__(self, settings: SmtpSettings) -> None:
         super().__init__(settings)
         self.created_at, self.messages, self.expires_at = time.monotonic(), 0, 0.0
 
 
-class _IdleConnections:
+class _IdleConnections(dict[_PooledConnection, None]):
     """Kept connections, the one that has been idle longest first, which are found by the owner of their settings."""
 
     def __init__(self) -> None:
-        self._all: dict[_PooledConnection, None] = {}
-        self._by_owner: dict[int | None, list[_PooledConnection]] = {}
+        super().__init__()
+        self.by_owner: dict[int | None, list[_PooledConnection]] = {}
         self._count_by_host = Counter[str]()
 
     def add(self, pooled: _PooledConnection) -> None:
-        self._all[pooled] = None
+        self[pooled] = None
         self._count_by_host[pooled.settings.host] += 1
-        self._by_owner.setdefault(pooled.settings.owner, []).append(pooled)
+        self.by_owner.setdefault(pooled.settings.owner, []).append(pooled)
 
     def remove(self, pooled: _PooledConnection) -> None:
         owner = pooled.settings.owner
-        del self._all[pooled]
+        del self[pooled]
         self._count_by_host[pooled.settings.host] -= 1
-        self._by_owner[owner].remove(pooled)
-        if not self._by_owner[owner]:
-            del self._by_owner[owner]
+        self.by_owner[owner].remove(pooled)
+        if not self.by_owner[owner]:
+            del self.by_owner[owner]
 
     def take_if(self, condition: Callable[[_PooledConnection], bool]) -> Sequence[_PooledConnection]:
         """Remove the connections for which this is true, and return them."""
-        taken = list(filter(condition, self._all))
+        taken = list(filter(condition, self))
         for pooled in taken:
             self.remove(pooled)
         return taken
@@ -94,17 +78,8 @@ class _IdleConnections:
     def surplus(self, host: str, limits: PoolLimits) -> _PooledConnection | None:
         """Return the connection that is idle for longest of too many, to this host or in all, or None."""
         if self._count_by_host[host] > limits.idle_connections_to_host:
-            return next(pooled for pooled in self._all if pooled.settings.host == host)
-        return next(iter(self._all)) if len(self._all) > limits.idle_connections else None
-
-    def of_owner(self, owner: int | None) -> Sequence[_PooledConnection]:
-        return self._by_owner.get(owner, ())
-
-    def __iter__(self) -> Iterator[_PooledConnection]:
-        return iter(self._all)
-
-    def __len__(self) -> int:
-        return len(self._all)
+            return next(pooled for pooled in self if pooled.settings.host == host)
+        return next(iter(self)) if len(self) > limits.idle_connections else None
 
 
 class Pool:
@@ -133,37 +108,42 @@ class Pool:
         sender_email: str,
         recipients: Sequence[str],
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
-    ) -> SendResult:
+    ) -> dict[str, SmtpReply]:
         """Send one message as `client.send` does, over a kept connection if there is one.
 
-        Returns `BUSY` for each recipient where its owner has no free slot: that is no reason to pause the mail server.
+        Returns `BUSY` for each recipient where its owner has no free slot.
         """
-        envelope = _Envelope(message, sender_email, recipients, timeouts, Deadline(timeouts.total))
+        deadline = Deadline(timeouts)
+        arguments = (message, sender_email, recipients, deadline)
         at_most = MAX_MAILBOX_SESSIONS if settings.limited_mailbox else None
         with self.slots.acquire(settings.owner, at_most=at_most) as acquired:
             if not acquired:
-                return SendResult(dict.fromkeys(recipients, BUSY), Pause.NONE)
+                return dict.fromkeys(recipients, BUSY)
             kept = self._take(settings)
-            replies = self._send_over(kept, envelope) if kept else {}
-            if kept is None or (not envelope.deadline.is_over and _may_try_again(replies)):
-                replies = self._send_over(_PooledConnection(settings), envelope)
-        return SendResult(replies, longest_pause(replies.values()))
+            replies = self._send_over(kept, *arguments) if kept else {}
+            if kept is None or (not deadline.is_over and _may_try_again(replies)):
+                replies = self._send_over(_PooledConnection(settings), *arguments)
+        return replies
 
     def close(self) -> None:
         """Close all idle connections."""
+        self._close_if(lambda _: True)
+
+    def _close_if(self, condition: Callable[[_PooledConnection], bool]) -> None:
         with self._lock:
-            idle, self._idle = self._idle, _IdleConnections()
-        for pooled in idle:
+            taken = self._idle.take_if(condition)
+        for pooled in taken:
             pooled.close(wait=False)
 
-    def _send_over(self, pooled: _PooledConnection, envelope: _Envelope) -> dict[str, SmtpReply]:
-        pooled.timeouts = envelope.timeouts
+    def _send_over(
+        self, pooled: _PooledConnection, message: MimeMessage, sender: str, to: Sequence[str], deadline: Deadline
+    ) -> dict[str, SmtpReply]:
         try:
             if pooled.host is None:
-                pooled.open(envelope.deadline)
-            return pooled.deliver(envelope.message, envelope.sender_email, envelope.recipients, envelope.deadline)
+                pooled.open(deadline)
+            return pooled.deliver(message, sender, to, deadline)
         except SmtpFailure as failure:
-            return dict.fromkeys(envelope.recipients, failure.reply)
+            return dict.fromkeys(to, failure.reply)
         finally:
             self._put_back(pooled)
 
@@ -172,8 +152,8 @@ class Pool:
         while True:
             now = time.monotonic()
             with self._lock:
-                usable = (kept for kept in reversed(self._idle.of_owner(settings.owner)) if kept.expires_at > now)
-                newest = next((kept for kept in usable if kept.settings == settings), None)
+                of_owner = reversed(self._idle.by_owner.get(settings.owner, ()))
+                newest = next((kept for kept in of_owner if kept.expires_at > now and kept.settings == settings), None)
                 if newest is not None:
                     self._idle.remove(newest)
             if newest is None:
@@ -185,13 +165,9 @@ class Pool:
 
     def _close_outdated(self, settings: SmtpSettings) -> None:
         """Close connections to a limited mailbox that were opened with other settings: they count as sessions."""
-        if settings.limited_mailbox is None:
-            return
-        mailbox = (settings.owner, settings.limited_mailbox)
-        with self._lock:
-            outdated = self._idle.take_if(lambda it: (it.settings.owner, it.settings.limited_mailbox) == mailbox)
-        for pooled in outdated:
-            pooled.close(wait=False)
+        if settings.limited_mailbox is not None:
+            mailbox = (settings.owner, settings.limited_mailbox)
+            self._close_if(lambda it: (it.settings.owner, it.settings.limited_mailbox) == mailbox)
 
     def _put_back(self, pooled: _PooledConnection) -> None:
         limits, is_limited = self.limits, pooled.settings.limited_mailbox is not None
@@ -227,16 +203,13 @@ class Pool:
     def _close_expired(self) -> float | None:
         """Close expired connections. Returns the seconds until the next one expires, None without connections."""
         now = time.monotonic()
+        self._close_if(lambda pooled: pooled.expires_at <= now)
         with self._lock:
-            expired = self._idle.take_if(lambda pooled: pooled.expires_at <= now)
             if not self._idle:
                 self._closer = None
             self._closer_wakes_at = min((pooled.expires_at for pooled in self._idle), default=float("inf"))
-            seconds = self._closer_wakes_at - now if self._idle else None
             self._wake_closer.clear()
-        for pooled in expired:
-            pooled.close(wait=False)
-        return seconds
+            return self._closer_wakes_at - time.monotonic() if self._idle else None
 
 
 def _may_try_again(replies: Mapping[str, SmtpReply]) -> bool:

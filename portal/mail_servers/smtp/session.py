@@ -15,8 +15,7 @@ from portal.mail_servers.smtp.sasl import MECHANISMS, TOKEN_MECHANISMS, TokenCre
 from portal.mail_servers.smtp.transport import SmtpTransport
 from portal.web.i18n import to_translate
 
-QUIT_TIMEOUT = 1.0  # seconds
-PIPELINED_REPLIES_TIMEOUT = 1.0
+LAST_REPLIES_TIMEOUT = 1.0  # seconds: nothing depends on them
 # The replies to this many commands fit the network buffers, so that neither side waits (RFC 2920, section 3.1).
 MAX_PIPELINED_RECIPIENTS = 100
 EHLO_UNKNOWN = (500, 502)
@@ -125,13 +124,8 @@ class SmtpSession(SmtpTransport):
         for responses_of in TOKEN_MECHANISMS.values():
             self.secrets.add_response(responses_of(credentials)[0])
 
-    def transact(
-        self, sender: str, recipients: Sequence[str], content: bytes, reply_timeout: float
-    ) -> dict[str, SmtpReply]:
-        """Run one mail transaction between ASCII addresses, each once, and return the reply for each recipient.
-
-        The reply to the final dot may take `reply_timeout` seconds, beyond the deadline.
-        """
+    def transact(self, sender: str, recipients: Sequence[str], content: bytes) -> dict[str, SmtpReply]:
+        """Run one mail transaction between ASCII addresses, each once, and return the reply for each recipient."""
         self.is_reusable = False
         rejected: dict[str, SmtpReply] = {}
         shared: SmtpReply | None = None  # the reply for all other recipients
@@ -141,7 +135,7 @@ class SmtpSession(SmtpTransport):
                 if len(rejected) < len(recipients):
                     self._expect(Stage.DATA, "DATA", 3)
             if len(rejected) < len(recipients):
-                shared = self._send_content(content, reply_timeout)
+                shared = self._send_content(content)
             else:
                 self._abort_transaction()
         except SmtpFailure as failure:
@@ -177,10 +171,10 @@ class SmtpSession(SmtpTransport):
             else:
                 rejected[recipient] = self._reply(code, text)
 
-    def _send_content(self, content: bytes, reply_timeout: float) -> SmtpReply:
+    def _send_content(self, content: bytes) -> SmtpReply:
         self.deadline.start_step(float("inf"))
         self.send(_dot_stuffed(content))
-        self.deadline.start_final_step(reply_timeout)
+        self.deadline.start_final_step(self.deadline.timeouts.reply)
         try:
             code, text = self.getreply()
             if code < 200 or 300 <= code < 400:
@@ -197,7 +191,7 @@ class SmtpSession(SmtpTransport):
 
     def _read_pipelined_replies(self) -> None:
         """Read the replies to commands that were pipelined after the one that failed."""
-        self.deadline.start_final_step(min(PIPELINED_REPLIES_TIMEOUT, self.command_timeout))
+        self.deadline.start_final_step(min(LAST_REPLIES_TIMEOUT, self.deadline.timeouts.command))
         with suppress(SmtpFailure):
             while self._pipelined:
                 self._pipelined -= 1
@@ -208,7 +202,7 @@ class SmtpSession(SmtpTransport):
         """Send QUIT, wait briefly for the reply unless told not to, and close. Errors are ignored."""
         if self.sock is None:
             return
-        self.deadline.start_final_step(min(QUIT_TIMEOUT, self.command_timeout))
+        self.deadline.start_final_step(min(LAST_REPLIES_TIMEOUT, self.deadline.timeouts.command))
         with suppress(SmtpFailure):
             self.putcmd("QUIT")
             if wait:
@@ -258,10 +252,8 @@ _OBSERVED_STAGES = {Stage.GREETING, Stage.AUTH, Stage.MAIL, Stage.RCPT}  # whose
 class ObservedSession(SmtpSession):
     """A session that reports each step to an observer."""
 
-    def __init__(
-        self, sock: socket.socket, helo_name: str | None, deadline: Deadline, command_timeout: float, observer: Observer
-    ) -> None:
-        super().__init__(sock, helo_name, deadline, command_timeout)
+    def __init__(self, sock: socket.socket, helo_name: str | None, deadline: Deadline, observer: Observer) -> None:
+        super().__init__(sock, helo_name, deadline)
         self._observer = observer
         self._last_reply: tuple[int, bytes] | None = None
 

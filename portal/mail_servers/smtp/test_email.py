@@ -8,7 +8,7 @@ from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final
 
 from flask_babel import gettext
 
@@ -23,8 +23,9 @@ from portal.mail_servers.models import MailServer
 from portal.mail_servers.providers import provider_of
 from portal.mail_servers.service import EnteredSettings, connection_settings, sender_for
 from portal.mail_servers.smtp import client, mime, pool
-from portal.mail_servers.smtp.client import AuthMode, Encryption, SmtpSettings, Timeouts
-from portal.mail_servers.smtp.mime import InlineImage, MessageContent, Sender
+from portal.mail_servers.smtp.client import AuthMode, Encryption, SmtpSettings
+from portal.mail_servers.smtp.connect import Timeouts
+from portal.mail_servers.smtp.mime import MessageContent, Sender
 from portal.mail_servers.smtp.outcome import ReplyKind, SmtpReply, Stage, advice_for, best_advice
 from portal.mail_servers.smtp.progress import Progress, ProgressStep, plan_steps
 from portal.tenants.models import Tenant
@@ -33,13 +34,6 @@ from portal.web.i18n import to_translate
 TIMEOUTS = Timeouts(reply=10.0)  # a person is waiting in front of the page
 # Of test emails and samples together: they could flood a mailbox.
 RATE_LIMIT = Rule("test email", (Limit(10, MINUTE, ACCOUNT), Limit(30, HOUR, ACCOUNT)))
-
-
-class SampleMessage(NamedTuple):
-    """A message that is sent instead of the test email, to see how it reads."""
-
-    content: MessageContent
-    images: Sequence[InlineImage] = ()
 
 
 _NO_SESSION = to_translate("%(reached)s, but no SMTP session was started.")
@@ -125,9 +119,9 @@ def send_with_entered_settings(
 
 
 def send_with_saved_server(
-    tenant: Tenant | None, server: MailServer, to: Sequence[str], sample: SampleMessage | None = None
+    tenant: Tenant | None, server: MailServer, to: Sequence[str], sample: MessageContent | None = None
 ) -> Iterator[SendTestResult]:
-    """Send a sample, or the test email, through a saved mail server: see `send_with_entered_settings`.
+    """Send the sample of an email, or the test email, through a saved server: see `send_with_entered_settings`.
 
     Tenants do not see the system's mail server's host and account.
     """
@@ -153,7 +147,7 @@ def _send_exclusively(
 
 
 def send_test(
-    settings: SmtpSettings, sender: Sender, to: Sequence[str], server_name: str, sample: SampleMessage | None = None
+    settings: SmtpSettings, sender: Sender, to: Sequence[str], server_name: str, sample: MessageContent | None = None
 ) -> Iterator[SendTestResult]:
     """Send the test email, or the sample, with these settings. Yields the progress, and finally the result.
 
@@ -182,13 +176,12 @@ def _send(
     sender: Sender,
     to: Sequence[str],
     server_name: str,
-    sample: SampleMessage | None,
+    sample: MessageContent | None,
     progress: Progress,
 ) -> SendTestResult:
-    content, images = sample or SampleMessage(test_message())
     message_id, now = mime.new_message_id(sender.email), datetime.now(UTC)
-    message = mime.MimeMessage(content, sender, to, message_id=message_id, date=now, images=images)
-    replies = client.send(settings, message, sender.email, to, TIMEOUTS, progress).replies
+    message = mime.MimeMessage(sample or test_message(), sender, to, message_id=message_id, date=now)
+    replies = client.send(settings, message, sender.email, to, TIMEOUTS, progress)
     if not server_name:
         replies = {recipient: reply.redacted() for recipient, reply in replies.items()}
     progress.finish(replies)
@@ -201,7 +194,8 @@ def _send(
         state, headline = "partial", _partly_sent(to, list(failures))
     advice = _advice(settings, server_name, first)
     field_name, url = _place_to_follow(settings, server_name, first)
-    return SendTestResult(state, headline, advice, _quote(first), progress.steps, field=field_name, url=url)
+    quote = gettext("The mail server replied: %(words)s", words=first.line) if first.code else first.line
+    return SendTestResult(state, headline, advice, quote, progress.steps, field=field_name, url=url)
 
 
 def _sent(settings: SmtpSettings, to: Sequence[str], *, is_sample: bool) -> str:
@@ -275,8 +269,3 @@ def _place_to_follow(settings: SmtpSettings, server_name: str, reply: SmtpReply)
     if reply.stage is Stage.TOKEN or (reply.stage is Stage.AUTH and settings.auth_mode is AuthMode.OAUTH):
         return "connection", ""
     return ("" if advice.url else advice.field or _FIELDS.get(reply.stage, "")), advice.url
-
-
-def _quote(reply: SmtpReply) -> str:
-    text = reply.line
-    return str(gettext("The mail server replied: %(words)s", words=text)) if reply.code else text

@@ -23,16 +23,15 @@ _REPLY_LINE = re.compile(rb"[2-5]\d\d(?:[ -].*)?", re.DOTALL)
 class SmtpTransport(smtplib.SMTP):
     """The connection to a mail server. Methods that read or write raise `SmtpFailure` where the session cannot go on.
 
-    `deadline` may be replaced between two messages; `command_timeout` limits each command, in seconds.
+    `deadline` may be replaced between two messages.
     """
 
     sock: socket.socket | None
 
-    def __init__(self, sock: socket.socket, helo_name: str | None, deadline: Deadline, command_timeout: float) -> None:
+    def __init__(self, sock: socket.socket, helo_name: str | None, deadline: Deadline) -> None:
         super().__init__(local_hostname=helo_name or _address_literal(sock))
         self.sock = sock
         self.deadline = deadline
-        self.command_timeout = command_timeout
         self.stage = Stage.GREETING
         self._unread = bytearray()  # received and not yet read
         self._pipelined = 0  # commands that were sent and whose replies are not yet read
@@ -60,7 +59,7 @@ class SmtpTransport(smtplib.SMTP):
     def _begin_stage(self, stage: Stage) -> None:
         """Begin the next command, with its own timeout."""
         self.stage = stage
-        self.deadline.start_step(self.command_timeout)
+        self.deadline.start_step(self.deadline.timeouts.command)
 
     def _command(self, stage: Stage, line: str) -> tuple[int, bytes]:
         """Send a command, unless it was pipelined, and return its reply."""

@@ -16,7 +16,7 @@ from portal.mail_servers.oauth.service import EnteredApp
 from portal.mail_servers.smtp.client import AuthMode, Encryption, send
 from portal.mail_servers.smtp.outcome import Pause, ReplyKind, SmtpReply, Stage
 from tests import dovecot
-from tests.mail_servers.example_message import ANN, message
+from tests.mail_servers.example_message import ANN, message, pause_after
 from tests.smtp_peer import SmtpPeer
 from tests.sql import sql
 from tests.tenant_fixtures import entered
@@ -53,7 +53,7 @@ def mail_server(
 
 def reply_of(server: MailServer) -> tuple[SmtpReply, Pause]:
     result = send(server.smtp_settings, message(), MAILBOX, [ANN])
-    return result.replies[ANN], result.pause
+    return result[ANN], pause_after(result)
 
 
 def test_tokens_of_the_token_server_sign_in(mail_server: MailServer, token_server: TokenServer) -> None:

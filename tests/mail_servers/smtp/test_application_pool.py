@@ -49,7 +49,7 @@ def settings(port: int) -> SmtpSettings:
 
 
 def send(port: int) -> ReplyKind:
-    return pool.current().send(settings(port), message(), SENDER, [ANN]).replies[ANN].kind
+    return pool.current().send(settings(port), message(), SENDER, [ANN])[ANN].kind
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def peer(built_app: Flask) -> Iterator[SmtpPeer]:
 
 def test_messages_share_a_pooled_connection_and_client_send_opens_its_own(peer: SmtpPeer) -> None:
     assert [send(peer.port), send(peer.port)] == [ReplyKind.ACCEPTED, ReplyKind.ACCEPTED]
-    assert client.send(settings(peer.port), message(), SENDER, [ANN]).replies[ANN].kind is ReplyKind.ACCEPTED
+    assert client.send(settings(peer.port), message(), SENDER, [ANN])[ANN].kind is ReplyKind.ACCEPTED
     pooled, own = peer.conversations
     assert pooled.verbs == ["EHLO", *TRANSACTION * 2]
     assert own.verbs == ["EHLO", *TRANSACTION, "QUIT"]

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from portal.mail_servers.smtp import connect as connect_module
-from portal.mail_servers.smtp.connect import MAX_ADDRESSES, Deadline, SocketAddress, connect, resolve, tls_context
+from portal.mail_servers.smtp.connect import (
+    MAX_ADDRESSES,
+    Deadline,
+    SocketAddress,
+    Timeouts,
+    connect,
+    resolve,
+    tls_context,
+)
 from portal.mail_servers.smtp.outcome import ReplyKind, SmtpFailure, SmtpReply, Stage
 from tests.smtp_peer import LOCAL, SmtpPeer, closed_port, silent_port
 
@@ -17,9 +25,13 @@ def _address(port: int) -> SocketAddress:
     return SocketAddress(socket.AF_INET, ("127.0.0.1", port))
 
 
+def _deadline(seconds: float) -> Deadline:
+    return Deadline(Timeouts(total=seconds))
+
+
 def _failed_connect(*ports: int, seconds: float) -> SmtpReply:
     with pytest.raises(SmtpFailure) as failure:
-        connect([_address(port) for port in ports], LOCAL, Deadline(seconds))
+        connect([_address(port) for port in ports], LOCAL, _deadline(seconds))
     return failure.value.reply
 
 
@@ -41,7 +53,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> StoppedClock:
 
 
 def test_a_deadline_limits_the_step_and_the_total(clock: StoppedClock) -> None:
-    deadline = Deadline(10)
+    deadline = _deadline(10)
     deadline.start_step(2)
     assert deadline.remaining() == 2
     clock.now += 1
@@ -61,13 +73,13 @@ def test_a_deadline_limits_the_step_and_the_total(clock: StoppedClock) -> None:
 
 def test_an_ip_address_needs_no_lookup(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("portal.mail_servers.smtp.connect._resolvers", None)
-    assert resolve("127.0.0.1", 25, Deadline(60)) == [_address(25)]
-    assert resolve("::1", 25, Deadline(60))[0].family is socket.AF_INET6
+    assert resolve("127.0.0.1", 25, _deadline(60)) == [_address(25)]
+    assert resolve("::1", 25, _deadline(60))[0].family is socket.AF_INET6
 
 
 def test_a_name_is_resolved_and_connected_to() -> None:
     with SmtpPeer() as peer:
-        deadline = Deadline(60)
+        deadline = _deadline(60)
         with connect(resolve("localhost", peer.port, deadline), LOCAL, deadline) as sock:
             assert sock.getpeername()[1] == peer.port
 
@@ -87,7 +99,7 @@ def test_errors_of_the_resolver(monkeypatch: pytest.MonkeyPatch, number: int, ki
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
     with pytest.raises(SmtpFailure) as failure:
-        resolve("mail.example", 25, Deadline(60))
+        resolve("mail.example", 25, _deadline(60))
     assert (failure.value.reply.stage, failure.value.reply.kind) == (Stage.NAME, kind)
 
 
@@ -99,14 +111,14 @@ def test_an_error_of_the_system_is_a_temporary_failure_of_the_lookup(monkeypatch
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
     with pytest.raises(SmtpFailure) as failure:
-        resolve("mail.example", 25, Deadline(60))
+        resolve("mail.example", 25, _deadline(60))
     assert (failure.value.reply.stage, failure.value.reply.kind) == (Stage.NAME, ReplyKind.TEMPORARY)
 
 
 def test_a_name_with_many_addresses_is_not_used_to_connect_to_all_of_them() -> None:
     tried: list[SocketAddress] = []
     with closed_port() as port, pytest.raises(SmtpFailure) as failure:
-        connect([_address(port)] * 500, LOCAL, Deadline(60), tried.append)
+        connect([_address(port)] * 500, LOCAL, _deadline(60), tried.append)
     assert failure.value.reply.stage is Stage.CONNECT
     assert len(tried) == MAX_ADDRESSES
 
@@ -114,7 +126,7 @@ def test_a_name_with_many_addresses_is_not_used_to_connect_to_all_of_them() -> N
 @pytest.mark.parametrize("name", ["a..b.example", "x" * 64 + ".example", ".example"])
 def test_an_invalid_name_does_not_exist(name: str) -> None:
     with pytest.raises(SmtpFailure) as failure:
-        resolve(name, 25, Deadline(60))
+        resolve(name, 25, _deadline(60))
     assert (failure.value.reply.stage, failure.value.reply.kind) == (Stage.NAME, ReplyKind.SETTINGS)
 
 
@@ -141,7 +153,7 @@ def test_a_resolver_that_hangs_is_abandoned(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     with pytest.raises(SmtpFailure) as failure:
-        resolve("mail.example", 25, OverOnceItHangs(60))
+        resolve("mail.example", 25, OverOnceItHangs(Timeouts(total=60)))
     released.set()
     assert (failure.value.reply.stage, failure.value.reply.kind) == (Stage.NAME, ReplyKind.TEMPORARY)
 
@@ -161,7 +173,7 @@ def test_the_next_address_is_tried_if_one_refuses_or_is_silent(
     monkeypatch.setattr(connect_module, "_connected", connected)
     with SmtpPeer() as peer, closed_port() as closed, silent_port() as silent:
         for ports in ([closed, peer.port], [silent, peer.port], [silent, closed, peer.port]):
-            with connect([_address(port) for port in ports], LOCAL, Deadline(0.5)) as sock:
+            with connect([_address(port) for port in ports], LOCAL, _deadline(0.5)) as sock:
                 assert sock.getpeername() == ("127.0.0.1", peer.port)
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import trustme
 
-from portal.mail_servers.smtp.client import AuthMode, Encryption, SendResult, SmtpSettings, send
-from portal.mail_servers.smtp.outcome import Pause, ReplyKind, Stage, advice_for
+from portal.mail_servers.smtp.client import AuthMode, Encryption, SmtpSettings, send
+from portal.mail_servers.smtp.outcome import Pause, ReplyKind, SmtpReply, Stage, advice_for
 from tests import dovecot as dovecot_server
 from tests.dovecot import Dovecot
-from tests.mail_servers.example_message import ANN, message
+from tests.mail_servers.example_message import ANN, message, pause_after
 from tests.mail_servers.smtp.test_token_sign_in import MAILBOX, STALE, TOKEN, WRONG, Tokens
 from tests.smtp_peer import LOCAL, SmtpPeer
 
@@ -45,7 +45,7 @@ def server(request: pytest.FixtureRequest, certificate: trustme.LeafCert) -> Ite
         yield Server(request.param, dovecot, relay)
 
 
-def send_with(server: Server, ca_file: Path, *tokens: str) -> SendResult:
+def send_with(server: Server, ca_file: Path, *tokens: str) -> dict[str, SmtpReply]:
     settings = SmtpSettings(
         "127.0.0.1",
         server.dovecot.port,
@@ -61,7 +61,7 @@ def send_with(server: Server, ca_file: Path, *tokens: str) -> SendResult:
 
 def test_a_valid_token_sends_a_message(server: Server, ca_file: Path) -> None:
     before = len(server.relay.messages)
-    reply = send_with(server, ca_file, TOKEN).replies[ANN]
+    reply = send_with(server, ca_file, TOKEN)[ANN]
     assert (reply.kind, reply.code, reply.text) == (ReplyKind.ACCEPTED, 250, "queued as 4711")
     (received,) = server.relay.messages[before:]
     assert (received.sender, received.recipients) == (MAILBOX, [ANN])
@@ -71,14 +71,14 @@ def test_a_valid_token_sends_a_message(server: Server, ca_file: Path) -> None:
 
 @pytest.mark.parametrize("rejected", [STALE, "short"])
 def test_an_expired_token_is_renewed(server: Server, ca_file: Path, rejected: str) -> None:
-    assert send_with(server, ca_file, rejected, TOKEN).replies[ANN].kind is ReplyKind.ACCEPTED
+    assert send_with(server, ca_file, rejected, TOKEN)[ANN].kind is ReplyKind.ACCEPTED
 
 
 @pytest.mark.parametrize("token", [WRONG, BOBS_TOKEN], ids=["invalid", "of another mailbox"])
 def test_a_token_that_does_not_fit_is_rejected_with_the_reason(server: Server, ca_file: Path, token: str) -> None:
     before = len(server.relay.messages)
     result = send_with(server, ca_file, STALE, token)
-    reply = result.replies[ANN]
+    reply = result[ANN]
     assert (reply.kind, reply.stage, reply.code, reply.enhanced_code) == (
         ReplyKind.SETTINGS,
         Stage.AUTH,
@@ -88,5 +88,5 @@ def test_a_token_that_does_not_fit_is_rejected_with_the_reason(server: Server, c
     error = {"XOAUTH2": "status 401, schemes bearer, scope mail", "OAUTHBEARER": "status invalid_token"}
     assert reply.text == f"Authentication failed. ({server.mechanism}: {error[server.mechanism]})"
     assert "access token" in advice_for(reply)
-    assert result.pause is Pause.UNTIL_SAVED
+    assert pause_after(result) is Pause.UNTIL_SAVED
     assert len(server.relay.messages) == before

@@ -15,6 +15,7 @@ from flask import Flask
 from portal.database import process_locks
 from portal.mail_servers.smtp.client import AuthMode, Encryption, SmtpConnection, SmtpSettings
 from portal.mail_servers.smtp.concurrency import ConcurrencyLimits
+from portal.mail_servers.smtp.connect import Deadline, Timeouts
 from portal.mail_servers.smtp.outcome import BUSY, ReplyKind, SmtpFailure
 from portal.mail_servers.smtp.pool import Pool, PoolLimits, _PooledConnection
 from tests import processes
@@ -63,13 +64,13 @@ def open_sessions(port: int, wanted: int, provider: str = "microsoft", **changes
     for _ in range(wanted):
         connection = SmtpConnection(settings(port, provider, **changes))
         with suppress(SmtpFailure):
-            connection.open(max_wait_for_mailbox=0)
+            connection.open(Deadline(Timeouts(mailbox=0)))
             opened.append(connection)
     return opened
 
 
 def kind_of_reply(pool: Pool, to: SmtpSettings) -> ReplyKind | str:
-    reply = pool.send(to, message(), SENDER, [ANN]).replies[ANN]
+    reply = pool.send(to, message(), SENDER, [ANN])[ANN]
     return "busy" if reply is BUSY else reply.kind
 
 
@@ -77,7 +78,7 @@ def keep_three(pool: Pool, to: SmtpSettings) -> None:
     """Give the pool three sessions that have sent a message."""
     for _ in range(3):
         connection = _PooledConnection(settings(to.port))
-        connection.open(max_wait_for_mailbox=0)
+        connection.open(Deadline(Timeouts(mailbox=0)))
         connection.deliver(message(), SENDER, [ANN])
         pool._put_back(connection)
 
@@ -142,10 +143,10 @@ def test_the_case_of_a_mailbox_does_not_matter(peer: SmtpPeer) -> None:
 def test_a_session_that_fails_is_given_back(peer: SmtpPeer) -> None:
     peer.script = {"auth": "535 5.7.3 Authentication unsuccessful"}
     for _ in range(4):
-        assert send_test_email(settings(peer.port)).replies[ANN].code == 535
+        assert send_test_email(settings(peer.port))[ANN].code == 535
     with closed_port() as port:
         for _ in range(4):
-            assert send_test_email(settings(port)).replies[ANN].text == "The connection was refused."
+            assert send_test_email(settings(port))[ANN].text == "The connection was refused."
 
 
 @pytest.mark.parametrize(
@@ -209,7 +210,7 @@ def test_a_kept_session_counts_and_is_soon_given_back(peer: SmtpPeer) -> None:
 def test_a_test_email_waits_for_a_kept_session(peer: SmtpPeer) -> None:
     with pool_of(PoolLimits(idle_timeout_of_limited_mailbox=0.5)) as pool:
         keep_three(pool, settings(peer.port))
-        assert send_test_email(settings(peer.port)).replies[ANN].kind is ReplyKind.ACCEPTED
+        assert send_test_email(settings(peer.port))[ANN].kind is ReplyKind.ACCEPTED
 
 
 def test_sessions_with_settings_that_have_changed_make_room_at_once(peer: SmtpPeer) -> None:

@@ -15,12 +15,13 @@ import pytest
 import trustme
 
 from portal.mail_servers.smtp import session
-from portal.mail_servers.smtp.client import AuthMode, Encryption, SendResult, SmtpSettings, Timeouts, send
+from portal.mail_servers.smtp.client import AuthMode, Encryption, SmtpSettings, send
 from portal.mail_servers.smtp.concurrency import ConcurrencyLimits
+from portal.mail_servers.smtp.connect import Timeouts
 from portal.mail_servers.smtp.mime import MessageContent, MimeMessage, Sender
 from portal.mail_servers.smtp.outcome import Pause, ReplyKind, SmtpReply, Stage
 from portal.mail_servers.smtp.pool import Pool, PoolLimits
-from tests.mail_servers.example_message import PATIENT, SHORT, short_at
+from tests.mail_servers.example_message import PATIENT, SHORT, pause_after, short_at
 from tests.smtp_peer import EXTENSIONS, LOCAL, Action, Fault, SlowReply, SmtpPeer
 
 pytestmark = pytest.mark.slow
@@ -54,7 +55,7 @@ ACTIONS = ["2yz", *FAULTS]
 BEFORE_MAIL = ["greeting", "tls", "ehlo", "starttls", "auth"]
 NOT_TRIED = [("tls", "2yz"), ("greeting", "reset")]  # TLS has no reply; the reset may come while still connecting
 TRANSACTION = ["mail", "rcpt", "data", "dot"]
-Send = Callable[..., SendResult]
+Send = Callable[..., dict[str, SmtpReply]]
 ACCEPTED = SmtpReply(ReplyKind.ACCEPTED, Stage.DATA, 250, "2.0.0", "queued as 4711")
 
 
@@ -103,10 +104,10 @@ def settings(peer: SmtpPeer, step: str) -> SmtpSettings:
     return SmtpSettings(peer.host, peer.port, encryption, auth_mode, "user", "password", network_policy=LOCAL)
 
 
-def check(result: SendResult, step: str, action: str) -> None:
-    assert list(result.replies) == RECIPIENTS
-    (reply,) = set(result.replies.values())
-    assert (reply.kind, reply.stage, reply.code, result.pause) == expected(step, action)
+def check(result: dict[str, SmtpReply], step: str, action: str) -> None:
+    assert list(result) == RECIPIENTS
+    (reply,) = set(result.values())
+    assert (reply.kind, reply.stage, reply.code, pause_after(result)) == expected(step, action)
     if reply.code and step == "greeting" and reply.kind is not ReplyKind.ACCEPTED:
         assert (reply.text, reply.enhanced_code) == ("The mail server rejected the connection.", None)
     elif reply.code in (421, 451, 554):
@@ -174,7 +175,7 @@ def test_a_kept_connection_that_fails_at_mail_only(peer: SmtpPeer, send_pooled: 
     peer.script = {"mail": ["250 ok", FAULTS[action]]}
     send_pooled()
     with in_time("mail", action) as timeouts:
-        assert send_pooled(timeouts) == SendResult(dict.fromkeys(RECIPIENTS, ACCEPTED), Pause.NONE)
+        assert send_pooled(timeouts) == dict.fromkeys(RECIPIENTS, ACCEPTED)
     assert [len(conversation.messages) for conversation in peer.conversations] == [1, 1]
 
 
@@ -184,7 +185,7 @@ def test_a_reset_on_a_kept_connection(peer: SmtpPeer, send_pooled: Send, action:
     send_pooled()
     peer.script = {"rset": FAULTS.get(action, "250 2.0.0 forgotten")}
     with in_time("mail", action) as timeouts:
-        assert send_pooled(timeouts) == SendResult(dict.fromkeys(RECIPIENTS, ACCEPTED), Pause.NONE)
+        assert send_pooled(timeouts) == dict.fromkeys(RECIPIENTS, ACCEPTED)
     assert len(peer.conversations) == (1 if action == "2yz" else 2)
     assert [mail.recipients for mail in peer.messages] == [RECIPIENTS]
 
@@ -194,18 +195,18 @@ def test_the_message_is_accepted_whatever_the_reply_to_quit(
     peer: SmtpPeer, action: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     peer.script = {"quit": FAULTS.get(action, "221 2.0.0 bye")}
-    monkeypatch.setattr(session, "QUIT_TIMEOUT", SHORT)
+    monkeypatch.setattr(session, "LAST_REPLIES_TIMEOUT", SHORT)
     began = time.monotonic()
     result = send(settings(peer, "quit"), message(), SENDER, RECIPIENTS, PATIENT)
     assert time.monotonic() - began < PATIENT.command / 2
-    assert result == SendResult(dict.fromkeys(RECIPIENTS, ACCEPTED), Pause.NONE)
+    assert result == dict.fromkeys(RECIPIENTS, ACCEPTED)
 
 
 @pytest.mark.parametrize("action", ACTIONS)
 def test_no_reply_to_quit_delays_the_end_of_the_process(
     peer: SmtpPeer, send_pooled: Send, pool: Pool, action: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "QUIT_TIMEOUT", PATIENT.command)
+    monkeypatch.setattr(session, "LAST_REPLIES_TIMEOUT", PATIENT.command)
     peer.script = {"quit": FAULTS.get(action, "221 2.0.0 bye")}
     send_pooled()
     began = time.monotonic()

@@ -38,7 +38,8 @@ def compose_bytes(
     date: datetime = DATE,
     images: tuple[InlineImage, ...] = (),
 ) -> bytes:
-    return MimeMessage(content, sender, recipients, message_id=message_id, date=date, images=images).as_bytes()
+    content = content._replace(images=images)
+    return MimeMessage(content, sender, recipients, message_id=message_id, date=date).as_bytes()
 
 
 def parse(content: bytes) -> EmailMessage:

@@ -3,6 +3,7 @@
 import pytest
 
 from portal.mail_servers.smtp.outcome import (
+    BUSY,
     Pause,
     ReplyKind,
     SmtpFailure,
@@ -10,7 +11,6 @@ from portal.mail_servers.smtp.outcome import (
     Stage,
     advice_for,
     classify,
-    longest_pause,
     pause_for,
 )
 
@@ -79,6 +79,7 @@ def test_the_text_is_one_bounded_line_of_visible_characters() -> None:
 @pytest.mark.parametrize(
     ("reply", "pause"),
     [
+        (BUSY, Pause.NONE),
         (classify(Stage.CONNECT, None, ""), Pause.BRIEF),
         (classify(Stage.NAME, None, ""), Pause.BRIEF),
         (classify(Stage.GREETING, 451, ""), Pause.BRIEF),
@@ -110,9 +111,8 @@ def test_the_longest_pause_applies() -> None:
         classify(Stage.RCPT, 421, ""),
         classify(Stage.AUTH, 535, ""),
     )
-    assert longest_pause([]) is Pause.NONE
-    assert longest_pause([accepted, busy]) is Pause.BRIEF
-    assert longest_pause([rejected, busy, accepted]) is Pause.UNTIL_SAVED
+    assert max(map(pause_for, [accepted, busy])) is Pause.BRIEF
+    assert max(map(pause_for, [rejected, busy, accepted])) is Pause.UNTIL_SAVED
 
 
 @pytest.mark.parametrize("kind", ReplyKind)

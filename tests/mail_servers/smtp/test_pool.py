@@ -14,11 +14,13 @@ import pytest
 import trustme
 
 from portal.mail_servers.smtp import session
-from portal.mail_servers.smtp.client import AuthMode, Encryption, SendResult, SmtpSettings, Timeouts
+from portal.mail_servers.smtp.client import AuthMode, Encryption, SmtpSettings
 from portal.mail_servers.smtp.concurrency import ConcurrencyLimits
+from portal.mail_servers.smtp.connect import Timeouts
 from portal.mail_servers.smtp.mime import MessageContent, MimeMessage, Sender, UnsafeHeader
-from portal.mail_servers.smtp.outcome import BUSY, Pause, ReplyKind, Stage
+from portal.mail_servers.smtp.outcome import BUSY, Pause, ReplyKind, SmtpReply, Stage
 from portal.mail_servers.smtp.pool import Pool, PoolLimits
+from tests.mail_servers.example_message import pause_after
 from tests.smtp_peer import EXTENSIONS, LOCAL, Fault, ReplyThenHang, Script, SlowReply, SmtpPeer
 
 SENDER = "pbx@portal.example"
@@ -39,12 +41,14 @@ def plain(peer: SmtpPeer) -> SmtpSettings:
     return SmtpSettings(peer.host, peer.port, Encryption.NONE, AuthMode.NONE, network_policy=LOCAL, owner=peer.port)
 
 
-def send(pool: Pool, settings: SmtpSettings, timeouts: Timeouts = TIMEOUTS, ca_file: Path | None = None) -> SendResult:
+def send(
+    pool: Pool, settings: SmtpSettings, timeouts: Timeouts = TIMEOUTS, ca_file: Path | None = None
+) -> dict[str, SmtpReply]:
     return pool.send(replace(settings, ca_file=ca_file), message(), SENDER, [ANN], timeouts)
 
 
 def kind_of_reply(pool: Pool, peer: SmtpPeer) -> ReplyKind:
-    return send(pool, plain(peer)).replies[ANN].kind
+    return send(pool, plain(peer))[ANN].kind
 
 
 @contextmanager
@@ -87,7 +91,7 @@ def test_one_connection_carries_many_messages_and_signs_in_once(
         results = [send(pool, settings, ca_file=ca_file) for _ in range(3)]
         pool.close()
         wait_until(lambda: peer.conversations[0].verbs[-1] == "QUIT")
-    assert {result.replies[ANN].kind for result in results} == {ReplyKind.ACCEPTED}
+    assert {result[ANN].kind for result in results} == {ReplyKind.ACCEPTED}
     (conversation,) = peer.conversations
     assert conversation.verbs == ["EHLO", "STARTTLS", "EHLO", "AUTH", *TRANSACTION * 3, "QUIT"]
     assert len(peer.messages) == 3
@@ -169,8 +173,8 @@ def test_a_connection_is_kept_after_a_rejected_message(pool: Pool, peer: SmtpPee
 def test_a_rejected_sender_is_tried_once_more_on_a_new_connection(pool: Pool, peer: SmtpPeer) -> None:
     kind_of_reply(pool, peer)
     peer.script = {"mail": "530 5.7.0 sign in first"}
-    assert send(pool, plain(peer)).replies[ANN].code == 530
-    assert send(pool, plain(peer)).replies[ANN].code == 530
+    assert send(pool, plain(peer))[ANN].code == 530
+    assert send(pool, plain(peer))[ANN].code == 530
     assert [conversation.verbs.count("MAIL") for conversation in peer.conversations] == [2, 1, 1]
 
 
@@ -191,7 +195,7 @@ def test_unasked_data_in_the_same_tls_record_is_noticed(
     exactly_one_read = "250 ".ljust(4094, ".")
     with SmtpPeer({"dot": f"{exactly_one_read}\n421 4.3.2 bye"}, certificate=certificate) as peer:
         settings = replace(plain(peer), encryption=Encryption.STARTTLS)
-        kinds = [send(pool, settings, ca_file=ca_file).replies[ANN].kind for _ in range(2)]
+        kinds = [send(pool, settings, ca_file=ca_file)[ANN].kind for _ in range(2)]
     assert kinds == [ReplyKind.ACCEPTED, ReplyKind.ACCEPTED]
     assert [conversation.verbs.count("MAIL") for conversation in peer.conversations] == [1, 1]
 
@@ -210,7 +214,7 @@ def test_the_new_connection_has_only_the_remaining_time(pool: Pool, peer: SmtpPe
     began = time.monotonic()
     result = send(pool, plain(peer), replace(TIMEOUTS, total=0.3))
     assert time.monotonic() - began < TIMEOUTS.command / 2
-    assert (result.replies[ANN].stage, result.pause) == (Stage.MAIL, Pause.BRIEF)
+    assert (result[ANN].stage, pause_after(result)) == (Stage.MAIL, Pause.BRIEF)
     assert len(peer.conversations) == 1, "no new connection without time"
 
 
@@ -285,11 +289,11 @@ def test_a_slow_server_is_busy_for_the_next_message_and_others_are_not(peer: Smt
     ):
         slow = thread.submit(send, pool, plain(peer), replace(TIMEOUTS, reply=60))
         wait_until(lambda: bool(peer.conversations and peer.conversations[0].messages))
-        assert send(pool, plain(peer)) == SendResult({ANN: BUSY}, Pause.NONE)
+        assert send(pool, plain(peer)) == {ANN: BUSY}
         assert kind_of_reply(pool, other) is ReplyKind.ACCEPTED
         assert not slow.done()
         peer._sockets[0].shutdown(SHUT_RDWR)
-        assert slow.result().replies[ANN].kind is ReplyKind.UNKNOWN
+        assert slow.result()[ANN].kind is ReplyKind.UNKNOWN
         peer.script = {}
         assert kind_of_reply(pool, peer) is ReplyKind.ACCEPTED
 

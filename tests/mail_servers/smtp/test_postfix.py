@@ -16,10 +16,11 @@ import flask_mail
 import pytest
 import trustme
 
-from portal.mail_servers.smtp.client import AuthMode, Encryption, SendResult, SmtpSettings, send
+from portal.mail_servers.smtp.client import AuthMode, Encryption, SmtpSettings, send
 from portal.mail_servers.smtp.mime import MessageContent, MimeMessage, Sender, new_message_id
-from portal.mail_servers.smtp.outcome import Pause, ReplyKind, Stage, advice_for
+from portal.mail_servers.smtp.outcome import Pause, ReplyKind, SmtpReply, Stage, advice_for
 from tests import postfix as postfix_server
+from tests.mail_servers.example_message import pause_after
 from tests.postfix import PASSWORD, USERNAME, Postfix
 from tests.smtp_peer import LOCAL
 
@@ -52,7 +53,7 @@ def send_through(
     password: str = PASSWORD,
     message_id: str = "<1@portal.example>",
     helo_name: str | None = None,
-) -> SendResult:
+) -> dict[str, SmtpReply]:
     settings = SmtpSettings(
         "127.0.0.1",
         postfix.port,
@@ -71,8 +72,8 @@ def send_through(
 def test_a_message_arrives_in_the_mailbox(postfix: Postfix, ca_file: Path, auth_mode: AuthMode) -> None:
     message_id = new_message_id(SENDER)
     result = send_through(postfix, ca_file, BOB, auth_mode=auth_mode, message_id=message_id)
-    assert (result.replies[BOB].kind, result.replies[BOB].code, result.pause) == (ReplyKind.ACCEPTED, 250, Pause.NONE)
-    assert "queued as" in result.replies[BOB].text
+    assert (result[BOB].kind, result[BOB].code, pause_after(result)) == (ReplyKind.ACCEPTED, 250, Pause.NONE)
+    assert "queued as" in result[BOB].text
     (received,) = postfix.take_messages(BOB)
     arrived = email.message_from_bytes(received, policy=default)
     assert arrived["Message-ID"] == message_id
@@ -85,24 +86,24 @@ def test_a_message_arrives_in_the_mailbox(postfix: Postfix, ca_file: Path, auth_
 
 def test_a_wrong_password_is_a_settings_failure(postfix: Postfix, ca_file: Path) -> None:
     result = send_through(postfix, ca_file, ANN, password="wrong")
-    reply = result.replies[ANN]
+    reply = result[ANN]
     assert (reply.kind, reply.stage, reply.code, reply.enhanced_code) == (
         ReplyKind.SETTINGS,
         Stage.AUTH,
         535,
         "5.7.8",
     )
-    assert result.pause is Pause.UNTIL_SAVED
+    assert pause_after(result) is Pause.UNTIL_SAVED
 
 
 def test_a_certificate_of_an_unknown_authority_is_rejected(postfix: Postfix) -> None:
-    reply = send_through(postfix, None, ANN).replies[ANN]
+    reply = send_through(postfix, None, ANN)[ANN]
     assert (reply.kind, reply.stage) == (ReplyKind.SETTINGS, Stage.TLS)
     assert "certificate is not accepted" in reply.text
 
 
 def test_a_rejected_recipient_does_not_affect_the_others(postfix: Postfix, ca_file: Path) -> None:
-    replies = send_through(postfix, ca_file, NOBODY, ANN).replies
+    replies = send_through(postfix, ca_file, NOBODY, ANN)
     assert (replies[NOBODY].kind, replies[NOBODY].stage, replies[NOBODY].code, replies[NOBODY].enhanced_code) == (
         ReplyKind.REJECTED,
         Stage.RCPT,
@@ -114,21 +115,21 @@ def test_a_rejected_recipient_does_not_affect_the_others(postfix: Postfix, ca_fi
 
 
 def test_a_client_that_does_not_sign_in_is_rejected(postfix: Postfix, ca_file: Path) -> None:
-    reply = send_through(postfix, ca_file, ANN, auth_mode=AuthMode.NONE).replies[ANN]
+    reply = send_through(postfix, ca_file, ANN, auth_mode=AuthMode.NONE)[ANN]
     assert (reply.kind, reply.stage, reply.code) == (ReplyKind.REJECTED, Stage.RCPT, 554)
 
 
 @pytest.mark.parametrize("name", [None, "portal.example", "[192.0.2.1]", "[IPv6:2001:db8::7]"])
 def test_a_full_name_or_an_address_literal_is_accepted(postfix: Postfix, ca_file: Path, name: str | None) -> None:
-    assert send_through(postfix, ca_file, ANN, helo_name=name).replies[ANN].kind is ReplyKind.ACCEPTED
+    assert send_through(postfix, ca_file, ANN, helo_name=name)[ANN].kind is ReplyKind.ACCEPTED
     postfix.take_messages(ANN)
 
 
 @pytest.mark.parametrize("name", ["portal", "127.0.0.1", "localhost", "portal..example", "-portal.example"])
 def test_another_name_is_a_settings_failure(postfix: Postfix, ca_file: Path, name: str) -> None:
     result = send_through(postfix, ca_file, ANN, helo_name=name)
-    reply = result.replies[ANN]
-    assert (reply.kind, reply.stage, result.pause) == (ReplyKind.SETTINGS, Stage.RCPT, Pause.NONE)
+    reply = result[ANN]
+    assert (reply.kind, reply.stage, pause_after(result)) == (ReplyKind.SETTINGS, Stage.RCPT, Pause.NONE)
     assert reply.code in {501, 504}
     assert "Helo command rejected" in reply.text
     assert "SMTP_HELO_NAME" in advice_for(reply)

@@ -78,8 +78,8 @@ def test_a_self_signed_certificate_can_be_trusted(self_signed: tuple[Path, trust
     file, certificate = self_signed
     with SmtpPeer(certificate=certificate) as peer:
         settings = SmtpSettings("127.0.0.1", peer.port, Encryption.STARTTLS, AuthMode.NONE, network_policy=LOCAL)
-        unknown = send(settings, message(), SENDER, [ANN]).replies[ANN]
-        trusted = send(replace(settings, ca_file=file), message(), SENDER, [ANN]).replies[ANN]
+        unknown = send(settings, message(), SENDER, [ANN])[ANN]
+        trusted = send(replace(settings, ca_file=file), message(), SENDER, [ANN])[ANN]
     assert (unknown.kind, trusted.kind) == (ReplyKind.SETTINGS, ReplyKind.ACCEPTED)
     assert "add it to the file that MAIL_CA_FILE names" in advice_for(unknown)
 
@@ -93,5 +93,5 @@ def test_an_authority_by_openssls_defaults_is_trusted_on_every_python(
         settings = SmtpSettings(
             "127.0.0.1", peer.port, encryption, AuthMode.NONE, network_policy=LOCAL, ca_file=ca_file
         )
-        reply = send(settings, message(), SENDER, [ANN]).replies[ANN]
+        reply = send(settings, message(), SENDER, [ANN])[ANN]
     assert reply.kind is ReplyKind.ACCEPTED, reply

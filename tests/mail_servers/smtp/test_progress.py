@@ -12,7 +12,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from portal.mail_servers.smtp import test_email
-from portal.mail_servers.smtp.client import AuthMode, Encryption, SmtpSettings, Timeouts
+from portal.mail_servers.smtp.client import AuthMode, Encryption, SmtpSettings
+from portal.mail_servers.smtp.connect import Timeouts
 from portal.mail_servers.smtp.mime import Sender
 from portal.mail_servers.smtp.outcome import ReplyKind, SmtpReply, Stage
 from portal.mail_servers.smtp.progress import Progress, ProgressStep, StepState, plan_steps

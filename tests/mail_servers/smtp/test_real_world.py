@@ -27,6 +27,7 @@ from tests.mail_servers.example_message import (
     SENDER,
     USER,
     message,
+    pause_after,
     pipelining,
     send,
     settings,
@@ -56,7 +57,7 @@ def test_an_old_server_is_greeted_with_helo(
     tls = encryption is Encryption.TLS
     with SmtpPeer({"ehlo": reply}, certificate=certificate if tls else None, implicit_tls=tls) as peer:
         result = send(settings(peer, encryption=encryption, helo_name="portal.example"), ca_file=ca_file)
-    assert result.replies[ANN].kind is ReplyKind.ACCEPTED
+    assert result[ANN].kind is ReplyKind.ACCEPTED
     assert peer.conversations[0].verbs == ["EHLO", "HELO", "MAIL", "RCPT", "DATA", "QUIT"]
     assert peer.conversations[0].commands[1] == "HELO portal.example"
 
@@ -64,7 +65,7 @@ def test_an_old_server_is_greeted_with_helo(
 @pytest.mark.parametrize("changes", [{"encryption": Encryption.STARTTLS}, {"auth_mode": AuthMode.AUTO}])
 def test_helo_is_not_enough_for_encryption_or_sign_in(changes: dict[str, Any]) -> None:
     with SmtpPeer({"ehlo": "502 5.5.1 not implemented"}) as peer:
-        reply = send(sign_in_settings(peer, **{"auth_mode": AuthMode.NONE, **changes})).replies[ANN]
+        reply = send(sign_in_settings(peer, **{"auth_mode": AuthMode.NONE, **changes}))[ANN]
     assert (reply.kind, reply.stage, reply.code) == (ReplyKind.SETTINGS, Stage.EHLO, 502)
     assert "without encryption and sign-in" in advice_for(reply)
     assert peer.conversations[0].verbs == ["EHLO", "QUIT"]
@@ -73,7 +74,7 @@ def test_helo_is_not_enough_for_encryption_or_sign_in(changes: dict[str, Any]) -
 @pytest.mark.parametrize("script", [{"ehlo": "550 no"}, {"ehlo": "502 no", "helo": "550 no"}])
 def test_a_server_that_rejects_the_greeting_is_a_settings_failure(script: Script) -> None:
     with SmtpPeer(script) as peer:
-        reply = send(settings(peer)).replies[ANN]
+        reply = send(settings(peer))[ANN]
     assert (reply.kind, reply.stage, reply.code) == (ReplyKind.SETTINGS, Stage.EHLO, 550)
 
 
@@ -103,7 +104,7 @@ def test_a_limit_of_a_session_delays_no_message(pool: Pool, step: str, limit: st
     with CountingPeer(step, limit, accepted=3) as peer:
         for _ in range(10):
             result = pool.send(settings(peer), message(), SENDER, [ANN], PATIENT)
-            assert (result.replies[ANN].kind, result.pause) == (ReplyKind.ACCEPTED, Pause.NONE), result
+            assert (result[ANN].kind, pause_after(result)) == (ReplyKind.ACCEPTED, Pause.NONE), result
         pool.close()
     assert len(peer.messages) == 10
     assert len(peer.conversations) == 4
@@ -114,7 +115,7 @@ def test_a_server_that_always_names_a_limit_is_asked_twice_at_most(pool: Pool) -
         pool.send(settings(peer), message(), SENDER, [ANN], PATIENT)
         peer.script = {"data": LIMITS[0]}
         result = pool.send(settings(peer), message(), SENDER, [ANN], PATIENT)
-        assert result.replies[ANN].kind is ReplyKind.TEMPORARY
+        assert result[ANN].kind is ReplyKind.TEMPORARY
         assert [conversation.verbs.count("DATA") for conversation in peer.conversations] == [2, 1]
         pool.send(settings(peer), message(), SENDER, [ANN], PATIENT)
     assert [conversation.verbs.count("DATA") for conversation in peer.conversations] == [2, 1, 1], "none was kept"
@@ -123,7 +124,7 @@ def test_a_server_that_always_names_a_limit_is_asked_twice_at_most(pool: Pool) -
 def test_a_message_that_some_recipients_got_is_not_sent_again(pool: Pool) -> None:
     with SmtpPeer({"rcpt": ["250 ok", "250 ok", LIMITS[0]]}) as peer:
         pool.send(settings(peer), message(), SENDER, [ANN], PATIENT)
-        replies = pool.send(settings(peer), message(), SENDER, [ANN, BOB], PATIENT).replies
+        replies = pool.send(settings(peer), message(), SENDER, [ANN, BOB], PATIENT)
     assert [replies[ANN].kind, replies[BOB].kind] == [ReplyKind.ACCEPTED, ReplyKind.TEMPORARY]
     assert len(peer.conversations) == 1
 
@@ -143,7 +144,7 @@ def test_a_message_that_some_recipients_got_is_not_sent_again(pool: Pool) -> Non
 )
 def test_auto_where_nothing_usable_is_offered(mechanisms: str, part: str) -> None:
     with SmtpPeer(accounts={USER: PASSWORD}, mechanisms=mechanisms) as peer:
-        reply = send(sign_in_settings(peer)).replies[ANN]
+        reply = send(sign_in_settings(peer))[ANN]
     assert (reply.kind, reply.stage) == (ReplyKind.SETTINGS, Stage.AUTH)
     assert reply.text == f"The mail server offers only {', '.join(mechanisms.split())}."
     assert part in advice_for(reply)
@@ -159,14 +160,14 @@ def test_what_is_injected_after_starttls_is_never_read(
 ) -> None:
     script = {"starttls": f"220 2.0.0 go ahead\n{injected}"}
     with SmtpPeer(script, certificate=certificate, accounts={USER: PASSWORD}) as peer:
-        reply = send(sign_in_settings(peer, encryption=Encryption.STARTTLS), ca_file=ca_file).replies[ANN]
+        reply = send(sign_in_settings(peer, encryption=Encryption.STARTTLS), ca_file=ca_file)[ANN]
     assert (reply.kind, reply.stage, reply.code) == (ReplyKind.SETTINGS, Stage.TLS, None)
     assert peer.conversations[0].verbs == ["EHLO", "STARTTLS"]
 
 
 def test_what_is_injected_later_is_not_tls(certificate: trustme.LeafCert, ca_file: Path) -> None:
     with SmtpPeer({"tls": "250 AUTH PLAIN"}, certificate=certificate, accounts={USER: PASSWORD}) as peer:
-        reply = send(sign_in_settings(peer, encryption=Encryption.STARTTLS), ca_file=ca_file).replies[ANN]
+        reply = send(sign_in_settings(peer, encryption=Encryption.STARTTLS), ca_file=ca_file)[ANN]
     assert (reply.kind, reply.stage) == (ReplyKind.SETTINGS, Stage.TLS)
     assert peer.conversations[0].verbs == ["EHLO", "STARTTLS"]
 
@@ -180,7 +181,7 @@ def test_a_reply_of_16000_lines_takes_no_time(step: str, line: str) -> None:
     code = {"greeting": 220, "ehlo": 250}.get(step, 550)
     with SmtpPeer({step: f"{code}-{line}\n" * 16_000 + f"{code} end"}) as peer:
         began = time.thread_time()
-        reply = send(settings(peer), timeouts=PATIENT).replies[ANN]
+        reply = send(settings(peer), timeouts=PATIENT)[ANN]
         assert time.thread_time() - began < 1
     assert (reply.code, reply.text) == (None, "The reply is not SMTP.")
 
@@ -188,7 +189,7 @@ def test_a_reply_of_16000_lines_takes_no_time(step: str, line: str) -> None:
 def test_a_long_reply_that_servers_do_send_is_read() -> None:
     features = "".join(f"250-X-FEATURE-{number} {'x' * 60}\n" for number in range(60))
     with SmtpPeer({"ehlo": f"250-peer.test\n{features}250 SIZE 1"}) as peer:
-        assert send(settings(peer)).replies[ANN].kind is ReplyKind.ACCEPTED
+        assert send(settings(peer))[ANN].kind is ReplyKind.ACCEPTED
 
 
 # Owners
@@ -206,7 +207,7 @@ def test_saving_other_settings_again_and_again_gets_no_more_slots(monkeypatch: p
         with ExitStack() as held:
             free = [held.enter_context(pool.slots.acquire(2)) for _ in range(4)]
         assert free == [True] * 4
-        reply = pool.send(settings(healthy, owner=2), message(), SENDER, [ANN], PATIENT).replies[ANN]
+        reply = pool.send(settings(healthy, owner=2), message(), SENDER, [ANN], PATIENT)[ANN]
         assert reply.kind is ReplyKind.ACCEPTED
         clock.later += 2 * pool.slots.limits.slow_after
     pool.close()
@@ -258,13 +259,13 @@ def test_lookups_at_silent_name_servers_leave_room_for_others(silent_names: Sile
         wait_for(lambda: silent_names.asked == MAX_LOOKUPS_PER_OWNER)
         with little_time_for_lookups():
             results = list(threads.map(lambda _: send(silent(7)), range(more)))
-        assert [result.replies[ANN] for result in results] == [BUSY] * more
-        assert {result.pause for result in results} == {Pause.NONE}
+        assert [result[ANN] for result in results] == [BUSY] * more
+        assert {pause_after(result) for result in results} == {Pause.NONE}
         assert not any(each.done() for each in asking)
         other = send(settings(peer, host="localhost", owner=8), timeouts=PATIENT)
-        assert other.replies[ANN].kind is ReplyKind.ACCEPTED
+        assert other[ANN].kind is ReplyKind.ACCEPTED
         silent_names.released.set()
-        assert {each.result().replies[ANN].stage for each in asking} == {Stage.NAME}
+        assert {each.result()[ANN].stage for each in asking} == {Stage.NAME}
 
 
 def test_nobody_is_paused_because_of_the_lookups_of_others(silent_names: SilentNames) -> None:
@@ -274,5 +275,5 @@ def test_nobody_is_paused_because_of_the_lookups_of_others(silent_names: SilentN
         wait_for(lambda: silent_names.asked == MAX_CONCURRENT_LOOKUPS)
         with little_time_for_lookups():
             result = send(settings(peer, host="localhost", owner=8))
-        assert (result.replies[ANN], result.pause) == (BUSY, Pause.NONE)
+        assert (result[ANN], pause_after(result)) == (BUSY, Pause.NONE)
         silent_names.released.set()

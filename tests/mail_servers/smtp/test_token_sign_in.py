@@ -13,7 +13,7 @@ from portal.mail_servers.smtp.client import AuthMode, SmtpSettings
 from portal.mail_servers.smtp.connect import settings_failure
 from portal.mail_servers.smtp.outcome import BUSY, Pause, ReplyKind, SmtpFailure, SmtpReply, Stage, classify
 from portal.mail_servers.smtp.sasl import TokenCredentials, describe_error, oauthbearer
-from tests.mail_servers.example_message import ANN, send, settings
+from tests.mail_servers.example_message import ANN, pause_after, send, settings
 from tests.smtp_peer import MAX_COMMAND_LENGTH, Script, SmtpPeer, closed_port
 
 MAILBOX = "pbx@acme.example"
@@ -59,7 +59,7 @@ def all_verbs(peer: SmtpPeer) -> list[list[str]]:
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_the_token_follows_the_command_on_a_line_of_its_own(mechanism: str) -> None:
     with server("PLAIN", "LOGIN", mechanism) as peer:
-        reply = send(oauth_settings(peer)).replies[ANN]
+        reply = send(oauth_settings(peer))[ANN]
     (conversation,) = peer.conversations
     assert (reply.kind, conversation.signed_in_as) == (ReplyKind.ACCEPTED, MAILBOX)
     ehlo, command, response, mail, *_ = conversation.commands
@@ -93,13 +93,13 @@ def test_a_mailbox_with_characters_that_oauthbearer_escapes() -> None:
 def test_a_mail_server_without_these_mechanisms(mechanisms: list[str], text: str) -> None:
     with server(*mechanisms) as peer:
         result = send(oauth_settings(peer))
-    assert result.replies[ANN] == SmtpReply(ReplyKind.SETTINGS, Stage.AUTH, None, None, text)
-    assert (result.pause, peer.conversations[0].verbs) == (Pause.NONE, ["EHLO", "QUIT"])
+    assert result[ANN] == SmtpReply(ReplyKind.SETTINGS, Stage.AUTH, None, None, text)
+    assert (pause_after(result), peer.conversations[0].verbs) == (Pause.NONE, ["EHLO", "QUIT"])
 
 
 def test_an_automatic_sign_in_never_uses_a_token() -> None:
     with server() as peer:
-        reply = send(replace(oauth_settings(peer), auth_mode=AuthMode.AUTO, password="geheim")).replies[ANN]
+        reply = send(replace(oauth_settings(peer), auth_mode=AuthMode.AUTO, password="geheim"))[ANN]
     assert reply.text == "The mail server offers only XOAUTH2, OAUTHBEARER."
 
 
@@ -109,14 +109,14 @@ def test_an_automatic_sign_in_never_uses_a_token() -> None:
 def test_without_a_token_nobody_connects() -> None:
     with server() as peer:
         result = send(oauth_settings(peer, REJECTED))
-    assert (result.replies[ANN], result.pause) == (REJECTED.reply, Pause.UNTIL_SAVED)
+    assert (result[ANN], pause_after(result)) == (REJECTED.reply, Pause.UNTIL_SAVED)
     assert not peer.conversations
 
 
 @pytest.mark.parametrize("missing", [{"token_source": None}, {"username": None}])
 def test_a_mailbox_that_is_not_connected(missing: dict[str, None]) -> None:
     with server() as peer:
-        reply = send(replace(oauth_settings(peer), **missing)).replies[ANN]  # type: ignore[arg-type]
+        reply = send(replace(oauth_settings(peer), **missing))[ANN]  # type: ignore[arg-type]
     assert reply == settings_failure(Stage.TOKEN, "No mailbox is connected.").reply
     assert not peer.conversations
 
@@ -124,7 +124,7 @@ def test_a_mailbox_that_is_not_connected(missing: dict[str, None]) -> None:
 def test_a_token_of_a_dead_mail_server_is_fetched_once() -> None:
     with server() as peer, closed_port() as port:
         to = replace(oauth_settings(peer), port=port)
-        assert send(to).replies[ANN].stage is Stage.CONNECT
+        assert send(to)[ANN].stage is Stage.CONNECT
     assert isinstance(to.token_source, Tokens)
     assert to.token_source.rejected == [None]
 
@@ -133,7 +133,7 @@ def test_a_token_of_a_dead_mail_server_is_fetched_once() -> None:
 def test_a_rejected_token_is_renewed_once_in_a_new_session(mechanism: str) -> None:
     with server(mechanism) as peer:
         to = oauth_settings(peer, STALE, TOKEN)
-        assert send(to).replies[ANN].kind is ReplyKind.ACCEPTED
+        assert send(to)[ANN].kind is ReplyKind.ACCEPTED
     assert isinstance(to.token_source, Tokens)
     assert to.token_source.rejected == [None, STALE]
     first, second = peer.conversations
@@ -149,8 +149,8 @@ def test_a_rejected_token_is_renewed_once_in_a_new_session(mechanism: str) -> No
 def test_two_rejected_tokens_are_a_settings_failure_that_says_why(mechanism: str) -> None:
     with server(mechanism) as peer:
         result = send(oauth_settings(peer, STALE, WRONG))
-    reply = result.replies[ANN]
-    assert (reply.kind, reply.stage, reply.code, reply.enhanced_code, result.pause) == (
+    reply = result[ANN]
+    assert (reply.kind, reply.stage, reply.code, reply.enhanced_code, pause_after(result)) == (
         ReplyKind.SETTINGS,
         Stage.AUTH,
         535,
@@ -164,18 +164,18 @@ def test_two_rejected_tokens_are_a_settings_failure_that_says_why(mechanism: str
 def test_a_server_that_ends_the_session_after_a_rejected_token() -> None:
     with server(script={"auth": ["334 ", "535 5.7.8 no\n421 4.7.0 bye"]}) as peer:
         result = send(oauth_settings(peer, STALE, TOKEN))
-    assert (result.replies[ANN].code, len(peer.conversations)) == (535, 2)
+    assert (result[ANN].code, len(peer.conversations)) == (535, 2)
 
 
 def test_the_same_token_is_not_sent_twice() -> None:
     with server() as peer:
-        assert send(oauth_settings(peer, STALE, STALE)).replies[ANN].code == 535
+        assert send(oauth_settings(peer, STALE, STALE))[ANN].code == 535
     assert [verbs.count("AUTH") for verbs in all_verbs(peer)] == [1]
 
 
 def test_a_token_that_cannot_be_renewed_is_the_failure() -> None:
     with server() as peer:
-        assert send(oauth_settings(peer, STALE, REJECTED)).replies[ANN] == REJECTED.reply
+        assert send(oauth_settings(peer, STALE, REJECTED))[ANN] == REJECTED.reply
     assert peer.conversations[0].verbs[-1] == "QUIT"
 
 
@@ -184,7 +184,7 @@ def test_a_token_that_cannot_be_renewed_is_the_failure() -> None:
 )
 def test_another_reply_renews_nothing(reply: str, kind: str) -> None:
     with server(script={"auth": reply}) as peer:
-        result = send(oauth_settings(peer)).replies[ANN]
+        result = send(oauth_settings(peer))[ANN]
     assert (result.kind, peer.conversations[0].verbs.count("AUTH")) == (kind, 1)
 
 
@@ -200,7 +200,7 @@ def test_another_reply_renews_nothing(reply: str, kind: str) -> None:
 )
 def test_where_the_server_rejects_a_token(script: list[str], text: str) -> None:
     with server(script={"auth": script}) as peer:
-        assert send(oauth_settings(peer, TOKEN, TOKEN)).replies[ANN].text == text
+        assert send(oauth_settings(peer, TOKEN, TOKEN))[ANN].text == text
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 def test_a_token_that_the_server_repeats_is_masked_whole(form: str, step: str) -> None:
     with server(script={step: f"554 5.7.1 (session of {FORMS[form]})"}) as peer:
-        reply = send(oauth_settings(peer)).replies[ANN]
+        reply = send(oauth_settings(peer))[ANN]
     assert reply.stage is (Stage.DATA if step == "dot" else Stage(step))
     expected = {
         "greeting": "The mail server rejected the connection.",
@@ -256,7 +256,7 @@ def test_what_was_sent_is_masked_whole_and_in_parts(mechanism: str) -> None:
         send(oauth_settings(peer))
         sent = peer.conversations[0].commands[2]
         peer.script = {"auth": f"500 5.5.1 {sent} or {sent[100:180]} or {TOKEN[20:60]} is wrong"}
-        text = send(oauth_settings(peer)).replies[ANN].text
+        text = send(oauth_settings(peer))[ANN].text
     assert text == f"[…] or […] or […] is wrong ({mechanism})"
 
 
@@ -264,7 +264,7 @@ def test_a_token_in_the_error_is_masked_and_so_is_the_renewed_one() -> None:
     error = base64.b64encode(json.dumps({"status": STALE[6:80], "scope": f"for {WRONG[20:90]}"}).encode()).decode()
     script = ["334 ", f"334 {error}", "535 5.7.8 no"]
     with server(script={"auth": script}) as peer:
-        text = send(oauth_settings(peer, STALE, WRONG)).replies[ANN].text
+        text = send(oauth_settings(peer, STALE, WRONG))[ANN].text
     for token in (STALE, WRONG):
         pieces = {token[start:end] for start, end in pairwise(range(0, len(token), 8))}
         assert not [piece for piece in pieces if piece in text]
@@ -274,7 +274,7 @@ def test_a_rejected_token_stays_masked_in_the_next_session() -> None:
     script = ["334 ", "535 5.7.8 no"]
     with server(script={"auth": script}) as peer:
         script[1] = f"535 5.7.8 neither {STALE[40:90]} nor {STALE} nor {TOKEN}"
-        text = send(oauth_settings(peer, STALE, TOKEN)).replies[ANN].text
+        text = send(oauth_settings(peer, STALE, TOKEN))[ANN].text
     assert text == "neither […] nor […] nor […] (XOAUTH2)"
 
 
@@ -290,11 +290,11 @@ def test_without_postgres_there_is_no_token() -> None:
 
     with server() as peer:
         result = send(replace(oauth_settings(peer), token_source=NoTokens([])))
-    assert (result.replies[ANN], result.pause, peer.conversations) == (BUSY, Pause.NONE, [])
+    assert (result[ANN], pause_after(result), peer.conversations) == (BUSY, Pause.NONE, [])
 
 
 def test_a_failed_token_server_pauses_the_mail_server() -> None:
     failure = SmtpFailure(classify(Stage.TOKEN, None, "No response in time."))
     with server() as peer:
         result = send(oauth_settings(peer, failure))
-    assert (result.replies[ANN].kind, result.pause) == (ReplyKind.TEMPORARY, Pause.BRIEF)
+    assert (result[ANN].kind, pause_after(result)) == (ReplyKind.TEMPORARY, Pause.BRIEF)
