@@ -180,7 +180,7 @@ def recall(secret: str, event: object) -> ApiClient | None:
 
 
 def authenticate(secret: str, event: object = None) -> ApiClient | None:
-    """Return who reports the event with this secret; None if the portal never issued it.
+    """Return who reports the event with this secret, also if it is no longer valid; None if it never was.
 
     The database's index compares hashes, so the time that it takes reveals nothing about the secret.
     """
