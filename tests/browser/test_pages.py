@@ -1,11 +1,13 @@
 """Every page in Chromium: axe-core finds nothing, light and dark, from phone to desktop."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 from sqlalchemy import delete
 
 from portal.accounts import service as account_service
@@ -37,55 +39,61 @@ STRANGERS = (
     "/nothing-is-here",
     "/provision/spent-or-never-made",
 )
-SYSTEM = (
-    "/system/overview",
-    "/system/tenants",
-    "/system/tenants?q=nobody",
-    "/system/tenants/new",
-    "/system/tenants/acme.example",
-    "/system/tenants/acme.example/next-steps",
-    "/system/tenants/acme.example/suspend",
-    "/system/tenants/acme.example/export",
-    "/system/tenants/acme.example/delete",
-    "/system/tenants/import",
-    "/system/search",
-    "/system/search?q=acme",
-    "/system/people",
-    "/system/people?q=nobody",
-    "/system/people/invite",
-    "/system/people/1",
-    "/system/mail-server",
-    "/system/keys",
-    "/system/sign-in",
-    "/account",
-    "/account/confirm",
-    "/system/audit",
-    "/system/audit?actor=nobody&since=nonsense",
-    "/account/password",
-    "/account/name",
-    "/account/email",
-    "/account/two-factor",
-    "/help/",
-    "/help/performance",
-)
-TENANT = (
-    "/tenants/acme.example/overview",
-    "/tenants/acme.example/deliveries",
-    "/tenants/acme.example/deliveries?q=nobody&queue=8000&since=2026-11-01",
-    "/tenants/acme.example/deliveries?since=nonsense",
-    "/tenants/acme.example/mail-server",
-    "/tenants/acme.example/recipients",
-    "/tenants/acme.example/notifications",
-    "/tenants/acme.example/templates",
-    "/tenants/acme.example/templates/user.created",
-    "/tenants/acme.example/templates/queue.call_lost?version=default",
-    "/tenants/acme.example/appearance",
-    "/tenants/acme.example/connect",
-    "/tenants/acme.example/connect?pbx=portsip",
-    "/tenants/acme.example/keys",
-    "/tenants/acme.example/audit",
-    "/tenants/acme.example/people/invite",
-)
+# The pages that one test opens one after the other, by what they are about.
+SYSTEM = {
+    "overview": ("/system/overview", "/system/search", "/system/search?q=acme"),
+    "tenants": (
+        "/system/tenants",
+        "/system/tenants?q=nobody",
+        "/system/tenants/new",
+        "/system/tenants/import",
+    ),
+    "tenant": (
+        "/system/tenants/acme.example",
+        "/system/tenants/acme.example/next-steps",
+        "/system/tenants/acme.example/suspend",
+        "/system/tenants/acme.example/export",
+        "/system/tenants/acme.example/delete",
+    ),
+    "people": ("/system/people", "/system/people?q=nobody", "/system/people/invite", "/system/people/1"),
+    "settings": ("/system/mail-server", "/system/keys", "/system/sign-in"),
+    "audit": ("/system/audit", "/system/audit?actor=nobody&since=nonsense"),
+    "account": (
+        "/account",
+        "/account/confirm",
+        "/account/password",
+        "/account/name",
+        "/account/email",
+        "/account/two-factor",
+    ),
+    "help": ("/help/", "/help/performance"),
+}
+TENANT = {
+    "overview": (
+        "/tenants/acme.example/overview",
+        "/tenants/acme.example/deliveries",
+        "/tenants/acme.example/deliveries?q=nobody&queue=8000&since=2026-11-01",
+        "/tenants/acme.example/deliveries?since=nonsense",
+        "/tenants/acme.example/audit",
+    ),
+    "settings": (
+        "/tenants/acme.example/mail-server",
+        "/tenants/acme.example/recipients",
+        "/tenants/acme.example/notifications",
+        "/tenants/acme.example/people/invite",
+    ),
+    "templates": (
+        "/tenants/acme.example/templates",
+        "/tenants/acme.example/templates/user.created",
+        "/tenants/acme.example/templates/queue.call_lost?version=default",
+        "/tenants/acme.example/appearance",
+    ),
+    "connect": (
+        "/tenants/acme.example/connect",
+        "/tenants/acme.example/connect?pbx=portsip",
+        "/tenants/acme.example/keys",
+    ),
+}
 # Checked above in other words, or no page of ours.
 ELSEWHERE = {
     "account.kept_form",  # below
@@ -135,14 +143,23 @@ def test_public_page(open_page: OpenPage, path: str) -> None:
     assert_usable(open_page(path))
 
 
-@pytest.mark.parametrize("path", SYSTEM)
-def test_system_page(sign_in: OpenPage, acme: str, path: str) -> None:
-    assert_usable(sign_in("root@pbx.example", path, system=True))
+@pytest.mark.parametrize("subject", SYSTEM)
+def test_system_pages(sign_in: OpenPage, acme: str, subject: str, subtests: pytest.Subtests) -> None:
+    page = sign_in("root@pbx.example", system=True)
+    _assert_all_usable(page, SYSTEM[subject], subtests)
 
 
-@pytest.mark.parametrize("path", TENANT)
-def test_tenant_page(sign_in: OpenPage, acme: str, path: str) -> None:
-    assert_usable(sign_in("admin@acme.example", path, administers=acme))
+@pytest.mark.parametrize("subject", TENANT)
+def test_tenant_pages(sign_in: OpenPage, acme: str, subject: str, subtests: pytest.Subtests) -> None:
+    page = sign_in("admin@acme.example", administers=acme)
+    _assert_all_usable(page, TENANT[subject], subtests)
+
+
+def _assert_all_usable(page: Page, paths: Iterable[str], subtests: pytest.Subtests) -> None:
+    for path in paths:
+        with subtests.test(path):
+            page.goto(path)
+            assert_usable(page)
 
 
 def test_keys_and_rejected_requests(sign_in: OpenPage, app: Flask, acme: str, client: FlaskClient) -> None:
@@ -273,8 +290,6 @@ def test_every_page_is_listed(live_app: Flask) -> None:
     rules = live_app.url_map.iter_rules()
     pages = {rule.endpoint for rule in rules if "GET" in (rule.methods or ()) and "static" not in rule.endpoint}
     router = live_app.url_map.bind("portal.test")
-    seen = {
-        router.match(path.partition("?")[0])[0]
-        for path in ("/sign-in", "/forgotten-password", "/api/reference", *SYSTEM, *TENANT)
-    }
+    paths = chain(("/sign-in", "/forgotten-password", "/api/reference"), *SYSTEM.values(), *TENANT.values())
+    seen = {router.match(path.partition("?")[0])[0] for path in paths}
     assert pages - seen == ELSEWHERE
