@@ -39,10 +39,14 @@ class PayloadFormat:
 class Adapter:
     """A PBX make, or a tool that posts events like one.
 
-    Its configuration snippet is `templates/pbx/snippets/_<name>.html`, which uses `key` and `endpoint_url`. Without a
-    payload format it posts the portal's own events to `/api/v1/events`.
+    Without a payload format its configuration snippet posts the portal's own events to `/api/v1/events`.
     """
 
     name: str
     title: str
     payload_format: PayloadFormat | None = None
+
+    @property
+    def snippet_template(self) -> str:
+        """The template of its configuration snippet. It uses `key` and `endpoint_url`."""
+        return f"pbx/snippets/_{self.name}.html"
