@@ -103,9 +103,10 @@ def _update_catcher_port(port: int) -> None:
 
 def _working_key(saved: str | None) -> str | None:
     tenant = tenant_service.find(DOMAIN)
-    if tenant is None or (saved and isinstance(api_keys.authenticate(saved), api_keys.ApiClient)):
-        return saved if tenant else None
-    return api_keys.issue(tenant, "Demo PBX").secret
+    if tenant is None:
+        return None
+    client = api_keys.authenticate(saved) if saved else None
+    return saved if client and not client.rejected_for else api_keys.issue(tenant, "Demo PBX").secret
 
 
 def _accounts() -> list[Account]:

@@ -8,6 +8,7 @@ from portal.accounts import service as account_service
 from portal.demo import data
 from portal.mail_servers import service as mail_server_service
 from portal.pbx import api_keys
+from portal.tenants import service as tenant_service
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +29,9 @@ def test_an_empty_database_is_filled_once_and_the_mail_server_follows_the_catche
     first = data.prepare(file, 2525)
     assert list(first.passwords) == [data.SYSTEM_ADMINISTRATOR, data.TENANT_ADMINISTRATOR]
     assert first.key
-    assert isinstance(api_keys.authenticate(first.key), api_keys.ApiClient)
+    client = api_keys.authenticate(first.key)
+    assert client
+    assert client.rejected_for is None
     assert file.stat().st_mode & 0o077 == 0
     with monkeypatch.context() as killed:  # while it saves
         killed.setattr(json, "dumps", kill)
@@ -40,6 +43,20 @@ def test_an_empty_database_is_filled_once_and_the_mail_server_follows_the_catche
         system = mail_server_service.shared_server()
         assert system
         assert system.port == port
+
+
+def test_a_key_that_is_no_longer_valid_is_replaced(context: Flask, tmp_path: Path) -> None:
+    file = tmp_path / "access.json"
+    first = data.prepare(file, 2525)
+    tenant = tenant_service.find(data.DOMAIN)
+    assert tenant
+    api_keys.revoke(api_keys.list_keys(tenant)[0])
+    second = data.prepare(file, 2525)
+    assert second.key
+    assert second.key != first.key
+    client = api_keys.authenticate(second.key)
+    assert client
+    assert client.rejected_for is None
 
 
 def test_another_database_is_not_changed(context: Flask, tmp_path: Path) -> None:
