@@ -186,6 +186,24 @@ def test_a_payload_without_an_event_is_acknowledged_and_not_recorded(
         assert sql("SELECT last_used_at IS NOT NULL FROM api_keys") == [(True,)]
 
 
+def test_a_payload_without_an_event_is_checked_and_counted_like_any_other(
+    app: Flask, portsip: Any, working_tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with app.app_context():
+        tenant = tenant_service.find(working_tenant)
+        signed, revoked = api_keys.issue(tenant, signed=True), api_keys.issue(tenant)
+        api_keys.revoke(revoked.row)
+    for key in (signed, revoked):
+        assert portsip({"event_type": "call_start"}, key=key.secret).status_code == 401
+    with app.app_context():
+        rejected = sql("SELECT reason, count FROM rejected_requests ORDER BY reason")
+        assert rejected == [("no_signature", 1), ("revoked_key", 1)]
+        assert sql("SELECT count(*) FROM api_keys WHERE last_used_at IS NOT NULL") == [(0,)]
+    limited = app.extensions["settings"].model_copy(update={"event_rate_limit": "1 per 7 hours"})
+    monkeypatch.setitem(app.extensions, "settings", limited)
+    assert [portsip({"event_type": "call_start"}).status_code for _ in range(2)] == [200, 429]
+
+
 def test_a_wrong_detail_is_left_out_and_a_hidden_number_is_anonymous(
     app: Flask, portsip: Any, working_tenant: str
 ) -> None:
