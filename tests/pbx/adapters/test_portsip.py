@@ -10,7 +10,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from portal.events.types import EVENT_TYPES
-from portal.pbx import api_keys
+from portal.pbx import api_keys, webhook_views
 from portal.pbx.adapters.portsip import EXAMPLES, MAX_LOST_CALLS, PAYLOAD_TYPES
 from portal.pbx.adapters.portsip import read as read_payload
 from portal.pbx.api_keys import IssuedKey
@@ -301,6 +301,20 @@ def test_a_payload_with_an_invalid_key_is_rejected_once(app: Flask, client: Flas
     assert response.status_code == 401
     with app.app_context():
         assert [count for (count,) in sql("SELECT count FROM rejected_requests")] == [1]
+
+
+def test_the_query_of_a_request_without_a_valid_key_is_not_parsed(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[str] = []
+
+    def parse_qs(query: str, **_: object) -> dict[str, list[str]]:
+        parsed.append(query)
+        return {}
+
+    monkeypatch.setattr(webhook_views, "parse_qs", parse_qs)
+    response = client.post(f"{URL}?tenant=acme.example", json=SLA_BREACHED, headers={"Authorization": "Bearer no"})
+    assert (response.status_code, parsed) == (401, [])
 
 
 def test_every_event_type_that_portsip_reports_is_there() -> None:
