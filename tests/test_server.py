@@ -162,10 +162,10 @@ def test_downloads_that_nobody_reads_hold_no_thread(
     session = system.get_cookie("session")
     assert session
     request = f"GET /system/audit.csv HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: session={session.value}\r\n\r\n".encode()
-    downloads = [connect(request) for _ in range(40)]
-    began = time.monotonic()
+    for _ in range(3):  # one more than there are threads
+        assert status(connect(request)) == 200
     assert get(port, "/sign-in") == 200
-    assert time.monotonic() - began < 10
+    downloads = [connect(request) for _ in range(40)]
     # One for an account. 503 to those that found no free thread in time, on a busy machine.
     assert {200, 429} <= {status(download) for download in downloads} <= {200, 429, 503}
 
