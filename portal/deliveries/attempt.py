@@ -87,7 +87,7 @@ ERASE_SECRETS: Final = f"""
 def attempt_delivery(message: OutgoingMessage, timeouts: Timeouts | None = None) -> None:
     """Send a recorded email whose lease the caller holds. The result is noted in it, and stored.
 
-    Without timeouts, somebody waits for the result.
+    Without timeouts, the short ones apply: the PBX waits for the result.
 
     The result is true even if the database was lost meanwhile. Then the lease expires, and the email is sent again with
     the same Message-ID.

@@ -124,7 +124,7 @@ def _deliveries_to_recipients(
 RECORDED: Final = """recorded AS (
         SELECT coalesce(storm.throttles, false) AS throttled, false AS is_over_limit
         FROM event LEFT JOIN storm ON true
-"""
+    )"""
 # The event, its storm, its emails and their recipients, in one statement. If the event is already recorded, or the plan
 # is old, nothing is inserted. A storm whose time is over and that held nothing is replaced by a new one. Otherwise it
 # continues until its digest is written.
@@ -152,7 +152,7 @@ INSERT_EVENT: Final = f"""
                 LATERAL (SELECT CASE WHEN over THEN 1 ELSE storms.event_count + 1 END) AS counted (count)
         )
         RETURNING event_count > %(storm_limit)s::int AS throttles
-    ), {RECORDED}    ), input AS (
+    ), {RECORDED}, input AS (
         SELECT input.*, CASE
             WHEN throttled THEN '{HoldReason.THROTTLED}'
             WHEN is_over_limit AND lease_until IS NOT NULL THEN '{HoldReason.SHARED_SERVER_LIMIT}'
@@ -188,7 +188,7 @@ INSERT_AND_COUNT_EVENT: Final = INSERT_EVENT.replace(
     ), usage AS ({shared_limit.COUNT.format(rows="unthrottled")}), recorded AS (
         SELECT coalesce(storm.throttles, false) AS throttled, coalesce(usage.is_over, false) AS is_over_limit
         FROM event LEFT JOIN storm ON true LEFT JOIN usage ON true
-""",  # noqa: S608 (contains no input)
+    )""",  # noqa: S608 (contains no input)
 )
 
 

@@ -112,7 +112,7 @@ async def _run_jobs(app: Flask, concurrency: int, wait: bool) -> None:
 
 
 def _in_app(work: Callable[P, object]) -> Callable[Concatenate[JobContext, P], None]:
-    """Return the function of a job that does this in the app's context."""
+    """Return a function for a job, which does this work in the app's context."""
 
     def run_job(job: JobContext, /, *args: P.args, **kwargs: P.kwargs) -> None:
         app: Flask = job.additional_context["app"]

@@ -91,7 +91,14 @@ def _handle(
     warnings: list[FieldWarning] = []
     body, text = _read_body(request, media_types, warnings, is_binary_mode=bool(attributes))
     events = [text] if isinstance(text, Problem) else read(text)
-    received = WebhookRequest(key, body, request.headers, request.ip_address, attributes is None, bool(attributes))
+    received = WebhookRequest(
+        key,
+        body,
+        request.headers,
+        request.ip_address,
+        names_tenant_in_url=attributes is None,
+        is_binary_mode=bool(attributes),
+    )
     return webhook.handle(received, [add_warnings(event, warnings) for event in events])
 
 
