@@ -29,7 +29,9 @@ pytestmark = pytest.mark.slow
 WAITING = (
     b"POST /api/v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer x\r\nContent-Length: 60000\r\n\r\n{"
 )
-CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'counted'"
+CONNECTIONS = """
+    SELECT count(*) FROM pg_stat_activity WHERE application_name = 'counted' AND datname = current_database()
+"""
 EVENT = b"POST /api/v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
 
 Connect = Callable[[bytes], socket.socket]

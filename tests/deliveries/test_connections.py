@@ -17,7 +17,9 @@ __all__ = ["add_due", "peer", "working_tenant"]
 
 pytestmark = pytest.mark.slow
 
-CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'counted'"
+CONNECTIONS = """
+    SELECT count(*) FROM pg_stat_activity WHERE application_name = 'counted' AND datname = current_database()
+"""
 COUNT_SENT = "SELECT count(*) FROM deliveries WHERE status = 'sent'"
 
 

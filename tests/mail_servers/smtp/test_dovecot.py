@@ -18,6 +18,7 @@ from tests import dovecot as dovecot_server
 from tests.dovecot import Dovecot
 from tests.mail_servers.example_message import ANN, message, pause_after
 from tests.mail_servers.smtp.test_token_sign_in import MAILBOX, STALE, TOKEN, WRONG, Tokens
+from tests.processes import wait_for
 from tests.smtp_peer import LOCAL, SmtpPeer
 
 pytestmark = pytest.mark.slow
@@ -66,7 +67,7 @@ def test_a_valid_token_sends_a_message(server: Server, ca_file: Path) -> None:
     (received,) = server.relay.messages[before:]
     assert (received.sender, received.recipients) == (MAILBOX, [ANN])
     assert b"A call was lost" in received.content
-    assert f"method={server.mechanism}" in server.dovecot.log
+    wait_for(lambda: f"method={server.mechanism}" in server.dovecot.log)
 
 
 @pytest.mark.parametrize("rejected", [STALE, "short"])
