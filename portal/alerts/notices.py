@@ -159,7 +159,7 @@ def compose(alerts: Sequence[Row[Any]]) -> MessageContent:
             "preferences_url": f"{_url('account.security')}#alerts",
         }
         plain, html = (render_template(f"{TEMPLATE}.{kind}", **values) for kind in ("txt", "html"))
-        return MessageContent(_subject(listed, len(alerts)), f"{plain}\n", html)
+        return MessageContent.of(_subject(listed, len(alerts)), f"{plain}\n", html)
 
 
 def _listed(alert: Row[Any]) -> ListedAlert:

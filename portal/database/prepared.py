@@ -48,7 +48,8 @@ class _Types(dict[type, int]):
     It finds out the rest from the statement.
     """
 
-    def __missing__(self, _: type) -> int:
+    def __missing__(self, python_type: type) -> int:
+        self[python_type] = 0  # for the next value: there are few types
         return 0
 
 

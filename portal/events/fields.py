@@ -103,8 +103,6 @@ def clean_text(text: str) -> str:
 
 
 def _warn_if_unclean(text: str, info: ValidationInfo) -> None:
-    if text.isprintable():
-        return
     decoded = _SURROGATE.sub("", text)
     if decoded != text:
         warn(info, "Characters that are not valid UTF-8 were replaced. Send UTF-8.")
@@ -127,7 +125,8 @@ class Text:
         """Return the text."""
         sent = as_text(value)
         text = clean_text(sent)
-        _warn_if_unclean(sent, info)
+        if not sent.isprintable():
+            _warn_if_unclean(sent, info)
         if self.parse and text:
             text = self.parse(text, info)
         if len(text) > self.max_length:

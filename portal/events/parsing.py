@@ -135,8 +135,11 @@ class Event:
 
 def _find_type(attributes: Mapping[str, Any], warnings: list[FieldWarning]) -> EventType | None:
     name = attributes.get("type")
-    event_type = EVENT_TYPES.get(fold_choice(name)) if isinstance(name, str) else None
-    if event_type and event_type.type != name:
+    if not isinstance(name, str):
+        return None
+    if event_type := EVENT_TYPES.get(name):
+        return event_type
+    if event_type := EVENT_TYPES.get(fold_choice(name)):
         warnings.append(FieldWarning("type", f"This was read as “{event_type.type}”."))
     return event_type
 

@@ -7,7 +7,7 @@ from portal.database import clock
 from portal.events.event_type import EventType
 from portal.events.parsing import Event
 from portal.events.types import UserCreated
-from portal.mail_servers.smtp.mime import MessageContent
+from portal.mail_servers.smtp.mime import MessageContent, quoted_printable
 from portal.tenants.models import Tenant
 
 SUBJECT_PREFIX = "[Sample] "
@@ -33,7 +33,7 @@ def sample_event(tenant: Tenant, event_type: EventType, requester_email: str) ->
 def mark_as_sample(content: MessageContent) -> MessageContent:
     """Return the content with a notice in the subject and at the top of text and HTML that it is a sample."""
     html, bodies = _BODY_TAG.subn(lambda body: body[0] + _BANNER, content.html, count=1)
-    if content.html and not bodies:
-        html = _BANNER + content.html
+    if html and not bodies:
+        html = _BANNER + html
     text = f"{SAMPLE_NOTICE}\n\n{content.text}"
-    return content._replace(subject=SUBJECT_PREFIX + content.subject, text=text, html=html)
+    return content._replace(subject=SUBJECT_PREFIX + content.subject, text=text, encoded_html=quoted_printable(html))

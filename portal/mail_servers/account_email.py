@@ -60,7 +60,7 @@ class AccountEmail(MailUtil):
         """
         email = recipient if isinstance(recipient, str) else recipient[1]
         account = kwargs.pop("user")
-        content = MessageContent(*emails.render(template, account, **kwargs))
+        content = MessageContent.of(*emails.render(template, account, **kwargs))
         if not self._free_places.acquire(blocking=False):
             current_app.logger.error("An email to an account was not sent: too many are waiting.")
             return

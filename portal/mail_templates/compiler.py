@@ -5,7 +5,7 @@ from becoming links. HTML comes only from a `RichValue`, which the portal itself
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache, lru_cache, partial
@@ -28,7 +28,7 @@ from portal.events.values import (
     plain_text,
     prevent_autolinks,
 )
-from portal.mail_servers.smtp.mime import MessageContent
+from portal.mail_servers.smtp.mime import MessageContent, quoted_printable_part
 from portal.mail_templates import markdown
 from portal.mail_templates.branding import DEFAULT_BRANDING, Branding, Palette
 from portal.mail_templates.markdown import (
@@ -78,10 +78,11 @@ class _Slot(NamedTuple):
         """Its name in a format string."""
         return f"{self.name} {self.bracket}" if self.bracket else self.name
 
-    def fill(self, texts: Mapping[str, str], *, is_same: bool) -> str:
+    def fill(self, texts: Mapping[str, str], encode: Callable[[str], str], *, is_same: bool) -> str:
         """Return its text. Of two values that read the same, the one in brackets is shown."""
         text, bracket = texts.get(self.name, ""), texts.get(self.bracket or "", "")
-        return f"{text} ({bracket})" if text and bracket and not is_same else bracket or text
+        both = text and bracket and not is_same
+        return f"{text}{encode(' (')}{bracket}{encode(')')}" if both else bracket or text
 
 
 class _Block(NamedTuple):
@@ -92,23 +93,27 @@ class _Layout(NamedTuple):
     """What is shown of a text if some names have a value: a format string, and the slots in it that have a bracket."""
 
     format: str
-    slots: Sequence[_Slot]
+    slots: Mapping[str, _Slot]  # by their names in the format string
 
     @classmethod
-    def of(cls, parts: Iterable[str | _Slot], names: Collection[str]) -> "_Layout":
+    def of(cls, parts: Iterable[str | _Slot], names: Collection[str], encode: Callable[[str], str] = str) -> "_Layout":
         """Return the layout of these parts, in which a slot without a value is empty."""
         shown = [part for part in parts if isinstance(part, str) or part.bracket or part.name in names]
-        texts = (part.replace("%", "%%") if isinstance(part, str) else f"%({part.key})s" for part in shown)
-        return cls("".join(texts), [part for part in shown if isinstance(part, _Slot) and part.bracket])
+        texts = (encode(part).replace("%", "%%") if isinstance(part, str) else f"%({part.key})s" for part in shown)
+        return cls("".join(texts), {part.key: part for part in shown if isinstance(part, _Slot) and part.bracket})
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CompiledText:
-    """The subject, plain text or HTML of a template, and the names of the values in it."""
+    """The subject, plain text or HTML of a template, and the names of the values in it.
+
+    What it says and the values are encoded apart, so that an event's email does not encode the template again.
+    """
 
     root: _Block
     names: frozenset[str]
     pairs: frozenset[_Slot]  # slots with a bracket
+    encode: Callable[[str], str] = str
     # By the names that have a value: events of one type mostly carry the same fields.
     _layouts: dict[frozenset[str], _Layout] = field(default_factory=dict)
 
@@ -118,14 +123,15 @@ class CompiledText:
         if (layout := self._layouts.get(names)) is None:
             if len(self._layouts) >= MAX_COMBINATIONS:  # threads may add at the same time
                 self._layouts.clear()
-            layout = self._layouts[names] = _Layout.of(_filter_block(self.root, names)[0], names)
+            layout = self._layouts[names] = _Layout.of(_filter_block(self.root, names)[0], names, self.encode)
         if layout.slots:
-            texts = {**texts, **{slot.key: slot.fill(texts, is_same=slot in same) for slot in layout.slots}}
+            slots = layout.slots.items()
+            texts = {**texts, **{key: slot.fill(texts, self.encode, is_same=slot in same) for key, slot in slots}}
         return layout.format % texts
 
 
 class Texts(NamedTuple):
-    """Values as they are filled in, by their names, those that are not empty."""
+    """Values as they are filled in, by their names, those that are not empty. Those for HTML are quoted-printable."""
 
     subject: Mapping[str, str]
     text: Mapping[str, str]
@@ -150,7 +156,8 @@ class CompiledTemplate:
     @classmethod
     def of(cls, subject: str, text: str, page: str, placeholders: frozenset[str]) -> "CompiledTemplate":
         """Return the template with these parts; `page` is its HTML."""
-        parts = compile_text(subject), compile_text(text), compile_text(_use_plain_text_in_links(page))
+        html = compile_text(_use_plain_text_in_links(page), quoted_printable_part)
+        parts = compile_text(subject), compile_text(text), html
         names = {name for part in parts for name in part.names if ":" in name and not name.startswith(BRANDING_PREFIX)}
         split = (name.rpartition(":") for name in sorted(names))
         prefixed_names = tuple((f"{prefix}:", name, f"{prefix}:{name}") for prefix, _, name in split)
@@ -168,7 +175,7 @@ class CompiledTemplate:
         return MessageContent(
             subject=" ".join(self.subject.fill(subject, same).split()),
             text=self.text.fill(text, same).strip() + "\n",
-            html=self.html.fill(html, same),
+            encoded_html=self.html.fill(html, same),
         )
 
     def prepare(self, values: Values) -> Texts:
@@ -183,7 +190,8 @@ class CompiledTemplate:
         plain: dict[str, str] = {}
         page: dict[str, str] = {}
         for name, value in safe.items():
-            page[name], plain[name] = value if isinstance(value, RichValue) else (escape_html(value), value)
+            html, plain[name] = value if isinstance(value, RichValue) else (escape_html(value), value)
+            page[name] = self.html.encode(html)
         return Texts(*({name: text for name, text in texts.items() if text} for texts in (subject, plain, page)))
 
 
@@ -340,7 +348,7 @@ def _qr_code_partial() -> CompiledPartial:
     return _layouts().from_string(_INLINER.inline_fragment(source, css).strip())
 
 
-def compile_text(text: str) -> CompiledText:
+def compile_text(text: str, encode: Callable[[str], str] = str) -> CompiledText:
     """Return a text split at its placeholders and at the edges of its blocks."""
     stack: list[list[str | _Slot | _Block]] = [[]]
     names: set[str] = set()
@@ -360,7 +368,7 @@ def compile_text(text: str) -> CompiledText:
             names.update(filter(None, slot))
             pairs |= {slot} if slot.bracket else set()
     root = _Block(tuple(filter(None, (*stack[0], text[start:]))))
-    return CompiledText(root, frozenset(names), frozenset(pairs))
+    return CompiledText(root, frozenset(names), frozenset(pairs), encode)
 
 
 def _filter_block(block: _Block, names: frozenset[str]) -> tuple[list[str | _Slot], bool]:

@@ -92,7 +92,7 @@ def _send(invitation_id: int) -> bool:
         return True
     invitation.is_due = True  # until it is sent
     message, values = invitations.message_of(invitation, tenant, token)
-    content, email = MessageContent(*emails.render(message, account, **values)), invitation.email
+    content, email = MessageContent.of(*emails.render(message, account, **values)), invitation.email
     db.session.commit()
     failed = account_email.send(content, email)
     if failed and failed.is_about_server:

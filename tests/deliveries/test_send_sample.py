@@ -154,7 +154,7 @@ def test_it_is_as_rare_as_a_test_e_mail_and_of_known_kinds_only(
 
 
 def test_a_template_without_a_body_tag_is_marked_too() -> None:
-    words = mark_as_sample(MessageContent("Hi", "text\n", "<p>whole</p>"))
+    words = mark_as_sample(MessageContent.of("Hi", "text\n", "<p>whole</p>"))
     assert words.html.endswith("<p>whole</p>")
     assert SAMPLE_NOTICE in words.html
-    assert mark_as_sample(words._replace(html="")).html == ""
+    assert mark_as_sample(words._replace(encoded_html="")).html == ""

@@ -47,7 +47,7 @@ def short_at(stage: Stage) -> Iterator[Timeouts]:
 
 
 def message(text: str = "A call was lost.\n.\n..two dots\n") -> MimeMessage:
-    content = MessageContent("A call was lost", text, "<p>A call was lost.</p>")
+    content = MessageContent.of("A call was lost", text, "<p>A call was lost.</p>")
     now = datetime(2026, 11, 23, 10, tzinfo=UTC)
     return MimeMessage(content, Sender(SENDER, "PBX"), [ANN], message_id="<1@portal.example>", date=now)
 

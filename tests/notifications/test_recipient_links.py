@@ -288,7 +288,7 @@ def test_the_new_users_email_has_none(app: Flask, post: Post, working_tenant: st
 )
 def test_the_headers(url: str | None, is_personal: bool, headers: Sequence[str]) -> None:
     message = MimeMessage(
-        MessageContent("Subject", "Text", ""),
+        MessageContent.of("Subject", "Text", ""),
         Sender("pbx@acme.example"),
         [OPS],
         message_id="<one@acme.example>",

@@ -79,7 +79,7 @@ def composed(words: MessageContent, sender: Sender, to: list[str]) -> bytes:
 def test_text_cannot_add_a_header_or_a_part(subject: str, name: str, text: str, html: str) -> None:
     sender = Sender("pbx@acme.example", name, "office@acme.example")
     try:
-        content = composed(MessageContent(subject, text, html or "x"), sender, ["ops@acme.example"])
+        content = composed(MessageContent.of(subject, text, html or "x"), sender, ["ops@acme.example"])
     except (UnsafeHeader, UnicodeEncodeError):
         assert web_forms.has_control_characters(subject + name + text + html) or not (subject + name).isprintable()
         return
@@ -104,7 +104,7 @@ def test_an_accepted_email_address_is_exactly_one(text: str) -> None:
         assert envelope.isprintable()
         assert envelope.count("@") == 1
         assert not set(envelope) & set('<>,;: "()[]\\')
-        mail = parse(composed(MessageContent("s", "t", ""), Sender("pbx@acme.example"), [address]))
+        mail = parse(composed(MessageContent.of("s", "t", ""), Sender("pbx@acme.example"), [address]))
         assert len(mail["To"].addresses) == 1
 
 

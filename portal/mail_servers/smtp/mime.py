@@ -27,6 +27,7 @@ _MESSAGE_ID = re.compile(r"<[!-;=?A-~]+@[!-;=?A-~]+>")
 _TOKEN = re.compile(r"[A-Za-z0-9._/+-]{1,200}(?:@[A-Za-z0-9._-]{1,200})?")
 _URL = re.compile(r"https?://[!-;=?-~]{1,900}")
 _LIST_ID = re.compile(r"[A-Za-z0-9._-]{1,300}")
+_FROM = re.compile("^From ", re.MULTILINE)
 _MAX_LINE_LENGTH = 76  # RFC 2047, section 2
 _MAX_EMAIL_LENGTH = 254  # RFC 5321, section 4.5.3.1.3, without its brackets
 
@@ -57,12 +58,22 @@ class InlineImage(NamedTuple):
 
 
 class MessageContent(NamedTuple):
-    """The content of an email; without `html` it is text only."""
+    """The content of an email; without HTML, which is in quoted-printable, it is text only."""
 
     subject: str
     text: str
-    html: str
+    encoded_html: str
     images: Sequence[InlineImage] = ()
+
+    @classmethod
+    def of(cls, subject: str, text: str, html: str = "") -> "MessageContent":
+        """Return the content with this HTML."""
+        return cls(subject, text, quoted_printable(html))
+
+    @property
+    def html(self) -> str:
+        """The HTML, empty if there is none."""
+        return binascii.a2b_qp(self.encoded_html).decode().replace("\r\n", "\n")
 
 
 def new_message_id(sender_email: str) -> str:
@@ -103,7 +114,8 @@ class MimeMessage(flask_mail.Message):
         # without a timeout.
         self.subject = content.subject
         self.body = content.text
-        self.alts = {"html": content.html} if content.html else {}
+        self.alts = {}
+        self._encoded_html = content.encoded_html
         self.sender = (sender.name, sender.email)
         self.reply_to = sender.reply_to
         self.recipients = list(recipients)
@@ -156,11 +168,11 @@ class MimeMessage(flask_mail.Message):
         return _mailboxes(self.recipients)
 
     def _body(self) -> str:
-        text = _text_part("plain", self.body or "")
+        text = _text_part("plain", quoted_printable(self.body or ""))
         attachments = [_attachment_part(attachment) for attachment in self.attachments]
-        if self.html is None:
+        if not self._encoded_html:
             return _multipart("mixed", _RELATED, [text, *attachments]) if attachments else text
-        html = _text_part("html", self.html)
+        html = _text_part("html", self._encoded_html)
         if attachments:
             html = _multipart("related", _RELATED, [html, *attachments], '; type="text/html"')  # RFC 2387, section 3.1
         return _multipart("alternative", _ALTERNATIVE, [text, html])
@@ -234,14 +246,26 @@ def _mailboxes(mailboxes: Sequence[str | tuple[str, str]]) -> str:
     return ",\r\n ".join(map(_mailbox, mailboxes))
 
 
-def _text_part(subtype: str, text: str) -> str:
+def quoted_printable(text: str) -> str:
+    """Return text as quoted-printable (RFC 2045, section 6.7). A line that begins with "From" is broken in it.
+
+    Programs that keep emails in one file would change such a line.
+    """
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
-    lines = text.encode(errors="replace")
-    return (
-        f"Content-Type: text/{subtype}; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
-        + binascii.b2a_qp(lines).decode("ascii").replace("\n", "\r\n")
-    )
+    encoded = binascii.b2a_qp(text.encode(errors="replace")).decode("ascii").replace("\n", "\r\n")
+    return _FROM.sub("F=\r\nrom ", encoded) if "From " in encoded else encoded
+
+
+def quoted_printable_part(text: str) -> str:
+    """Return a part of a text as quoted-printable. Parts may be joined: each one that is not empty ends its line."""
+    encoded = quoted_printable(f"{text}x")[:-1]  # as if the text went on, so that there is room for its last "="
+    return f"{encoded}=\r\n" if encoded and not encoded.endswith("\r\n") else encoded
+
+
+def _text_part(subtype: str, encoded: str) -> str:
+    head = f"Content-Type: text/{subtype}; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
+    return head + encoded
 
 
 def _attachment_part(attachment: flask_mail.Attachment) -> str:

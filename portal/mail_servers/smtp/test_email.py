@@ -101,7 +101,7 @@ def test_message() -> MessageContent:
     subject = gettext("Test email from the %(product)s", product=PRODUCT)
     works = gettext("This mail server works.")
     why = gettext("The %(product)s sent this email because someone clicked “Send test email”.", product=PRODUCT)
-    return MessageContent(subject, f"{works}\n\n{why}\n", html="")
+    return MessageContent.of(subject, f"{works}\n\n{why}\n")
 
 
 def send_with_entered_settings(

@@ -94,7 +94,11 @@ def in_time(step: str, action: str) -> Iterator[Timeouts]:
 def message() -> MimeMessage:
     now = datetime(2026, 11, 23, 10, tzinfo=UTC)
     return MimeMessage(
-        MessageContent("Call lost", "Text\n", ""), Sender(SENDER), RECIPIENTS, message_id="<1@portal.example>", date=now
+        MessageContent.of("Call lost", "Text\n", ""),
+        Sender(SENDER),
+        RECIPIENTS,
+        message_id="<1@portal.example>",
+        date=now,
     )
 
 

@@ -1,6 +1,7 @@
 """MIME messages: headers, alternatives, images, and what must not get into them."""
 
 import email
+import quopri
 import time
 from datetime import UTC, datetime, timedelta, timezone
 from email.header import decode_header, make_header
@@ -19,9 +20,11 @@ from portal.mail_servers.smtp.mime import (
     ascii_address,
     message_bytes,
     new_message_id,
+    quoted_printable,
+    quoted_printable_part,
 )
 
-CONTENT = MessageContent("A call was lost", "A call was lost.\n", "<p>A call was lost.</p>\n")
+CONTENT = MessageContent.of("A call was lost", "A call was lost.\n", "<p>A call was lost.</p>\n")
 SENDER = Sender("pbx@portal.example", "PBX")
 ANN = "ann@x.example"
 DATE = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)
@@ -101,7 +104,7 @@ def test_an_inline_image_is_related_to_the_html() -> None:
 
 
 def test_without_html_the_message_is_text_only() -> None:
-    mail = parse(compose_bytes(MessageContent("Subject", "Only words\n", "")))
+    mail = parse(compose_bytes(MessageContent.of("Subject", "Only words\n", "")))
     assert mail.get_content_type() == "text/plain"
     assert text_of(mail, "plain") == "Only words\n"
 
@@ -123,13 +126,31 @@ def test_without_html_the_message_is_text_only() -> None:
     ],
 )
 def test_any_text_arrives_unchanged(text: str) -> None:
-    mail = parse(compose_bytes(MessageContent("Subject", text, f"<p>{text}</p>")))
+    mail = parse(compose_bytes(MessageContent.of("Subject", text, f"<p>{text}</p>")))
     assert text_of(mail, "plain") == text
     assert text_of(mail, "html") == f"<p>{text}</p>"
 
 
+@pytest.mark.parametrize("text", ["x", "é", "= ", "x \n", "\t", "\r\n", "From ", "x\r", "x" * 76, "", ".", "🙂"])
+def test_parts_that_are_encoded_apart_can_be_joined(text: str) -> None:
+    for length in range(160):
+        parts = ["y" * length, text * (length % 7), "From here ", text * length, ".", text, "z"]
+        joined = "".join(map(quoted_printable_part, parts))
+        whole = "".join(parts).replace("\r\n", "\n").replace("\r", "\n")
+        assert quopri.decodestring(joined).decode().replace("\r\n", "\n") == whole
+        assert joined.count("\n") == joined.count("\r\n") == joined.count("\r")
+        lines = joined.split("\r\n")
+        assert max(map(len, lines)) <= 76  # RFC 2045, section 6.7
+        assert not [line for line in lines if line.startswith("From ")]
+        assert not [line for line in lines if line.endswith((" ", "\t"))]
+
+
+def test_a_line_that_begins_with_from_is_broken() -> None:
+    assert quoted_printable("From here\n From\nFrom there") == "F=\r\nrom here\r\n From\r\nF=\r\nrom there"
+
+
 def test_every_line_end_becomes_cr_lf() -> None:
-    assert text_of(parse(compose_bytes(MessageContent("Subject", "a\r\nb\rc\n", "<p></p>"))), "plain") == "a\nb\nc\n"
+    assert text_of(parse(compose_bytes(MessageContent.of("Subject", "a\r\nb\rc\n", "<p></p>"))), "plain") == "a\nb\nc\n"
 
 
 @pytest.mark.parametrize(
@@ -146,7 +167,7 @@ def test_every_line_end_becomes_cr_lf() -> None:
     ],
 )
 def test_any_subject_and_name_arrives_unchanged(value: str) -> None:
-    content = compose_bytes(MessageContent(value, "", "<p></p>"), Sender("pbx@portal.example", value))
+    content = compose_bytes(MessageContent.of(value, "", "<p></p>"), Sender("pbx@portal.example", value))
     assert parse(content)["Subject"] == value
     assert parse(content)["From"].addresses[0].addr_spec == "pbx@portal.example"
     # Python 3.11's policy keeps the blank between two encoded words of a name, against RFC 2047, section 6.2.
@@ -197,7 +218,10 @@ def test_a_control_character_in_a_header_is_rejected(where: str, character: str)
     sender = Sender(values["address"], values["name"], values["reply_to"])
     with pytest.raises(UnsafeHeader):
         compose_bytes(
-            MessageContent(values["subject"], "", ""), sender, (values["recipient"],), message_id=values["message_id"]
+            MessageContent.of(values["subject"], "", ""),
+            sender,
+            (values["recipient"],),
+            message_id=values["message_id"],
         )
 
 

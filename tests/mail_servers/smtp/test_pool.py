@@ -33,7 +33,7 @@ TRANSACTION = ["MAIL", "RCPT", "DATA"]
 def message() -> MimeMessage:
     now = datetime(2026, 11, 23, 10, tzinfo=UTC)
     return MimeMessage(
-        MessageContent("Call lost", "Text\n", ""), Sender(SENDER), [ANN], message_id="<1@portal.example>", date=now
+        MessageContent.of("Call lost", "Text\n", ""), Sender(SENDER), [ANN], message_id="<1@portal.example>", date=now
     )
 
 

@@ -41,7 +41,7 @@ def postfix(certificate: trustme.LeafCert) -> Iterator[Postfix]:
 
 
 def message(message_id: str) -> flask_mail.Message:
-    content = MessageContent("Ein Anruf ging verloren: Grüße", "Grüße\n.\n", "<p>Grüße</p>\n")
+    content = MessageContent.of("Ein Anruf ging verloren: Grüße", "Grüße\n.\n", "<p>Grüße</p>\n")
     return MimeMessage(content, Sender(SENDER, "PBX"), [ANN], message_id=message_id, date=datetime.now(UTC))
 
 
