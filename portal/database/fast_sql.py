@@ -6,7 +6,8 @@ into it in the same round trip.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
@@ -113,6 +114,21 @@ def run_within_session(statement: str, values: Mapping[str, Any]) -> Mapping[str
     result = db.session.connection().exec_driver_sql(statement, dict(values))
     row = result.mappings().first() if result.returns_rows else None
     return dict(row) if row else None
+
+
+@cache
+def rows(name: str, columns: str, count: int) -> str:
+    """Return a table of that many rows, at least one, with columns such as "id uuid, text text", for `row_values`."""
+    named = [column.split() for column in columns.split(",")]
+    placeholders = (
+        ", ".join(f"%({name}{number}_{column})s::{kind}" for column, kind in named) for number in range(count)
+    )
+    return f"(VALUES ({'), ('.join(placeholders)})) AS {name} ({', '.join(column for column, _ in named)})"
+
+
+def row_values(name: str, rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the values of rows, for the placeholders of a table that `rows` returned."""
+    return {f"{name}{number}_{column}": value for number, row in enumerate(rows) for column, value in row.items()}
 
 
 def dispose() -> None:

@@ -3,15 +3,18 @@
 import json
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from operator import attrgetter
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy import ARRAY, Uuid, any_, literal, select, text
 
 from portal.database import clock, fast_sql
 from portal.database.engine import DATABASE_ERRORS
+from portal.database.prepared import Statement
 from portal.deliveries.message import OutgoingMessage
 from portal.deliveries.models import PendingDelivery, PendingRecipient, RecordedEvent, stored_result
 from portal.deliveries.schedule import next_attempt_time
@@ -42,32 +45,30 @@ STATUS_BY_REPLY: Final = {
 # is sent again with the same Message-ID, as after any crash between the mail server's reply and this statement.
 UPDATE_DELIVERY: Final = """
     WITH delivery AS (
-        UPDATE deliveries SET status = %(status)s, reason = %(reason)s, next_attempt_at = %(next_attempt_at)s,
-            lease_until = NULL, attempts = %(attempts)s,
+        UPDATE deliveries SET status = %(status)s::text, reason = %(reason)s::text, lease_until = NULL,
+            next_attempt_at = %(next_attempt_at)s, attempts = %(attempts)s,
             mail_server_label = coalesce(%(mail_server_label)s, mail_server_label),
             last_attempt_at = coalesce(%(last_attempt_at)s, last_attempt_at)
         WHERE id = %(id)s AND attempts = %(leased_attempt)s AND lease_until IS NOT NULL
             AND set_config('synchronous_commit', 'off', true) = 'off'
         RETURNING id, tenant_id, mail_server_label, attempts, last_attempt_at
-    )
-    UPDATE delivery_recipients AS recipient SET (status, stage, code, enhanced_code, text)
-        = (result.status, result.stage, result.code, result.enhanced_code, result.text)
-    FROM delivery, jsonb_to_recordset(%(recipients)s::jsonb)
-        AS result (address text, status text, stage text, code int, enhanced_code text, text text)
-    WHERE recipient.delivery_id = delivery.id AND recipient.email = result.address
-    RETURNING delivery.id
-"""
-# The same, and a row for the attempt: see `DeliveryAttempt`.
-UPDATE_AND_RECORD_ATTEMPT: Final = UPDATE_DELIVERY.replace(
-    """
-    UPDATE delivery_recipients""",
-    """, attempt AS (
+    )"""
+# See `DeliveryAttempt`.
+INSERT_ATTEMPT: Final = """, attempt AS (
         INSERT INTO delivery_attempts
             (delivery_id, number, tenant_id, attempted_at, mail_server_label, recipient_results)
         SELECT id, attempts, tenant_id, last_attempt_at, mail_server_label, %(recipients)s::jsonb FROM delivery
-    )
-    UPDATE delivery_recipients""",
-)
+    )"""
+UPDATE_RECIPIENTS: Final = """
+    UPDATE delivery_recipients AS recipient SET (status, stage, code, enhanced_code, text)
+        = (result.status, result.stage, result.code, result.enhanced_code, result.text)
+    FROM delivery, {rows}
+    WHERE recipient.delivery_id = delivery.id AND recipient.email = ANY (emails)
+    RETURNING delivery.id
+"""
+ONLY_DELIVERY: Final = " SELECT id FROM delivery"
+RESULT_FIELDS: Final = ("status", "stage", "code", "enhanced_code", "text")
+RESULT_COLUMNS: Final = "status text, stage text, code int, enhanced_code text, text text, emails text[]"
 # Without the lock, two emails of an event that end at the same time would each see the other one unfinished, and the
 # secrets would stay.
 UNFINISHED_SQL: Final = "({})".format(", ".join(f"'{status}'" for status in UNFINISHED))
@@ -106,7 +107,7 @@ def attempt_delivery(message: OutgoingMessage, timeouts: Timeouts | None = None)
         last_attempt_at = clock.now()
         note((EMAILS, 1, (delivery.status, owner)))
         note((SMTP_SECONDS, seconds, (owner,)))
-    _store(message, _values(delivery, attempted, leased_attempt, last_attempt_at), replies.values())
+    _store(message, _update_delivery(delivery, attempted, leased_attempt, last_attempt_at), replies.values())
 
 
 def _note_replies(
@@ -139,33 +140,34 @@ def found_no_slot(recipients: Iterable[PendingRecipient]) -> bool:
 
 def store_unsent(tenant_id: int, delivery: PendingDelivery, leased_attempt: int) -> None:
     """Store that a leased email is held or queued instead of being attempted."""
-    fast_sql.run(UPDATE_DELIVERY, _values(delivery, delivery.recipients, leased_attempt), scope=str(tenant_id))
+    fast_sql.run(*_update_delivery(delivery, delivery.recipients, leased_attempt), scope=str(tenant_id))
 
 
-def _values(
+def _update_delivery(
     delivery: PendingDelivery,
     changed: Sequence[PendingRecipient],
     leased_attempt: int,
     last_attempt_at: datetime | None = None,
-) -> dict[str, Any]:
-    """Return the values of `UPDATE_DELIVERY`."""
-    return {
-        **vars(delivery),
-        "leased_attempt": leased_attempt,
-        "last_attempt_at": last_attempt_at,
-        "recipients": json.dumps(list(map(stored_result, changed))),
-    }
+) -> Statement:
+    """Return the statement that stores an email's state. Recipients with the same result are in one row of it."""
+    emails = defaultdict(list)
+    for recipient in changed:
+        emails[attrgetter(*RESULT_FIELDS)(recipient)].append(recipient.email)
+    results = [dict(zip(RESULT_FIELDS, fields, strict=True), emails=emails[fields]) for fields in emails]
+    values = vars(delivery) | {"leased_attempt": leased_attempt, "last_attempt_at": last_attempt_at}
+    statement, values = UPDATE_DELIVERY, values | fast_sql.row_values("result", results)
+    if last_attempt_at and (delivery.attempts > 1 or any(recipient.status is not Status.SENT for recipient in changed)):
+        statement, values["recipients"] = statement + INSERT_ATTEMPT, json.dumps(list(map(stored_result, changed)))
+    rows = fast_sql.rows("result", RESULT_COLUMNS, len(results)) if results else ""
+    return statement + (UPDATE_RECIPIENTS.format(rows=rows) if rows else ONLY_DELIVERY), values
 
 
-def _store(message: OutgoingMessage, values: Mapping[str, Any], replies: Collection[SmtpReply]) -> None:
-    is_accepted = all(reply.kind is ReplyKind.ACCEPTED for reply in replies)
-    needs_attempt_row = values["last_attempt_at"] and not (is_accepted and values["attempts"] == 1)
-    statement = UPDATE_AND_RECORD_ATTEMPT if needs_attempt_row else UPDATE_DELIVERY
-    ids = {"event_id": message.delivery.event_id}
+def _store(message: OutgoingMessage, statement: Statement, replies: Collection[SmtpReply]) -> None:
+    values, ids = statement[1], {"event_id": message.delivery.event_id}
     erase = [(LOCK_SECRETS, ids), (ERASE_SECRETS, ids)] if message.has_secrets else []
     for delay in (*STORE_RETRY_DELAYS, None):
         try:
-            row = fast_sql.run(statement, values, then=erase, scope=str(message.plan.tenant.id))
+            row = fast_sql.run(*statement, then=erase, scope=str(message.plan.tenant.id))
             break
         except DATABASE_ERRORS:
             db.session.rollback()

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import timedelta
 from enum import Enum
+from functools import cache
 from typing import Any, Final
 from uuid import UUID
 
@@ -40,14 +41,14 @@ class NotRecorded(Enum):
     """Why an event was not recorded."""
 
     CONFLICT = "conflict"  # the tenant has an event with this id and other content
-    PLAN_IS_OLD = "plan_is_old"  # settings have changed since the plan was loaded
+    PLAN_IS_OLD = "plan_is_old"  # settings have changed since the plan was loaded, or the event is a repeat
 
 
 def accept_event(plan: Plan, event: Event, *, is_kept: bool = False) -> EventResult | NotRecorded:
     """Record the event of the plan's tenant, send its emails, and return the result.
 
     An event that is already recorded sends nothing: its current result is returned, or CONFLICT if the content was
-    another. A plan that `is_kept` from an earlier event is used only if it is not old.
+    another. A plan that `is_kept` from an earlier event is used only for an event that is new, and if it is not old.
     """
     row_id, event_id = uuid7(), event.id or str(uuid4())
     logs.note_event(row_id)
@@ -62,11 +63,8 @@ def accept_event(plan: Plan, event: Event, *, is_kept: bool = False) -> EventRes
     revision = plan.revision if is_kept else None
     statement = _insert_event(plan.tenant, event, row_id, deliveries, ignored=ignored, revision=revision)
     recorded = fast_sql.run(*statement, then=[token.statement for token in tokens if token], scope=str(plan.tenant.id))
-    assert recorded
-    if recorded["plan_is_old"]:
-        return NotRecorded.PLAN_IS_OLD
-    if recorded["throttled"] is None:
-        return _duplicate_result(plan.tenant, event)
+    if recorded is None:
+        return NotRecorded.PLAN_IS_OLD if is_kept else _duplicate_result(plan.tenant, event)
     _note_holds(recorded, deliveries)
     messages = [
         build_message(plan, event, delivery, token)
@@ -121,29 +119,23 @@ def _deliveries_to_recipients(
     return deliveries
 
 
-RECORDED: Final = """recorded AS (
-        SELECT coalesce(storm.throttles, false) AS throttled, false AS is_over_limit
-        FROM event LEFT JOIN storm ON true
-    )"""
-# The event, its storm, its emails and their recipients, in one statement. If the event is already recorded, or the plan
-# is old, nothing is inserted. A storm whose time is over and that held nothing is replaced by a new one. Otherwise it
-# continues until its digest is written.
+# The parts of the statement that records an event: the event, its storm, what it counts for the limits of the system's
+# mail server, its emails and their recipients. If the event is already recorded, or the plan is old, nothing is
+# inserted. A storm whose time is over and that held nothing is replaced by a new one. Otherwise it continues until its
+# digest is written.
 INSERT_EVENT: Final = f"""
-    WITH plan AS (
-        SELECT FROM (SELECT) AS one
-        WHERE %(revision)s::bigint IS NULL OR %(revision)s::bigint = {REVISION.format(tenant_id="%(tenant_id)s::int")}
-    ), event AS (
+    WITH event AS (
         INSERT INTO events (id, tenant_id, external_id, type, occurred_at, fingerprint, data, secrets_encrypted,
             ignored_reason, warnings, is_sample)
         SELECT %(id)s::uuid, %(tenant_id)s::int, %(external_id)s, %(type)s, %(occurred_at)s, %(fingerprint)s::bytea,
-            %(data)s::jsonb, %(secrets)s::bytea, %(ignored)s, %(warnings)s::jsonb, %(is_sample)s
-        FROM plan
+            %(data)s::jsonb, %(secrets)s::bytea, %(ignored)s::text, %(warnings)s::jsonb, %(is_sample)s
+        WHERE %(revision)s::bigint IS NULL OR %(revision)s::bigint = {REVISION.format(tenant_id="%(tenant_id)s::int")}
         ON CONFLICT ON CONSTRAINT uq_events_tenant_id_external_id DO NOTHING
         RETURNING id
-    ), storm AS (
+    )"""
+COUNT_EVENT: Final = """, storm AS (
         INSERT INTO storms (tenant_id, event_type, queue_number, started_at, ends_at, event_count, held_count)
-        SELECT %(tenant_id)s::int, %(type)s, %(queue_number)s::varchar, now(), now() + %(storm_duration)s, 1, 0
-        FROM event WHERE %(queue_number)s::varchar IS NOT NULL
+        SELECT %(tenant_id)s::int, %(type)s, %(queue_number)s, now(), now() + %(storm_duration)s, 1, 0 FROM event
         ON CONFLICT ON CONSTRAINT pk_storms DO UPDATE SET (started_at, ends_at, event_count, held_count) = (
             SELECT CASE WHEN over THEN now() ELSE storms.started_at END,
                 CASE WHEN over THEN excluded.ends_at ELSE storms.ends_at END,
@@ -151,48 +143,50 @@ INSERT_EVENT: Final = f"""
             FROM (SELECT storms.ends_at <= now() AND storms.held_count = 0) AS state (over),
                 LATERAL (SELECT CASE WHEN over THEN 1 ELSE storms.event_count + 1 END) AS counted (count)
         )
-        RETURNING event_count > %(storm_limit)s::int AS throttles
-    ), {RECORDED}, input AS (
-        SELECT input.*, CASE
-            WHEN throttled THEN '{HoldReason.THROTTLED}'
-            WHEN is_over_limit AND lease_until IS NOT NULL THEN '{HoldReason.SHARED_SERVER_LIMIT}'
-        END AS held_for
-        FROM recorded, jsonb_to_recordset(%(deliveries)s::jsonb) AS input (
-            id uuid, audience text, message_id text, status text, reason text, mail_server_label text, attempts int,
-            lease_until timestamptz, next_attempt_at timestamptz, held_until timestamptz, expires_at timestamptz,
-            emails jsonb, text text
-        )
-    ), delivery AS (
+        RETURNING event_count > %(storm_limit)s::int AS throttled
+    )"""
+COUNT_EMAILS: Final = f""", usage AS (
+        {shared_limit.COUNT.format(rows="(SELECT FROM {source} WHERE NOT {throttled}) AS unthrottled")}
+    ), recorded AS (
+        SELECT {{throttled}} AS throttled, coalesce(usage.is_over, false) AS is_over_limit
+        FROM {{source}} LEFT JOIN usage ON true
+    )"""  # noqa: S608 (contains no input)
+INSERT_EMAILS: Final = f""", delivery AS (
         INSERT INTO deliveries (id, tenant_id, event_id, audience, message_id, status, reason, mail_server_label,
             attempts, lease_until, next_attempt_at, held_until, expires_at)
-        SELECT id, %(tenant_id)s::int, %(id)s::uuid, audience, message_id,
-            CASE WHEN held_for IS NULL THEN status ELSE '{Status.HELD}' END, coalesce(held_for, reason),
-            CASE WHEN held_for IS NULL THEN mail_server_label END, CASE WHEN held_for IS NULL THEN attempts ELSE 0 END,
-            CASE WHEN held_for IS NULL THEN lease_until END, CASE WHEN held_for IS NULL THEN next_attempt_at END,
-            CASE WHEN held_for IS NULL THEN held_until END, expires_at
-        FROM input
+        SELECT email.id, %(tenant_id)s::int, %(id)s::uuid, audience, message_id,
+            CASE WHEN {{is_held}} THEN '{Status.HELD}' ELSE status END, CASE WHEN {{throttled}} THEN
+            '{HoldReason.THROTTLED}' WHEN {{is_held}} THEN '{HoldReason.SHARED_SERVER_LIMIT}' ELSE reason END,
+            CASE WHEN NOT {{is_held}} THEN mail_server_label END, CASE WHEN {{is_held}} THEN 0 ELSE attempts END,
+            CASE WHEN NOT {{is_held}} THEN lease_until END, CASE WHEN NOT {{is_held}} THEN next_attempt_at END,
+            CASE WHEN NOT {{is_held}} THEN held_until END, expires_at
+        FROM {{source}}, {{emails}}
     ), recipient AS (
         INSERT INTO delivery_recipients (delivery_id, tenant_id, email, position, status, text)
-        SELECT input.id, %(tenant_id)s::int, email, position - 1,
-            CASE WHEN held_for IS NULL THEN status ELSE '{Status.HELD}' END, CASE WHEN held_for IS NULL THEN text END
-        FROM input, jsonb_array_elements_text(emails) WITH ORDINALITY AS recipient (email, position)
-    )
-    SELECT NOT EXISTS (SELECT FROM plan) AS plan_is_old, throttled, is_over_limit
-    FROM (SELECT) AS one LEFT JOIN recorded ON true
-"""  # noqa: S608 (contains no input)
-# The same, for emails through the system's mail server, which count for the tenant's limits.
-INSERT_AND_COUNT_EVENT: Final = INSERT_EVENT.replace(
-    RECORDED,
-    f"""unthrottled AS (
-        SELECT event.id FROM event LEFT JOIN storm ON true WHERE NOT coalesce(storm.throttles, false)
-    ), usage AS ({shared_limit.COUNT.format(rows="unthrottled")}), recorded AS (
-        SELECT coalesce(storm.throttles, false) AS throttled, coalesce(usage.is_over, false) AS is_over_limit
-        FROM event LEFT JOIN storm ON true LEFT JOIN usage ON true
-    )""",  # noqa: S608 (contains no input)
-)
+        SELECT email.id, %(tenant_id)s::int, unnest(emails), generate_subscripts(emails, 1) - 1,
+            CASE WHEN {{is_held}} THEN '{Status.HELD}' ELSE status END, CASE WHEN NOT {{is_held}} THEN text END
+        FROM {{source}}, {{emails}}
+    )"""  # noqa: S608 (contains no input)
+EMAIL_COLUMNS: Final = """
+    id uuid, audience text, message_id text, status text, reason text, mail_server_label text, attempts int,
+    lease_until timestamptz, next_attempt_at timestamptz, held_until timestamptz, expires_at timestamptz,
+    emails text[], text text
+"""
 
 
-_ROWS: Final = json.JSONEncoder(default=str)  # times, and ids
+@cache
+def _insert_event_sql(emails: int, *, has_queue: bool, is_counted: bool) -> str:
+    """Return the statement for that many emails. Constants in it cost Postgres nothing when it runs."""
+    throttled, is_over, source = ("throttled", "false", "storm") if has_queue else ("false", "false", "event")
+    parts = [INSERT_EVENT, COUNT_EVENT] if has_queue else [INSERT_EVENT]
+    if is_counted:
+        parts.append(COUNT_EMAILS.format(source=source, throttled=throttled))
+        throttled, is_over, source = "throttled", "is_over_limit", "recorded"
+    if emails:
+        is_held = f"({throttled} OR {is_over} AND lease_until IS NOT NULL)"
+        rows = fast_sql.rows("email", EMAIL_COLUMNS, emails)
+        parts.append(INSERT_EMAILS.format(source=source, throttled=throttled, is_held=is_held, emails=rows))
+    return f"{''.join(parts)} SELECT {throttled} AS throttled, {is_over} AS is_over_limit FROM {source}"  # noqa: S608
 
 
 def record_own_event(
@@ -228,6 +222,7 @@ def _insert_event(
     `ignored` says why there are no emails. Nothing is written if the settings have a newer `revision`.
     """
     secrets = {} if ignored else event.data.secret_fields()
+    queue = None if ignored or event.sample else event.data.queue
     values = {
         **shared_limit.count_values(tenant.id, deliveries),
         "revision": revision,
@@ -241,12 +236,13 @@ def _insert_event(
         "ignored": ignored,
         "warnings": json.dumps([asdict(warning) for warning in event.warnings]) if event.warnings else "[]",
         "is_sample": event.sample,
-        "queue_number": None if ignored or event.sample else event.data.queue,
+        "queue_number": queue,
         "storm_duration": timedelta(minutes=tenant.storm_minutes),
         "storm_limit": tenant.storm_limit,
-        "deliveries": _ROWS.encode(list(map(_delivery_row, deliveries))),
+        **fast_sql.row_values("email", map(_email_row, deliveries)),
     }
-    return (INSERT_AND_COUNT_EVENT if values["shared_emails"] else INSERT_EVENT), values
+    is_counted = bool(values["shared_emails"])
+    return _insert_event_sql(len(deliveries), has_queue=queue is not None, is_counted=is_counted), values
 
 
 def _note_holds(recorded: Mapping[str, Any], deliveries: Sequence[PendingDelivery]) -> None:
@@ -258,8 +254,8 @@ def _note_holds(recorded: Mapping[str, Any], deliveries: Sequence[PendingDeliver
             delivery.hold(HoldReason.SHARED_SERVER_LIMIT)
 
 
-def _delivery_row(delivery: PendingDelivery) -> dict[str, Any]:
+def _email_row(delivery: PendingDelivery) -> dict[str, Any]:
     """Return a new email, whose recipients all have its status and the same text."""
     recipients = delivery.recipients
     text = recipients[0].text if recipients else None
-    return vars(delivery) | {"recipients": None, "emails": [it.email for it in recipients], "text": text}
+    return vars(delivery) | {"emails": [it.email for it in recipients], "text": text}

@@ -2,6 +2,7 @@
 
 import email
 import email.policy
+import re
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
@@ -118,16 +119,20 @@ def test_if_all_are_in_quiet_hours_the_event_is_held(
     assert end_quiet_hours(app) == 0
 
 
+def with_one_email(statements: Statements) -> set[str]:
+    return {re.sub(r", \(%\(email1_id.*?%\(email1_text\)s::text\)", "", statement) for statement in statements}
+
+
 def test_rules_take_no_further_statement(app: Flask, post: Post, working_tenant: str, statements: Statements) -> None:
     post()
     statements.clear()
     post()
-    without_rules = set(statements)
+    without_rules = with_one_email(statements)
     begin_quiet_hours(app, NIGHT)
     post()  # loads them
     statements.clear()
     assert post().json["status"] == "partial"
-    assert set(statements) == without_rules
+    assert with_one_email(statements) == without_rules
 
 
 def test_urgent_events_are_sent_at_once(app: Flask, post: Post, working_tenant: str, peer: SmtpPeer) -> None:
