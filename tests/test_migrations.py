@@ -14,7 +14,7 @@ from portal import create_app
 from portal.accounts.models import Account, Membership
 from portal.config import Settings
 from portal.database.engine import is_portal_table
-from portal.database.scope import every_tenant, owner_connection
+from portal.database.scope import SET_SCOPE, every_tenant, owner_connection
 from portal.deliveries.models import Delivery
 from portal.extensions import Base, db
 from portal.mail_servers.models import MailServer
@@ -210,6 +210,24 @@ def test_a_mail_server_that_was_rejected_has_been_failing_since_then(empty: Flas
     with every_tenant():
         server = db.session.scalars(select(MailServer)).one()
     assert server.failing_since == server.last_failed_at == server.rejected_at
+
+
+SEEN = "SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM deliveries)"
+
+
+@pytest.mark.parametrize("revision", ["0018", "0019"])
+def test_rows_are_seen_in_their_own_scope_only(empty: Flask, revision: str) -> None:
+    upgrade(MIGRATIONS, "0001")
+    with owner_connection() as connection:
+        connection.exec_driver_sql(DATA_BY_REVISION["0001"])
+    upgrade(MIGRATIONS)
+    downgrade(MIGRATIONS, revision)
+    seen = {}
+    for scope in ("", "0", "1", "2"):
+        with db.engine.begin() as connection:
+            connection.exec_driver_sql(SET_SCOPE, {"scope": scope})
+            seen[scope] = tuple(connection.exec_driver_sql(SEEN).one())
+    assert seen == {"": (0, 0), "0": (1, 1), "1": (1, 1), "2": (0, 0)}
 
 
 def test_they_are_one_line_of_numbers() -> None:
