@@ -179,13 +179,19 @@ class PortalServer(mp.MPServer):
         handover.execute(Handover(self.listening.fileno(), self.pipe, [*self.predecessors, *running]))
 
     def _stop_workers(self) -> None:
-        """Stop all processes, also the previous ones, which Granian does not know."""
+        """Stop all processes, also the previous ones, which Granian does not know.
+
+        Granian takes a process that has ended for one that refuses to stop until its own thread, which waits for it
+        too, has noted the end.
+        """
         os.close(self.pipe[1])
-        stopping = handover.end_processes(self.predecessors, *STOP)
-        next(stopping, False)
-        super()._stop_workers()  # type: ignore[no-untyped-call]
-        while next(stopping, False):
+        for worker in self.wrks:
+            worker.terminate()  # type: ignore[no-untyped-call]
+        stopping, ends = handover.end_processes(self.predecessors, *STOP), time.monotonic() + STOP_TIMEOUT
+        while next(stopping, False) or (any(it.inner.is_alive() for it in self.wrks) and time.monotonic() < ends):
             time.sleep(handover.INTERVAL)
+        self.workers_kill_timeout = 1  # second: they have had their time
+        super()._stop_workers()  # type: ignore[no-untyped-call]
 
     def _init_shared_socket(self) -> None:
         # Granian's own sockets share the port with any other server (SO_REUSEPORT), and have no limit for clients that

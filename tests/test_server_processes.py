@@ -3,15 +3,19 @@
 import os
 import signal
 import sys
+from itertools import chain, repeat
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from unittest.mock import Mock
 
 import psutil
 import pytest
 from flask import Flask
+from granian.server.mp import WorkerProcess
 
 from portal import handover
 from portal.config import Settings
+from portal.server import PortalServer
 from tests import web_server
 from tests.ports import free_port
 from tests.processes import wait, wait_for
@@ -42,6 +46,18 @@ def test_a_process_that_dies_again_and_again_is_replaced(settings: Settings, bui
             process.kill()
             wait_for(lambda dead=process: dead not in web_processes(server) and answers(port))  # type: ignore[misc]
         assert server.is_alive()
+
+
+def test_a_process_whose_end_is_noted_late_is_not_killed() -> None:
+    worker = Mock(spec=WorkerProcess, inner=Mock(), idx=0)
+    worker.is_alive = worker.inner.is_alive
+    worker.is_alive.side_effect = chain([True, True], repeat(False))  # until Granian's own thread has noted the end
+    server = PortalServer.__new__(PortalServer)
+    server.wrks, server.predecessors, server.pipe, server.workers_kill_timeout = [worker], set(), os.pipe(), 80
+    server._stop_workers()
+    assert worker.terminate.called
+    assert not worker.kill.called
+    os.close(server.pipe[0])
 
 
 CANNOT_START = """
