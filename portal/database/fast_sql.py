@@ -119,16 +119,26 @@ def run_within_session(statement: str, values: Mapping[str, Any]) -> Mapping[str
 @cache
 def rows(name: str, columns: str, count: int) -> str:
     """Return a table of that many rows, at least one, with columns such as "id uuid, text text", for `row_values`."""
-    named = [column.split() for column in columns.split(",")]
-    placeholders = (
-        ", ".join(f"%({name}{number}_{column})s::{kind}" for column, kind in named) for number in range(count)
-    )
-    return f"(VALUES ({'), ('.join(placeholders)})) AS {name} ({', '.join(column for column, _ in named)})"
+    types = [column.split()[1] for column in columns.split(",")]
+    placeholders = [
+        ", ".join(f"%({key})s::{kind}" for key, kind in zip(_row_keys(name, columns, number), types, strict=True))
+        for number in range(count)
+    ]
+    names = ", ".join(column.split()[0] for column in columns.split(","))
+    return f"(VALUES ({'), ('.join(placeholders)})) AS {name} ({names})"
 
 
-def row_values(name: str, rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the values of rows, for the placeholders of a table that `rows` returned."""
-    return {f"{name}{number}_{column}": value for number, row in enumerate(rows) for column, value in row.items()}
+def row_values(name: str, columns: str, rows: Iterable[Iterable[Any]]) -> dict[str, Any]:
+    """Return the values of rows, in the order of the columns, for the placeholders of a table that `rows` returned."""
+    values: dict[str, Any] = {}
+    for number, row in enumerate(rows):
+        values.update(zip(_row_keys(name, columns, number), row, strict=True))
+    return values
+
+
+@cache
+def _row_keys(name: str, columns: str, number: int) -> Sequence[str]:
+    return [f"{name}{number}_{column.split()[0]}" for column in columns.split(",")]
 
 
 def dispose() -> None:

@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from operator import attrgetter
 from typing import Final
 from uuid import UUID
@@ -51,23 +52,20 @@ UPDATE_DELIVERY: Final = """
             last_attempt_at = coalesce(%(last_attempt_at)s, last_attempt_at)
         WHERE id = %(id)s AND attempts = %(leased_attempt)s AND lease_until IS NOT NULL
             AND set_config('synchronous_commit', 'off', true) = 'off'
-        RETURNING id, tenant_id, mail_server_label, attempts, last_attempt_at
-    )"""
+        RETURNING id"""
 # See `DeliveryAttempt`.
-INSERT_ATTEMPT: Final = """, attempt AS (
+INSERT_ATTEMPT: Final = """, tenant_id, mail_server_label, attempts, last_attempt_at
+    ), attempt AS (
         INSERT INTO delivery_attempts
             (delivery_id, number, tenant_id, attempted_at, mail_server_label, recipient_results)
-        SELECT id, attempts, tenant_id, last_attempt_at, mail_server_label, %(recipients)s::jsonb FROM delivery
-    )"""
+        SELECT id, attempts, tenant_id, last_attempt_at, mail_server_label, %(recipients)s::jsonb FROM delivery"""
 UPDATE_RECIPIENTS: Final = """
-    UPDATE delivery_recipients AS recipient SET (status, stage, code, enhanced_code, text)
+    ) UPDATE delivery_recipients AS recipient SET (status, stage, code, enhanced_code, text)
         = (result.status, result.stage, result.code, result.enhanced_code, result.text)
     FROM delivery, {rows}
     WHERE recipient.delivery_id = delivery.id AND recipient.email = ANY (emails)
-    RETURNING delivery.id
-"""
-ONLY_DELIVERY: Final = " SELECT id FROM delivery"
-RESULT_FIELDS: Final = ("status", "stage", "code", "enhanced_code", "text")
+    RETURNING delivery.id"""
+_result_of = attrgetter("status", "stage", "code", "enhanced_code", "text")
 RESULT_COLUMNS: Final = "status text, stage text, code int, enhanced_code text, text text, emails text[]"
 # Without the lock, two emails of an event that end at the same time would each see the other one unfinished, and the
 # secrets would stay.
@@ -143,23 +141,27 @@ def store_unsent(tenant_id: int, delivery: PendingDelivery, leased_attempt: int)
     fast_sql.run(*_update_delivery(delivery, delivery.recipients, leased_attempt), scope=str(tenant_id))
 
 
+@cache
+def _update_sql(results: int, *, is_attempt_kept: bool) -> str:
+    rows = fast_sql.rows("result", RESULT_COLUMNS, results) if results else ""
+    rest = UPDATE_RECIPIENTS.format(rows=rows) if rows else ") SELECT id FROM delivery"
+    return UPDATE_DELIVERY + (INSERT_ATTEMPT if is_attempt_kept else "") + rest
+
+
 def _update_delivery(
-    delivery: PendingDelivery,
-    changed: Sequence[PendingRecipient],
-    leased_attempt: int,
-    last_attempt_at: datetime | None = None,
+    delivery: PendingDelivery, changed: Sequence[PendingRecipient], leased_attempt: int, at: datetime | None = None
 ) -> Statement:
     """Return the statement that stores an email's state. Recipients with the same result are in one row of it."""
     emails = defaultdict(list)
     for recipient in changed:
-        emails[attrgetter(*RESULT_FIELDS)(recipient)].append(recipient.email)
-    results = [dict(zip(RESULT_FIELDS, fields, strict=True), emails=emails[fields]) for fields in emails]
-    values = vars(delivery) | {"leased_attempt": leased_attempt, "last_attempt_at": last_attempt_at}
-    statement, values = UPDATE_DELIVERY, values | fast_sql.row_values("result", results)
-    if last_attempt_at and (delivery.attempts > 1 or any(recipient.status is not Status.SENT for recipient in changed)):
-        statement, values["recipients"] = statement + INSERT_ATTEMPT, json.dumps(list(map(stored_result, changed)))
-    rows = fast_sql.rows("result", RESULT_COLUMNS, len(results)) if results else ""
-    return statement + (UPDATE_RECIPIENTS.format(rows=rows) if rows else ONLY_DELIVERY), values
+        emails[_result_of(recipient)].append(recipient.email)
+    results = [(*result, its_emails) for result, its_emails in emails.items()]
+    values = vars(delivery) | {"leased_attempt": leased_attempt, "last_attempt_at": at}
+    values |= fast_sql.row_values("result", RESULT_COLUMNS, results)
+    is_accepted = all(recipient.status is Status.SENT for recipient in changed)
+    if is_attempt_kept := at is not None and not (is_accepted and delivery.attempts == 1):
+        values["recipients"] = json.dumps(list(map(stored_result, changed)))
+    return _update_sql(len(results), is_attempt_kept=is_attempt_kept), values
 
 
 def _store(message: OutgoingMessage, statement: Statement, replies: Collection[SmtpReply]) -> None:

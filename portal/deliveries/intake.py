@@ -5,11 +5,12 @@ built and sent.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import timedelta
 from enum import Enum
 from functools import cache
+from operator import attrgetter
 from typing import Any, Final
 from uuid import UUID
 
@@ -163,15 +164,14 @@ INSERT_EMAILS: Final = f""", delivery AS (
         FROM {{source}}, {{emails}}
     ), recipient AS (
         INSERT INTO delivery_recipients (delivery_id, tenant_id, email, position, status, text)
-        SELECT email.id, %(tenant_id)s::int, unnest(emails), generate_subscripts(emails, 1) - 1,
+        SELECT email.id, %(tenant_id)s::int, address, position - 1,
             CASE WHEN {{is_held}} THEN '{Status.HELD}' ELSE status END, CASE WHEN NOT {{is_held}} THEN text END
-        FROM {{source}}, {{emails}}
+        FROM {{source}}, {{emails}}, unnest(emails) WITH ORDINALITY AS recipient (address, position)
     )"""  # noqa: S608 (contains no input)
-EMAIL_COLUMNS: Final = """
-    id uuid, audience text, message_id text, status text, reason text, mail_server_label text, attempts int,
-    lease_until timestamptz, next_attempt_at timestamptz, held_until timestamptz, expires_at timestamptz,
-    emails text[], text text
-"""
+EMAIL_COLUMNS: Final = """id uuid, audience text, message_id text, status text, reason text, mail_server_label text,
+    attempts int, lease_until timestamptz, next_attempt_at timestamptz, held_until timestamptz, expires_at timestamptz,
+    emails text[], text text"""
+_columns_of = attrgetter(*(column.split()[0] for column in EMAIL_COLUMNS.split(",")[:-2]))
 
 
 @cache
@@ -239,7 +239,7 @@ def _insert_event(
         "queue_number": queue,
         "storm_duration": timedelta(minutes=tenant.storm_minutes),
         "storm_limit": tenant.storm_limit,
-        **fast_sql.row_values("email", map(_email_row, deliveries)),
+        **fast_sql.row_values("email", EMAIL_COLUMNS, map(_email_row, deliveries)),
     }
     is_counted = bool(values["shared_emails"])
     return _insert_event_sql(len(deliveries), has_queue=queue is not None, is_counted=is_counted), values
@@ -254,8 +254,8 @@ def _note_holds(recorded: Mapping[str, Any], deliveries: Sequence[PendingDeliver
             delivery.hold(HoldReason.SHARED_SERVER_LIMIT)
 
 
-def _email_row(delivery: PendingDelivery) -> dict[str, Any]:
+def _email_row(delivery: PendingDelivery) -> Iterable[Any]:
     """Return a new email, whose recipients all have its status and the same text."""
     recipients = delivery.recipients
     text = recipients[0].text if recipients else None
-    return vars(delivery) | {"emails": [it.email for it in recipients], "text": text}
+    return *_columns_of(delivery), [it.email for it in recipients], text
