@@ -231,7 +231,7 @@ def _insert_event(
         "type": event.event_type.type,
         "occurred_at": event.time,
         "fingerprint": crypto.keyring().fingerprint(event.canonical.encode()),
-        "data": json.dumps(event.data.public_fields()),
+        "data": event.data.public_json(),
         "secrets": RecordedEvent.encrypt_secrets(secrets, tenant.id, row_id),
         "ignored": ignored,
         "warnings": json.dumps([asdict(warning) for warning in event.warnings]) if event.warnings else "[]",

@@ -88,6 +88,10 @@ class EventData(BaseModel):
         """Return the fields that may be kept and shown, as JSON values."""
         return self.model_dump(mode="json", exclude_none=True, exclude=set(self.secret_names()) or None)
 
+    def public_json(self) -> str:
+        """Return the same fields as JSON text."""
+        return self.model_dump_json(exclude_none=True, exclude=set(self.secret_names()) or None)
+
     def secret_fields(self) -> dict[str, Any]:
         """Return the secret fields, as JSON values. Together with the public fields they validate as the same data."""
         names = self.secret_names()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache, lru_cache, partial
+from html import escape
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
@@ -22,7 +23,6 @@ from portal.events.event_type import EmailStyle, EventData, EventType
 from portal.events.values import (
     RichValue,
     Values,
-    escape_html,
     is_same_text,
     placeholders_by_field,
     plain_text,
@@ -190,7 +190,7 @@ class CompiledTemplate:
         plain: dict[str, str] = {}
         page: dict[str, str] = {}
         for name, value in safe.items():
-            html, plain[name] = value if isinstance(value, RichValue) else (escape_html(value), value)
+            html, plain[name] = value if isinstance(value, RichValue) else (escape(value), value)
             page[name] = self.html.encode(html)
         return Texts(*({name: text for name, text in texts.items() if text} for texts in (subject, plain, page)))
 
@@ -267,7 +267,7 @@ def render_message(
         values[QR_CODE] = qr_code
     if settings_url:
         text = translated(context.language, SETTINGS_LINK_TEXT)
-        link = f'<a href="{escape_html(settings_url)}" class="link" style="color: inherit">{escape_html(text)}</a>'
+        link = f'<a href="{escape(settings_url)}" class="link" style="color: inherit">{escape(text)}</a>'
         values[SETTINGS_LINK] = RichValue(link, f"{text}: {settings_url}")
     return template.render(values, prepared)
 

@@ -219,7 +219,8 @@ def _decode_challenge(text: bytes) -> bytes:
 
 def _dot_stuffed(content: bytes) -> bytes:
     """Return the content as it is sent after DATA (RFC 5321, section 4.5.2), with its final dot."""
-    if not content.count(b"\r\n") == content.count(b"\n") == content.count(b"\r"):
+    without_line_ends = content.replace(b"\r\n", b"")
+    if b"\n" in without_line_ends or b"\r" in without_line_ends:
         content = re.sub(rb"\r\n|\r|\n", b"\r\n", content)  # a bare LF could end the message early for some servers
     if not content.endswith(b"\r\n"):
         content += b"\r\n"
