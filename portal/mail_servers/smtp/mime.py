@@ -28,6 +28,7 @@ _TOKEN = re.compile(r"[A-Za-z0-9._/+-]{1,200}(?:@[A-Za-z0-9._-]{1,200})?")
 _URL = re.compile(r"https?://[!-;=?-~]{1,900}")
 _LIST_ID = re.compile(r"[A-Za-z0-9._-]{1,300}")
 _FROM = re.compile("^From ", re.MULTILINE)
+_ENCODED_ALREADY = re.compile("(?!From )[ -<>-~]{1,75}")  # a line of quoted-printable, with room for its last "="
 _MAX_LINE_LENGTH = 76  # RFC 2047, section 2
 _MAX_EMAIL_LENGTH = 254  # RFC 5321, section 4.5.3.1.3, without its brackets
 
@@ -259,6 +260,8 @@ def quoted_printable(text: str) -> str:
 
 def quoted_printable_part(text: str) -> str:
     """Return a part of a text as quoted-printable. Parts may be joined: each one that is not empty ends its line."""
+    if _ENCODED_ALREADY.fullmatch(text):
+        return f"{text}=\r\n"
     encoded = quoted_printable(f"{text}x")[:-1]  # as if the text went on, so that there is room for its last "="
     return f"{encoded}=\r\n" if encoded and not encoded.endswith("\r\n") else encoded
 
