@@ -15,7 +15,7 @@ SCHEMES: Final = ("light", "dark")
 # that was hidden, or gives it, or what contains it, another style.
 CONTRAST: Final = ("color-contrast", "link-in-text-block")
 RUN_AXE: Final = """async ([scheme, contrast, isFirst]) => {
-    await new Promise(requestAnimationFrame); // the page has been told of the new width and the new scheme
+    for (let frame = 0; frame < 2; frame++) await new Promise(requestAnimationFrame); // the second has the new styles
     const found = [];
     const run = async (context, options) => {
         const basics = {iframes: false, preload: false, resultTypes: ["violations"]};
