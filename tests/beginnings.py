@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from flask import Flask
 from sqlalchemy import JSON, DateTime, LargeBinary, Table, Uuid
@@ -32,31 +33,37 @@ ALL_ROWS = ", ".join(
 STATE = f"SELECT json_build_object({ALL_ROWS}), coalesce({SEQUENCES}, '{{}}'), now()::text"
 UUID7 = re.compile(r"(?<=\")[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}(?=\")")
 
-_copies: dict[tuple[object, ...], tuple[str, int]] = {}
+Result = TypeVar("Result")
+
+_copies: dict[tuple[object, ...], tuple[str, int, Any]] = {}
 
 
-def begin_with(app: Flask, what: object, write: Callable[[], object], *, port: int = 0) -> None:
+def begin_with(app: Flask, what: object, write: Callable[[], Result], *, port: int = 0) -> Result:
     """Let the portal write rows, in an application context of its own, or copy what it wrote in the same state before.
 
+    Return what `write` returns, or returned then.
     Ids of version 7 and times are new ones, and so is a `port`: that of a server which listens anywhere in each test.
     """
+    result: Result
     with app.app_context():
         owner = owner_engine(db.engine.url)
         with owner.begin() as connection:
             key = (db.engine.url, what, connection.exec_driver_sql(KEY).scalar_one())
             if key in _copies:
-                statements = _adapted(*_copies[key], port)
-                connection.exec_driver_sql(statements, execution_options={"no_parameters": True})
-                return
+                statements, old_port, result = _copies[key]
+                adapted = _adapted(statements, old_port, port)
+                connection.exec_driver_sql(adapted, execution_options={"no_parameters": True})
+                return result
             rows, sequences, _ = connection.exec_driver_sql(STATE).one()
-        write()
+        result = write()
         with owner.begin() as connection:
             new_rows, new_sequences, now = connection.exec_driver_sql(STATE).one()
     moved = new_sequences.items() - sequences.items()
     is_copied = not any(name.startswith("procrastinate") for name, _ in moved)  # a job is in none of these tables
     if is_copied and all(set(rows[table]).issubset(new_rows[table]) for table in rows):
         moves = [f"SELECT setval('{name}', {value})" for name, value in moved]
-        _copies[key] = "; ".join([*_inserts(rows, new_rows, now), *moves]), port
+        _copies[key] = "; ".join([*_inserts(rows, new_rows, now), *moves]), port, result
+    return result
 
 
 def _adapted(statements: str, old_port: int, port: int) -> str:

@@ -19,7 +19,7 @@ from portal.demo.mail_catcher import run_catcher
 from portal.demo.mailbox import Mailbox
 from tests.browser.chromium import MISSING, launch, program
 from tests.browser.usable import HEIGHT
-from tests.conftest import close_connections, make_account, make_passwords_cheap, signed_in
+from tests.conftest import close_connections, make_account, make_passwords_cheap, make_signed_in_account
 from tests.pages import PASSWORD
 from tests.tenant_fixtures import key, peer, post, working_tenant
 
@@ -171,14 +171,14 @@ def sign_in(open_page: OpenPage, live_app: Flask, portal_url: str) -> OpenPage:
         by_form: bool = False,
         **options: object,
     ) -> Page:
-        make_account(live_app, email, administers=administers, system=system)
         if by_form:
+            make_account(live_app, email, administers=administers, system=system)
             page = open_page("/sign-in", **options)
             page.get_by_label("Email").fill(email)
             page.get_by_label("Password").fill(PASSWORD)
             page.get_by_role("button", name="Sign in").click()
         else:
-            client = signed_in(live_app, email)
+            client = make_signed_in_account(live_app, email, administers=administers, system=system)
             if path:
                 client.get("/", follow_redirects=True)  # the first page, with the reminder that is shown once
             session = client.get_cookie("session")
