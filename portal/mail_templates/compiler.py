@@ -175,7 +175,7 @@ class CompiledTemplate:
         return MessageContent(
             subject=" ".join(self.subject.fill(subject, same).split()),
             text=self.text.fill(text, same).strip() + "\n",
-            encoded_html=self.html.fill(html, same),
+            encoded_html=self.html.fill(html, same).removesuffix("=\r\n"),  # RFC 2045, section 6.7
         )
 
     def prepare(self, values: Values) -> Texts:

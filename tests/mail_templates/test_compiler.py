@@ -177,6 +177,11 @@ def test_the_html_is_a_complete_page_that_loads_nothing() -> None:
     assert not re.search(r"""(src|href)=|url\(|@import|<link|<script""", html)
 
 
+def test_the_encoded_html_does_not_end_in_the_middle_of_a_line() -> None:
+    content = _template("First **line**.").render({"TENANT_NAME": "Acme"})
+    assert content.encoded_html.endswith("</html>")
+
+
 @pytest.mark.parametrize(
     ("label", "said"), [("Who:", "Who: "), ("Wer\u00a0:", "Wer\u00a0: "), ("谁\uff1a", "谁\uff1a")]
 )
