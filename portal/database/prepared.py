@@ -7,13 +7,12 @@ convert the values.
 import re
 import select
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final, NamedTuple
 
 import psycopg
-from psycopg.abc import Buffer
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
@@ -21,8 +20,11 @@ from psycopg.pq.abc import PGconn, PGresult
 _PLACEHOLDER: Final = re.compile(r"%(?:\((?P<name>\w+)\)s|%)")
 _FINISHED: Final = {ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK, ExecStatus.PIPELINE_SYNC}
 
+# Of a statement that Postgres keeps. One with more is rare, and takes up to a megabyte of each connection for each
+# number of rows in it, which a tenant's settings and the replies of its mail server decide.
+MAX_KEPT_VALUES: Final = 100
+
 Statement = tuple[str, Mapping[str, Any]]  # with placeholders like `%(name)s`, and their values
-_Ready = tuple[bytes, list[Buffer | None]]  # the name of a prepared statement, and the values as text
 
 
 class _Query(NamedTuple):
@@ -89,13 +91,13 @@ class PreparedStatements:
             _check(result)
         return self._first_row(results[: len(ready)][row_of])
 
-    def _send(self, statements: Sequence[_Ready]) -> list[PGresult]:
+    def _send(self, statements: Sequence[Callable[[], None]]) -> list[PGresult]:
         """Send the statements, several of them in a pipeline, and return their results."""
         is_pipeline = len(statements) > 1
         if is_pipeline:
             self._pgconn.enter_pipeline_mode()
-        for statement in statements:
-            self._pgconn.send_query_prepared(*statement)
+        for send in statements:
+            send()
         if not is_pipeline:
             return self._results()
         self._pgconn.pipeline_sync()
@@ -103,11 +105,14 @@ class PreparedStatements:
         self._pgconn.exit_pipeline_mode()
         return results
 
-    def _prepare(self, statement: str, values: Mapping[str, Any]) -> _Ready:
-        """Return the name of the prepared statement, and the values as text."""
+    def _prepare(self, statement: str, values: Mapping[str, Any]) -> Callable[[], None]:
+        """Prepare the statement if it is worth it, and return what sends it, with the values as text."""
         query = _query(statement)
         given = [values[name] for name in query.names]
         types = tuple(map(_TYPES.__getitem__, map(type, given)))
+        texts = list(self._transformer.dump_sequence(given, [PyFormat.TEXT] * len(given)))
+        if len(given) > MAX_KEPT_VALUES:
+            return partial(self._pgconn.send_query_params, query.text, texts, types)
         name = self._names.get((statement, types))
         if name is None:
             name = f"portal_{len(self._names)}".encode()
@@ -115,7 +120,7 @@ class PreparedStatements:
             for result in self._results():
                 _check(result)
             self._names[statement, types] = name
-        return name, list(self._transformer.dump_sequence(given, [PyFormat.TEXT] * len(given)))
+        return partial(self._pgconn.send_query_prepared, name, texts)
 
     def _first_row(self, result: PGresult) -> Mapping[str, Any] | None:
         if not result.ntuples:

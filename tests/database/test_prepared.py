@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from flask import Flask
 
-from portal.database import engine
+from portal.database import engine, fast_sql
 from portal.database.engine import PostgresConnection, outage
 from portal.mail_servers.smtp.client import Encryption
 
@@ -52,6 +52,20 @@ def test_a_value_that_is_used_twice_and_a_per_cent_sign(connection: PostgresConn
         ("SELECT %(b)s::int - %(a)s::int + %(b)s::int AS n, 7 %% 4 AS rest", {"a": 1, "b": 5})
     )
     assert row == {"n": 9, "rest": 3}
+
+
+def test_postgres_does_not_keep_a_statement_for_every_number_of_rows(connection: PostgresConnection) -> None:
+    columns = "a int, b int, c int, d int, e text"
+    for count in range(1, 52):
+        table = fast_sql.rows("row", columns, count)
+        values = fast_sql.row_values("row", columns, ([number, 0, 0, 0, "x"] for number in range(count)))
+        statement = (f"SELECT sum(a) AS sum FROM {table}", values)
+        assert connection.run_prepared(("SELECT 1", {}), statement) == {"sum": sum(range(count))}
+        assert connection.run_prepared(statement) == {"sum": sum(range(count))}
+    kept = connection.execute("SELECT count(*), max(length(statement)) FROM pg_prepared_statements").fetchone()
+    assert kept
+    assert kept[0] <= 22
+    assert kept[1] < 3_000
 
 
 @pytest.mark.parametrize("value", [timedelta(days=1), 0.5, None, 3])
