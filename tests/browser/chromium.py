@@ -12,6 +12,7 @@ ARGUMENTS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--js-flags=--no-opt --no-maglev",  # a page's scripts end before it pays to optimise them
 )
 PROGRAMS = ("chromium-headless-shell", "chromium", "google-chrome")  # the first has no windows, and costs a third
 MISSING = "there is no Chromium on this machine (Debian: apt-get install chromium-headless-shell)"
