@@ -28,8 +28,10 @@ _TOKEN = re.compile(r"[A-Za-z0-9._/+-]{1,200}(?:@[A-Za-z0-9._-]{1,200})?")
 _URL = re.compile(r"https?://[!-;=?-~]{1,900}")
 _LIST_ID = re.compile(r"[A-Za-z0-9._-]{1,300}")
 _FROM = re.compile("^From ", re.MULTILINE)
+# A blank at the end of a line, for which Python's encoder does not look whether there is room.
+_BLANK_WITHOUT_ROOM = re.compile(r"=(?:20|09)(?=\r|\Z)(?<=[^\n]{77})")
 _ENCODED_ALREADY = re.compile("(?!From )[ -<>-~]{1,75}")  # a line of quoted-printable, with room for its last "="
-_MAX_LINE_LENGTH = 76  # RFC 2047, section 2
+_MAX_LINE_LENGTH = 76  # RFC 2047, section 2; RFC 2045, section 6.7
 _MAX_EMAIL_LENGTH = 254  # RFC 5321, section 4.5.3.1.3, without its brackets
 
 # "=_" occurs in no quoted-printable and no base64 text (RFC 2045, section 6.7): boundaries need not be random.
@@ -255,6 +257,8 @@ def quoted_printable(text: str) -> str:
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     encoded = binascii.b2a_qp(text.encode(errors="replace")).decode("ascii").replace("\n", "\r\n")
+    if max(map(len, encoded.split("\r\n"))) > _MAX_LINE_LENGTH:
+        encoded = _BLANK_WITHOUT_ROOM.sub(r"=\r\n\g<0>", encoded)
     return _FROM.sub("F=\r\nrom ", encoded) if "From " in encoded else encoded
 
 

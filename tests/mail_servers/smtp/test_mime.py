@@ -149,6 +149,16 @@ def test_a_line_that_begins_with_from_is_broken() -> None:
     assert quoted_printable("From here\n From\nFrom there") == "F=\r\nrom here\r\n From\r\nF=\r\nrom there"
 
 
+@pytest.mark.parametrize("end", [" ", "\t", " \n", "\t\ny", "é \n", "= \n", "  \n", ". \n \n"])
+def test_a_blank_at_the_end_of_a_long_line_makes_no_line_too_long(end: str) -> None:
+    for length in range(160):
+        encoded = quoted_printable("x" * length + end)
+        assert quopri.decodestring(encoded).decode().replace("\r\n", "\n") == "x" * length + end
+        lines = encoded.split("\r\n")
+        assert max(map(len, lines)) <= 76  # RFC 2045, section 6.7
+        assert not [line for line in lines if line.endswith((" ", "\t"))]
+
+
 def test_every_line_end_becomes_cr_lf() -> None:
     assert text_of(parse(compose_bytes(MessageContent.of("Subject", "a\r\nb\rc\n", "<p></p>"))), "plain") == "a\nb\nc\n"
 
