@@ -286,8 +286,10 @@ def test_anything_but_one_plain_address_is_rejected(address: str) -> None:
         ascii_address(address)
 
 
-@pytest.mark.parametrize("domain", ["x" * 400_000, "x." * 200_000, "ü" * 400_000, "ü." * 200_000], ids=ascii)
-@pytest.mark.parametrize("local_part", ["a", "a" * 400_000, "@" * 400_000], ids=ascii)
+@pytest.mark.parametrize(
+    "domain", ["x" * 400_000, "x." * 200_000, "ü" * 400_000, "ü." * 200_000], ids=["x", "x.", "ü", "ü."]
+)
+@pytest.mark.parametrize("local_part", ["a", "a" * 400_000, "@" * 400_000], ids=["a", "a…", "@…"])
 def test_a_long_address_is_rejected_in_little_time(local_part: str, domain: str) -> None:
     began = time.process_time()
     with pytest.raises(UnsafeHeader):
