@@ -181,8 +181,8 @@ class PortalServer(mp.MPServer):
     def _stop_workers(self) -> None:
         """Stop all processes, also the previous ones, which Granian does not know.
 
-        Granian takes a process that has ended for one that refuses to stop until its own thread, which waits for it
-        too, has noted the end.
+        A thread of Granian's waits for each process too. Until it has noted that one has ended, Granian takes that one
+        for a process that refuses to stop, and kills it.
         """
         os.close(self.pipe[1])
         for worker in self.wrks:

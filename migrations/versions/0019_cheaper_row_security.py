@@ -15,9 +15,9 @@ TABLES = ("events", "storms", "shared_server_usage", "deliveries", "delivery_rec
 
 
 def upgrade() -> None:
-    """Evaluate the scope for each row: to start the sub-selects takes as long as some twenty rows.
+    """Evaluate the scope for each row: starting the sub-selects takes as long as some twenty rows.
 
-    Postgres expects this expression to be true for half of the rows, as the one before. It would expect that a
+    Postgres expects this expression to be true for half of the rows, like the one before. It would expect that a
     comparison with ANY is true for hardly any, and choose other plans for pages.
     """
     for table in TABLES:

@@ -27,8 +27,8 @@ def now() -> datetime:
     """Return the database's time, or an estimate while it does not answer. Raise a DATABASE_ERROR if it never did."""
     if not _readings or time.clock_gettime(MONOTONIC_CLOCK) - _readings[0].taken_at > MAX_AGE:
         _read()
-    moment, taken_at = _readings[0]
-    return moment + timedelta(seconds=time.clock_gettime(MONOTONIC_CLOCK) - taken_at)
+    last = _readings[0]
+    return last.moment + timedelta(seconds=time.clock_gettime(MONOTONIC_CLOCK) - last.taken_at)
 
 
 def note(moment: datetime) -> None:

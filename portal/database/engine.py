@@ -25,8 +25,8 @@ ROLE: Final = "pbx_portal"
 KEEPALIVE: Final = "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
 CONNECT_ARGS: Final[dict[str, Any]] = {
     "connect_timeout": 5,  # seconds
-    # Postgres ends slow statements before ANSWER_TIMEOUT, which is for a Postgres that is frozen. To compile a
-    # statement (jit) takes longer than any page's statement.
+    # Postgres ends slow statements before ANSWER_TIMEOUT, which is for a Postgres that is frozen. Compiling
+    # a statement (jit) takes longer than running any statement of a page.
     "options": f"-c role={ROLE} -c timezone=UTC -c jit=off -c statement_timeout=9s -c lock_timeout=5s "
     f"-c idle_in_transaction_session_timeout=60s {KEEPALIVE}",
 }

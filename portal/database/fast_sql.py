@@ -128,10 +128,10 @@ def rows(name: str, columns: str, count: int) -> str:
     return f"(VALUES ({'), ('.join(placeholders)})) AS {name} ({names})"
 
 
-def row_values(name: str, columns: str, rows: Iterable[Iterable[Any]]) -> dict[str, Any]:
+def row_values(name: str, columns: str, table: Iterable[Iterable[Any]]) -> dict[str, Any]:
     """Return the values of rows, in the order of the columns, for the placeholders of a table that `rows` returned."""
     values: dict[str, Any] = {}
-    for number, row in enumerate(rows):
+    for number, row in enumerate(table):
         values.update(zip(_row_keys(name, columns, number), row, strict=True))
     return values
 

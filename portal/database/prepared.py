@@ -20,8 +20,9 @@ from psycopg.pq.abc import PGconn, PGresult
 _PLACEHOLDER: Final = re.compile(r"%(?:\((?P<name>\w+)\)s|%)")
 _FINISHED: Final = {ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK, ExecStatus.PIPELINE_SYNC}
 
-# Of a statement that Postgres keeps. One with more is rare, and takes up to a megabyte of each connection for each
-# number of rows in it, which a tenant's settings and the replies of its mail server decide.
+# The most values of a statement that is prepared. Statements with more are rare, and there is another one for each
+# number of rows, up to a megabyte each. A tenant's settings and the replies of its mail server decide how many there
+# are, and Postgres would keep all of them for each connection.
 MAX_KEPT_VALUES: Final = 100
 
 Statement = tuple[str, Mapping[str, Any]]  # with placeholders like `%(name)s`, and their values

@@ -28,7 +28,7 @@ _TOKEN = re.compile(r"[A-Za-z0-9._/+-]{1,200}(?:@[A-Za-z0-9._-]{1,200})?")
 _URL = re.compile(r"https?://[!-;=?-~]{1,900}")
 _LIST_ID = re.compile(r"[A-Za-z0-9._-]{1,300}")
 _FROM = re.compile("^From ", re.MULTILINE)
-# A blank at the end of a line, for which Python's encoder does not look whether there is room.
+# An encoded blank that makes its line too long: at the end of a line, Python's encoder does not check the length.
 _BLANK_WITHOUT_ROOM = re.compile(r"=(?:20|09)(?=\r|\Z)(?<=[^\n]{77})")
 _ENCODED_ALREADY = re.compile("(?!From )[ -<>-~]{1,75}")  # a line of quoted-printable, with room for its last "="
 _MAX_LINE_LENGTH = 76  # RFC 2047, section 2; RFC 2045, section 6.7
@@ -117,7 +117,7 @@ class MimeMessage(flask_mail.Message):
         # without a timeout.
         self.subject = content.subject
         self.body = content.text
-        self.alts = {}
+        self.alts = {}  # the HTML is encoded already
         self._encoded_html = content.encoded_html
         self.sender = (sender.name, sender.email)
         self.reply_to = sender.reply_to
