@@ -40,9 +40,9 @@ def no_sql_while_rendering(app: Flask) -> Iterator[None]:
         note(query)
         return execute(cursor, query, *args, **options)
 
-    def guarded_run(prepared: PreparedStatements, *statements: Any, row_of: int = -1) -> Any:
+    def guarded_run(prepared: PreparedStatements, *statements: Any) -> Any:
         note(statements[-1][0])
-        return run(prepared, *statements, row_of=row_of)
+        return run(prepared, *statements)
 
     app.jinja_env.template_class = GuardedTemplate
     psycopg.Cursor.execute = guarded_execute  # type: ignore[method-assign, assignment]

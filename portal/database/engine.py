@@ -2,7 +2,7 @@
 
 import select
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from threading import Lock, get_ident
 from typing import Any, Final, TypeVar
 
@@ -99,13 +99,13 @@ class PostgresConnection(psycopg.Connection[Any]):
         outage.end()
         return result
 
-    def run_prepared(self, *statements: Statement, row_of: int = -1) -> Mapping[str, Any] | None:
+    def run_prepared(self, *statements: Statement) -> Sequence[Mapping[str, Any] | None]:
         """Do what `PreparedStatements.run` does. If an answer may still arrive, close the connection."""
         if self._statements is None:
             self._statements = PreparedStatements(self)
         self._statements.timeout = self.answer_timeout
         try:
-            row = self._statements.run(*statements, row_of=row_of)
+            rows = self._statements.run(*statements)
         except psycopg.OperationalError:
             if self.info.transaction_status is TransactionStatus.ACTIVE:
                 outage.begin()
@@ -117,7 +117,7 @@ class PostgresConnection(psycopg.Connection[Any]):
             if self.pgconn.transaction_status == TransactionStatus.ACTIVE:  # also after an interrupt
                 self.close()
         outage.end()
-        return row
+        return rows
 
 
 @event.listens_for(Engine, "do_connect")

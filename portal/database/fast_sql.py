@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from queue import Empty, SimpleQueue
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import psycopg
 from flask import Flask, current_app
@@ -17,6 +17,7 @@ from psycopg.rows import dict_row
 
 from portal import config
 from portal.database.engine import CONNECT_ARGS, PostgresConnection, outage
+from portal.database.group_commit import GroupCommit
 from portal.database.prepared import Statement
 from portal.database.scope import current_scope
 from portal.extensions import db
@@ -24,12 +25,42 @@ from portal.extensions import db
 MAX_CONNECTIONS: Final = 4  # of one process: more statements at a time take longer in all
 CONNECTION_TIMEOUT: Final = 5.0  # seconds to wait for a connection
 SET_SCOPE: Final = "SELECT set_config('portal.tenant', %(scope)s, false)"
+# A task that has to wait for a lock does so alone.
+WAIT_SHORTLY: Final = "SELECT set_config('lock_timeout', '100ms', true)"
+WAIT_FOR_DISK: Final = "SELECT set_config('synchronous_commit', NULL, true)"  # as Postgres is configured
+
+Row: TypeAlias = Mapping[str, Any] | None
+
+
+class Sharing(NamedTuple):
+    """Allows a statement to share a transaction with those of other threads.
+
+    A transaction runs them in this `order`, so that no two transactions wait for each other's locks. For that, of the
+    rows that other tasks lock too, the statement must lock only those of its place in the order.
+    """
+
+    order: str
+    is_durable: bool = True  # the statement leaves it to Postgres whether the commit waits for the disk
+
+
+class _Task(NamedTuple):
+    """A statement with those that follow it, and its scope."""
+
+    statement: Statement
+    then: Sequence[Statement]
+    scope: str
+    sharing: Sharing | None
+
+    @property
+    def order(self) -> tuple[str, str]:
+        return self.scope, self.sharing.order if self.sharing else ""
 
 
 class Connections:
     """The connections of one process, opened when they are needed. Threads may share it."""
 
     def __init__(self, conninfo: str) -> None:
+        self.groups = GroupCommit[_Task, Row]()
         self._conninfo, self._process = conninfo, os.getpid()
         self._idle: list[PostgresConnection] = []  # the one that was used last at the end
         self._slots: SimpleQueue[None] = SimpleQueue()  # of the connections that may be in use: faster than a semaphore
@@ -70,6 +101,30 @@ class Connections:
             self._idle.append(connection)
         self._slots.put(None)
 
+    def run_together(self, tasks: Sequence[_Task]) -> Sequence[Row]:
+        """Run and commit tasks in one transaction, and return the first row of each one's statement, or None."""
+        connection = self.take()
+        scope, connection.scope = connection.scope, None  # unknown, should a statement fail
+        statements, places = list[Statement](), [0] * len(tasks)
+        is_group = len(tasks) > 1
+        if is_group:
+            statements.append((WAIT_SHORTLY, {}))
+        for number in sorted(range(len(tasks)), key=lambda number: tasks[number].order) if is_group else (0,):
+            task = tasks[number]
+            if task.scope != scope:
+                scope = task.scope
+                statements.append((SET_SCOPE, {"scope": scope}))
+            places[number] = len(statements)
+            statements += [task.statement, *task.then]
+        if is_group and any(task.sharing and task.sharing.is_durable for task in tasks):
+            statements.append((WAIT_FOR_DISK, {}))
+        try:
+            rows = connection.run_prepared(*statements)
+            connection.scope = scope
+        finally:
+            self.put_back(connection)
+        return [rows[place] for place in places]
+
     def close(self) -> None:
         """Close the connections that are not in use."""
         while self._idle:
@@ -87,28 +142,27 @@ def init_app(app: Flask) -> None:
 
 
 def run(
-    statement: str, values: Mapping[str, Any], *, then: Sequence[Statement] = (), scope: str | None = None
-) -> Mapping[str, Any] | None:
+    statement: str,
+    values: Mapping[str, Any],
+    *,
+    then: Sequence[Statement] = (),
+    scope: str | None = None,
+    sharing: Sharing | None = None,
+) -> Row:
     """Run and commit a statement with placeholders like `%(name)s`. Return its first row, or None.
 
     The statements in `then` follow in the same transaction and see what it did. `scope` replaces the one in force, for
-    what may run beside the thread of the session.
+    what may run beside the thread of the session. With `sharing`, it may share its transaction with those of other
+    threads.
     """
-    connections, scope = _connections(), scope or current_scope()
-    connection = connections.take()
-    previous_scope, connection.scope = connection.scope, None  # unknown, should the statement fail
-    try:
-        if previous_scope == scope:
-            row = connection.run_prepared((statement, values), *then, row_of=0)
-        else:
-            row = connection.run_prepared((SET_SCOPE, {"scope": scope}), (statement, values), *then, row_of=1)
-        connection.scope = scope
-        return row
-    finally:
-        connections.put_back(connection)
+    connections = _connections()
+    task = _Task((statement, values), then, scope or current_scope(), sharing)
+    if sharing:
+        return connections.groups.run(task, connections.run_together, CONNECTION_TIMEOUT)
+    return connections.run_together([task])[0]
 
 
-def run_within_session(statement: str, values: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def run_within_session(statement: str, values: Mapping[str, Any]) -> Row:
     """Run a statement in the session's transaction, and return its first row, or None."""
     db.session.flush()
     result = db.session.connection().exec_driver_sql(statement, dict(values))

@@ -77,10 +77,8 @@ class PreparedStatements:
         self._poll = select.poll()
         self._poll.register(self._pgconn.socket, select.POLLIN)
 
-    def run(self, *statements: Statement, row_of: int = -1) -> Mapping[str, Any] | None:
-        """Run statements in one transaction and one round trip, and return the first row of one of them, or None.
-
-        `row_of` is the index of that statement.
+    def run(self, *statements: Statement) -> Sequence[Mapping[str, Any] | None]:
+        """Run statements in one transaction and one round trip, and return the first row of each, or None.
 
         Raises:
             psycopg.Error: as psycopg does. psycopg.OperationalError if Postgres does not answer in time; then the
@@ -90,7 +88,7 @@ class PreparedStatements:
         results = self._send(ready)
         for result in results:
             _check(result)
-        return self._first_row(results[: len(ready)][row_of])
+        return list(map(self._first_row, results[: len(ready)]))
 
     def _send(self, statements: Sequence[Callable[[], None]]) -> list[PGresult]:
         """Send the statements, several of them in a pipeline, and return their results."""

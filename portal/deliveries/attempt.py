@@ -15,6 +15,7 @@ from sqlalchemy import ARRAY, Uuid, any_, literal, select, text
 
 from portal.database import clock, fast_sql
 from portal.database.engine import DATABASE_ERRORS
+from portal.database.fast_sql import Sharing
 from portal.database.prepared import Statement
 from portal.deliveries.message import OutgoingMessage
 from portal.deliveries.models import PendingDelivery, PendingRecipient, RecordedEvent, stored_result
@@ -165,11 +166,12 @@ def _update_delivery(
 
 
 def _store(message: OutgoingMessage, statement: Statement, replies: Collection[SmtpReply]) -> None:
-    values, ids = statement[1], {"event_id": message.delivery.event_id}
+    event_id = message.delivery.event_id
+    values, ids, sharing = statement[1], {"event_id": event_id}, Sharing(order=str(event_id), is_durable=False)
     erase = [(LOCK_SECRETS, ids), (ERASE_SECRETS, ids)] if message.has_secrets else []
     for delay in (*STORE_RETRY_DELAYS, None):
         try:
-            row = fast_sql.run(*statement, then=erase, scope=str(message.plan.tenant.id))
+            row = fast_sql.run(*statement, then=erase, scope=str(message.plan.tenant.id), sharing=sharing)
             break
         except DATABASE_ERRORS:
             db.session.rollback()

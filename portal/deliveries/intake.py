@@ -19,6 +19,7 @@ from uuid_utils.compat import uuid4, uuid7
 
 from portal import crypto
 from portal.database import clock, fast_sql
+from portal.database.fast_sql import Sharing
 from portal.database.prepared import Statement
 from portal.database.scope import enter_scope
 from portal.deliveries import shared_limit
@@ -63,7 +64,12 @@ def accept_event(plan: Plan, event: Event, *, is_kept: bool = False) -> EventRes
     tokens = [new_token(plan, event, delivery) if delivery.lease_until else None for delivery in deliveries]
     revision = plan.revision if is_kept else None
     statement = _insert_event(plan.tenant, event, row_id, deliveries, ignored=ignored, revision=revision)
-    recorded = fast_sql.run(*statement, then=[token.statement for token in tokens if token], scope=str(plan.tenant.id))
+    recorded = fast_sql.run(
+        *statement,
+        then=[token.statement for token in tokens if token],
+        scope=str(plan.tenant.id),
+        sharing=_sharing(event, deliveries),
+    )
     if recorded is None:
         return NotRecorded.PLAN_IS_OLD if is_kept else _duplicate_result(plan.tenant, event)
     _note_holds(recorded, deliveries)
@@ -243,6 +249,17 @@ def _insert_event(
     }
     is_counted = bool(values["shared_emails"])
     return _insert_event_sql(len(deliveries), has_queue=queue is not None, is_counted=is_counted), values
+
+
+def _sharing(event: Event, deliveries: Sequence[PendingDelivery]) -> Sharing | None:
+    """Return how the statement shares a transaction.
+
+    One that counts for the limits of the shared mail server shares none: it locks a row of all events of the tenant
+    after that of the queue's storm.
+    """
+    if any(delivery.uses_shared_server for delivery in deliveries):
+        return None
+    return Sharing(order=f"{event.event_type.type} {event.data.queue} {event.id}")
 
 
 def _note_holds(recorded: Mapping[str, Any], deliveries: Sequence[PendingDelivery]) -> None:

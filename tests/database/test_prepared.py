@@ -44,14 +44,12 @@ def test_a_value_arrives_as_through_a_cursor(connection: PostgresConnection, typ
     expected = connection.execute(statement, values).fetchone()
     assert expected
     for _ in range(2):  # prepared, and prepared before
-        assert connection.run_prepared((statement, values)) == {"value": expected[0], "one": 1}
+        assert connection.run_prepared((statement, values)) == [{"value": expected[0], "one": 1}]
 
 
 def test_a_value_that_is_used_twice_and_a_per_cent_sign(connection: PostgresConnection) -> None:
-    row = connection.run_prepared(
-        ("SELECT %(b)s::int - %(a)s::int + %(b)s::int AS n, 7 %% 4 AS rest", {"a": 1, "b": 5})
-    )
-    assert row == {"n": 9, "rest": 3}
+    statement = "SELECT %(b)s::int - %(a)s::int + %(b)s::int AS n, 7 %% 4 AS rest"
+    assert connection.run_prepared((statement, {"a": 1, "b": 5})) == [{"n": 9, "rest": 3}]
 
 
 def test_postgres_does_not_keep_a_statement_for_every_number_of_rows(connection: PostgresConnection) -> None:
@@ -60,8 +58,8 @@ def test_postgres_does_not_keep_a_statement_for_every_number_of_rows(connection:
         table = fast_sql.rows("row", columns, count)
         values = fast_sql.row_values("row", columns, ([number, 0, 0, 0, "x"] for number in range(count)))
         statement = (f"SELECT sum(a) AS sum FROM {table}", values)
-        assert connection.run_prepared(("SELECT 1", {}), statement) == {"sum": sum(range(count))}
-        assert connection.run_prepared(statement) == {"sum": sum(range(count))}
+        assert connection.run_prepared(("SELECT 1 AS one", {}), statement) == [{"one": 1}, {"sum": sum(range(count))}]
+        assert connection.run_prepared(statement) == [{"sum": sum(range(count))}]
     kept = connection.execute("SELECT count(*), max(length(statement)) FROM pg_prepared_statements").fetchone()
     assert kept
     assert kept[0] <= 22
@@ -75,27 +73,27 @@ def test_the_type_of_a_value_is_never_guessed_wrong(connection: PostgresConnecti
     for given in (value, None, value):
         expected = connection.execute(statement, {"value": given}).fetchone()
         assert expected
-        assert connection.run_prepared((statement, {"value": given})) == {"value": expected[0]}
+        assert connection.run_prepared((statement, {"value": given})) == [{"value": expected[0]}]
 
 
 def test_a_duration_before_now(connection: PostgresConnection) -> None:
-    row = connection.run_prepared(("SELECT now() - %(ago)s < now() AS is_before", {"ago": timedelta(hours=1)}))
-    assert row == {"is_before": True}
+    statement = "SELECT now() - %(ago)s < now() AS is_before"
+    assert connection.run_prepared((statement, {"ago": timedelta(hours=1)})) == [{"is_before": True}]
 
 
 def test_a_statement_without_a_row(connection: PostgresConnection) -> None:
-    assert connection.run_prepared(("SELECT 1 WHERE false", {})) is None
-    assert connection.run_prepared(("SET application_name = 'x'", {})) is None
+    assert connection.run_prepared(("SELECT 1 WHERE false", {})) == [None]
+    assert connection.run_prepared(("SET application_name = 'x'", {})) == [None]
 
 
 def test_several_statements_are_one_transaction(connection: PostgresConnection) -> None:
     connection.execute("CREATE TEMPORARY TABLE kept (n int CHECK (n > 0))")
     add = "INSERT INTO kept VALUES (%(n)s) RETURNING n"
-    assert connection.run_prepared((add, {"n": 1}), (add, {"n": 2})) == {"n": 2}
+    assert connection.run_prepared((add, {"n": 1}), (add, {"n": 2})) == [{"n": 1}, {"n": 2}]
     for statements in ([(add, {"n": 3}), (add, {"n": 0})], [(add, {"n": 0}), (add, {"n": 3})]):
         with pytest.raises(psycopg.errors.CheckViolation):
             connection.run_prepared(*statements)
-    assert connection.run_prepared(("SELECT count(*) AS rows FROM kept", {})) == {"rows": 2}
+    assert connection.run_prepared(("SELECT count(*) AS rows FROM kept", {})) == [{"rows": 2}]
 
 
 @pytest.mark.parametrize("statement", ["SELECT nothing", "SELECT %(text)s::int", "SELECT FROM"])
@@ -106,7 +104,7 @@ def test_an_error_is_psycopgs_and_the_connection_goes_on(connection: PostgresCon
     for _ in range(2):
         with pytest.raises(type(expected.value), match=str(expected.value).partition("\n")[0]):
             connection.run_prepared((statement, values))
-    assert connection.run_prepared(("SELECT 1 AS one", {})) == {"one": 1}
+    assert connection.run_prepared(("SELECT 1 AS one", {})) == [{"one": 1}]
 
 
 def test_an_answer_that_comes_too_late_ends_the_connection(
@@ -124,15 +122,13 @@ def test_an_answer_that_comes_too_late_ends_the_connection(
 
 def test_a_large_value_is_sent_and_received(connection: PostgresConnection) -> None:
     large = "x" * 20_000_000  # more than the buffers of the socket
-    assert connection.run_prepared(("SELECT length(%(text)s) AS size, %(text)s AS text", {"text": large})) == {
-        "size": len(large),
-        "text": large,
-    }
+    statement = "SELECT length(%(text)s) AS size, %(text)s AS text"
+    assert connection.run_prepared((statement, {"text": large})) == [{"size": len(large), "text": large}]
 
 
 def test_a_connection_whose_prepared_statement_no_longer_fits_is_closed(connection: PostgresConnection) -> None:
     connection.execute("CREATE TEMPORARY TABLE changing (a int); INSERT INTO changing VALUES (1)")
-    assert connection.run_prepared(("SELECT * FROM changing", {})) == {"a": 1}
+    assert connection.run_prepared(("SELECT * FROM changing", {})) == [{"a": 1}]
     connection.execute("ALTER TABLE changing ADD b int")
     with pytest.raises(psycopg.errors.FeatureNotSupported):
         connection.run_prepared(("SELECT * FROM changing", {}))
