@@ -1,6 +1,7 @@
-"""A mail server 20 ms away, as a program: STARTTLS, sign-in, and a relay on loopback that delays each byte by 10 ms.
+"""A mail server 20 ms away, as a program: a relay on loopback that delays each byte by 10 ms.
 
-It prints its port, then a counter of the emails that it took, like `smtp-sink`.
+The mail server there has a given port, or is one of its own with a given certificate, STARTTLS and sign-in. It
+prints its port, then a counter of the emails that its own mail server took, like `smtp-sink`.
 """
 
 import asyncio
@@ -46,18 +47,24 @@ def sign_in(_server: SMTP, _session: Session, _envelope: Envelope, _mechanism: s
     return AuthResult(success=known)
 
 
-async def main(certificate: str) -> None:
-    """Serve until a signal arrives."""
+async def main(near: str) -> None:
+    """Serve until a signal arrives. `near` is a port or the file of a certificate."""
+    port = int(near) if near.isdecimal() else await _serve(near)
+    far = await asyncio.start_server(lambda reader, writer: _relay(port, reader, writer), HOST, 0)
+    print(f"port={far.sockets[0].getsockname()[1]}", flush=True)
+    await far.serve_forever()
+
+
+async def _serve(certificate: str) -> int:
+    """Start a mail server and return its port."""
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(certificate)
     taking = Counting()
     server = await asyncio.get_running_loop().create_server(
         lambda: SMTP(taking, hostname="mail.bench", tls_context=tls, authenticator=sign_in), HOST, 0
     )
-    near = server.sockets[0].getsockname()[1]
-    far = await asyncio.start_server(lambda reader, writer: _relay(near, reader, writer), HOST, 0)
-    print(f"port={far.sockets[0].getsockname()[1]}", flush=True)
-    await far.serve_forever()
+    port: int = server.sockets[0].getsockname()[1]
+    return port
 
 
 async def _relay(near: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -61,9 +61,21 @@ def sink() -> Iterator[Sink]:
 @contextmanager
 def distant(certificate: Path) -> Iterator[Sink]:
     """Run the mail server of `bench.distant_mail_server` with this certificate."""
-    command = [sys.executable, "-m", "bench.distant_mail_server", str(certificate)]
-    with _in_memory() as counter, running(command, output=counter) as process:
-        yield Sink(_printed_port(counter, process), counter)
+    with _in_memory() as counter, _distant(str(certificate), counter) as port:
+        yield Sink(port, counter)
+
+
+@contextmanager
+def from_afar(near: Sink) -> Iterator[Sink]:
+    """Yield a running mail server as it is seen from 20 ms away."""
+    with _in_memory() as output, _distant(str(near.port), output) as port:
+        yield Sink(port, near.counter)
+
+
+@contextmanager
+def _distant(near: str, output: int) -> Iterator[int]:
+    with running([sys.executable, "-m", "bench.distant_mail_server", near], output=output) as process:
+        yield _printed_port(output, process)
 
 
 @contextmanager
