@@ -25,9 +25,9 @@ from portal.extensions import db
 MAX_CONNECTIONS: Final = 4  # of one process: more statements at a time take longer in all
 CONNECTION_TIMEOUT: Final = 5.0  # seconds to wait for a connection
 SET_SCOPE: Final = "SELECT set_config('portal.tenant', %(scope)s, false)"
-# A task that has to wait for a lock does so alone.
-WAIT_SHORTLY: Final = "SELECT set_config('lock_timeout', '100ms', true)"
-WAIT_FOR_DISK: Final = "SELECT set_config('synchronous_commit', NULL, true)"  # as Postgres is configured
+# A statement that takes longer than usual continues alone: the others of its transaction do not wait for it, and all
+# together stay within ANSWER_TIMEOUT.
+LIMIT_EACH: Final = "SELECT set_config('lock_timeout', '100ms', true), set_config('statement_timeout', '500ms', true)"
 
 Row: TypeAlias = Mapping[str, Any] | None
 
@@ -35,12 +35,11 @@ Row: TypeAlias = Mapping[str, Any] | None
 class Sharing(NamedTuple):
     """Allows a statement to share a transaction with those of other threads.
 
-    A transaction runs them in this `order`, so that no two transactions wait for each other's locks. For that, of the
-    rows that other tasks lock too, the statement must lock only those of its place in the order.
+    A transaction runs them in this `order`, so that two transactions lock the rows that both need in the same order.
     """
 
-    order: str
-    is_durable: bool = True  # the statement leaves it to Postgres whether the commit waits for the disk
+    order: tuple[str, ...]
+    is_durable: bool = True  # False: the statement lets its transaction commit without waiting for the disk
 
 
 class _Task(NamedTuple):
@@ -49,18 +48,20 @@ class _Task(NamedTuple):
     statement: Statement
     then: Sequence[Statement]
     scope: str
-    sharing: Sharing | None
+    order: tuple[str, ...] = ()
 
     @property
-    def order(self) -> tuple[str, str]:
-        return self.scope, self.sharing.order if self.sharing else ""
+    def place(self) -> tuple[str, ...]:
+        """Its place in a transaction."""
+        return (self.scope, *self.order)
 
 
 class Connections:
     """The connections of one process, opened when they are needed. Threads may share it."""
 
     def __init__(self, conninfo: str) -> None:
-        self.groups = GroupCommit[_Task, Row]()
+        # What need not wait for the disk does not wait for those that do.
+        self.groups = {is_durable: GroupCommit[_Task, Row]() for is_durable in (True, False)}
         self._conninfo, self._process = conninfo, os.getpid()
         self._idle: list[PostgresConnection] = []  # the one that was used last at the end
         self._slots: SimpleQueue[None] = SimpleQueue()  # of the connections that may be in use: faster than a semaphore
@@ -103,22 +104,21 @@ class Connections:
 
     def run_together(self, tasks: Sequence[_Task]) -> Sequence[Row]:
         """Run and commit tasks in one transaction, and return the first row of each one's statement, or None."""
-        connection = self.take()
-        scope, connection.scope = connection.scope, None  # unknown, should a statement fail
         statements, places = list[Statement](), [0] * len(tasks)
         is_group = len(tasks) > 1
+        in_order = sorted(range(len(tasks)), key=lambda number: tasks[number].place) if is_group else (0,)
         if is_group:
-            statements.append((WAIT_SHORTLY, {}))
-        for number in sorted(range(len(tasks)), key=lambda number: tasks[number].order) if is_group else (0,):
-            task = tasks[number]
-            if task.scope != scope:
-                scope = task.scope
-                statements.append((SET_SCOPE, {"scope": scope}))
-            places[number] = len(statements)
-            statements += [task.statement, *task.then]
-        if is_group and any(task.sharing and task.sharing.is_durable for task in tasks):
-            statements.append((WAIT_FOR_DISK, {}))
+            statements.append((LIMIT_EACH, {}))
+        connection = self.take()
+        scope, connection.scope = connection.scope, None  # unknown, should a statement fail
         try:
+            for number in in_order:
+                task = tasks[number]
+                if task.scope != scope:
+                    scope = task.scope
+                    statements.append((SET_SCOPE, {"scope": scope}))
+                places[number] = len(statements)
+                statements += [task.statement, *task.then]
             rows = connection.run_prepared(*statements)
             connection.scope = scope
         finally:
@@ -156,9 +156,9 @@ def run(
     threads.
     """
     connections = _connections()
-    task = _Task((statement, values), then, scope or current_scope(), sharing)
+    task = _Task((statement, values), then, scope or current_scope(), sharing.order if sharing else ())
     if sharing:
-        return connections.groups.run(task, connections.run_together, CONNECTION_TIMEOUT)
+        return connections.groups[sharing.is_durable].run(task, connections.run_together)
     return connections.run_together([task])[0]
 
 

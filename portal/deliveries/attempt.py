@@ -167,7 +167,7 @@ def _update_delivery(
 
 def _store(message: OutgoingMessage, statement: Statement, replies: Collection[SmtpReply]) -> None:
     event_id = message.delivery.event_id
-    values, ids, sharing = statement[1], {"event_id": event_id}, Sharing(order=str(event_id), is_durable=False)
+    values, ids, sharing = statement[1], {"event_id": event_id}, Sharing(order=(str(event_id),), is_durable=False)
     erase = [(LOCK_SECRETS, ids), (ERASE_SECRETS, ids)] if message.has_secrets else []
     for delay in (*STORE_RETRY_DELAYS, None):
         try:

@@ -68,7 +68,7 @@ def accept_event(plan: Plan, event: Event, *, is_kept: bool = False) -> EventRes
         *statement,
         then=[token.statement for token in tokens if token],
         scope=str(plan.tenant.id),
-        sharing=_sharing(event, deliveries),
+        sharing=_sharing(event, deliveries, has_tokens=any(tokens)),
     )
     if recorded is None:
         return NotRecorded.PLAN_IS_OLD if is_kept else _duplicate_result(plan.tenant, event)
@@ -251,15 +251,15 @@ def _insert_event(
     return _insert_event_sql(len(deliveries), has_queue=queue is not None, is_counted=is_counted), values
 
 
-def _sharing(event: Event, deliveries: Sequence[PendingDelivery]) -> Sharing | None:
-    """Return how the statement shares a transaction.
+def _sharing(event: Event, deliveries: Sequence[PendingDelivery], *, has_tokens: bool) -> Sharing | None:
+    """Return how the statement shares a transaction: the order is that in which it locks the storms of queues.
 
-    One that counts for the limits of the shared mail server shares none: it locks a row of all events of the tenant
-    after that of the queue's storm.
+    It shares none if it locks other rows that several events need: the tokens of a SIP account, or what the tenant has
+    sent through the shared mail server.
     """
-    if any(delivery.uses_shared_server for delivery in deliveries):
+    if has_tokens or any(delivery.uses_shared_server for delivery in deliveries):
         return None
-    return Sharing(order=f"{event.event_type.type} {event.data.queue} {event.id}")
+    return Sharing(order=(event.event_type.type, event.data.queue or "", event.id or ""))
 
 
 def _note_holds(recorded: Mapping[str, Any], deliveries: Sequence[PendingDelivery]) -> None:

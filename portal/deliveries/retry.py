@@ -128,7 +128,7 @@ def retry_next(tenant_id: int, on_lease: Callable[[], object] = lambda: None) ->
         Exception: the email cannot be read or built. It is postponed, so that it does not keep others from their turn.
     """
     values = {"tenant_id": tenant_id, "lease": LEASE_DURATION, "patient_lease": PATIENT_LEASE_DURATION}
-    leased = fast_sql.run(LEASE_NEXT, values, scope=str(tenant_id), sharing=Sharing(order=""))
+    leased = fast_sql.run(LEASE_NEXT, values, scope=str(tenant_id), sharing=Sharing(order=()))
     if leased is None:  # nothing is due, or other workers have all of it
         return False
     logs.note_event(leased["event_id"])

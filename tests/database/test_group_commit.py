@@ -11,17 +11,17 @@ import psycopg
 import pytest
 from flask import Flask
 
-from portal.database import fast_sql
-from portal.database.engine import CONNECT_ARGS, PostgresConnection, outage
+from portal.database import fast_sql, group_commit
+from portal.database.engine import PostgresConnection, outage
 from portal.database.fast_sql import Row, Sharing
 from portal.database.group_commit import MAX_TASKS, GroupCommit
-from portal.database.prepared import Statement
 from portal.database.scope import EVERY_TENANT
 from tests.sql import sql
 
 WHERE = "SELECT pg_current_xact_id()::text AS transaction, current_setting('portal.tenant') AS scope"
 ADD = "INSERT INTO tenants (name, domain, time_zone, language) VALUES (%(name)s, %(name)s, 'UTC', 'en') RETURNING name"
 RENAME = "UPDATE tenants SET name = name || %(more)s WHERE domain = %(domain)s RETURNING name"
+LOCK = "SELECT FROM tenants WHERE domain = 'locked' FOR UPDATE"
 TENANTS = "SELECT array_agg(name ORDER BY name) AS names FROM tenants"
 
 
@@ -31,12 +31,12 @@ class Threads:
     def __init__(self, app: Flask, executor: ThreadPoolExecutor) -> None:
         self._app, self._executor = app, executor
 
-    def run(self, statement: str, scope: str = EVERY_TENANT, order: str = "", **values: Any) -> Future[Row]:
+    def run(self, statement: str, scope: str = EVERY_TENANT, *, is_durable: bool = True, **values: Any) -> Future[Row]:
         """Begin to run it, and return its future row."""
 
         def run() -> Row:
             with self._app.app_context():
-                return fast_sql.run(statement, values, scope=scope, sharing=Sharing(order))
+                return fast_sql.run(statement, values, scope=scope, sharing=Sharing((), is_durable))
 
         return self._executor.submit(run)
 
@@ -47,6 +47,13 @@ class Threads:
         time.sleep(0.1)
         yield
         first.result()
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let threads wait for the only transaction, however busy the machine is."""
+    monkeypatch.setattr(group_commit, "PATIENCE", 10)
+    monkeypatch.setattr(group_commit, "AT_ONCE", 1)
 
 
 @pytest.fixture
@@ -67,6 +74,12 @@ def test_those_that_wait_share_a_transaction_each_in_its_scope(threads: Threads)
 
 def test_one_that_need_not_wait_has_a_transaction_of_its_own(threads: Threads) -> None:
     assert len({(threads.run(WHERE).result() or {})["transaction"] for _ in range(3)}) == 3
+
+
+def test_nobody_waits_for_a_single_other_thread(threads: Threads, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_commit, "AT_ONCE", 2)
+    with threads.busy():
+        threads.run(WHERE).result(timeout=0.2)
 
 
 def test_a_transaction_does_not_grow_without_limit(threads: Threads) -> None:
@@ -97,10 +110,10 @@ def test_only_the_statement_at_fault_fails(threads: Threads, fault: str, error: 
     assert threads.run(TENANTS).result() == {"names": ["a", "b", "c", "d"]}
 
 
-def test_a_statement_that_waits_for_a_lock_does_not_keep_the_others(threads: Threads) -> None:
+def test_a_statement_that_waits_for_a_lock_does_not_keep_its_transaction(threads: Threads) -> None:
     threads.run(ADD, name="locked").result()
     with psycopg.connect(own_url(threads)) as other:
-        other.execute("SELECT FROM tenants WHERE domain = 'locked' FOR UPDATE")
+        other.execute(LOCK)
         with threads.busy():
             waits = threads.run(RENAME, domain="locked", more="!")
             others = [threads.run(ADD, name=name) for name in ("a", "b")]
@@ -108,6 +121,37 @@ def test_a_statement_that_waits_for_a_lock_does_not_keep_the_others(threads: Thr
             future.result(timeout=2)
         assert not waits.done()
     assert waits.result() == {"name": "locked!"}
+
+
+def test_a_statement_that_waits_for_a_lock_does_not_keep_those_that_come_later(
+    threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads.run(ADD, name="locked").result()
+    monkeypatch.setattr(group_commit, "PATIENCE", 0.02)
+    with psycopg.connect(own_url(threads)) as other:
+        other.execute(LOCK)
+        waits = threads.run(RENAME, domain="locked", more="!")
+        time.sleep(0.1)
+        for name in "abc":
+            threads.run(ADD, name=name).result(timeout=2)
+        assert not waits.done()
+    assert waits.result() == {"name": "locked!"}
+
+
+def test_slow_statements_do_not_make_a_transaction_longer_than_postgres_may_take(
+    threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PostgresConnection, "answer_timeout", 2)
+    with threads.busy():
+        futures = [threads.run("SELECT 1 AS one FROM pg_sleep(0.7)") for _ in range(4)]
+    assert [future.result() for future in futures] == [{"one": 1}] * 4
+    assert threads.run("SHOW statement_timeout").result() == {"statement_timeout": "9s"}
+    assert threads.run("SHOW lock_timeout").result() == {"lock_timeout": "5s"}
+
+
+def test_a_result_does_not_wait_for_the_disk_of_others(threads: Threads) -> None:
+    with threads.busy():
+        threads.run("SELECT 1", is_durable=False).result(timeout=0.2)
 
 
 def own_url(threads: Threads) -> str:
@@ -120,7 +164,7 @@ def test_two_processes_lock_the_same_rows_in_the_same_order(context: Flask) -> N
     for name in "ab":
         fast_sql.run(ADD, {"name": name})
     tasks = [
-        fast_sql._Task((RENAME, {"domain": name, "more": ""}), [("SELECT pg_sleep(0.002)", {})], "0", Sharing(name))
+        fast_sql._Task((RENAME, {"domain": name, "more": ""}), [("SELECT pg_sleep(0.002)", {})], "0", (name,))
         for name in "ab"
     ]
     processes = [fast_sql.Connections(context.config["SQLALCHEMY_DATABASE_URI"].replace("+psycopg", "")) for _ in "12"]
@@ -134,44 +178,17 @@ def test_two_processes_lock_the_same_rows_in_the_same_order(context: Flask) -> N
         connections.close()
 
 
-@pytest.mark.parametrize("durable", [[True], [True, False], [False, True], [False, False]], ids=str)
-def test_a_commit_waits_for_the_disk_if_one_of_its_statements_asks_for_it(
-    context: Flask, monkeypatch: pytest.MonkeyPatch, durable: Sequence[bool]
-) -> None:
-    """A statement that is not durable switches the waiting off for its transaction, as that of a result does."""
-    run, seen, mode = PostgresConnection.run_prepared, [], "SELECT current_setting('synchronous_commit') AS mode"
-
-    def see(connection: PostgresConnection, *statements: Statement) -> Sequence[Row]:
-        rows = run(connection, *statements, (mode, {}))
-        seen.append(rows[-1])
-        return rows[:-1]
-
-    monkeypatch.setattr(PostgresConnection, "run_prepared", see)
-    monkeypatch.setitem(CONNECT_ARGS, "options", f"{CONNECT_ARGS['options']} -c synchronous_commit=on")
-    connections = fast_sql.Connections(context.config["SQLALCHEMY_DATABASE_URI"].replace("+psycopg", ""))
-    off = "SELECT set_config('synchronous_commit', 'off', true) AS mode"
-    tasks = [
-        fast_sql._Task((mode if is_durable else off, {}), (), "0", Sharing(str(number), is_durable))
-        for number, is_durable in enumerate(durable)
-    ]
-    connections.run_together(tasks)
-    assert seen == [{"mode": "on" if any(durable) else "off"}]
-    connections.close()
-
-
-def test_nobody_runs_again_what_postgres_may_have_done(threads: Threads) -> None:
+def test_what_is_reported_as_written_is_written_once_although_postgres_ended_the_connection(threads: Threads) -> None:
     with threads.busy():
         futures = [threads.run(ADD, name=name) for name in "ab"]
-        futures.append(threads.run("SELECT pg_sleep(5)", order="last"))
+        futures.append(threads.run("SELECT 1 FROM pg_sleep(0.45)", scope="9"))
     time.sleep(0.2)
     sql(
         "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
         "WHERE datname = current_database() AND pid <> pg_backend_pid()"
     )
-    for future in futures:
-        with pytest.raises(psycopg.OperationalError):
-            future.result()
-    assert threads.run(TENANTS).result() == {"names": None}
+    written = [name for name, future in zip("ab", futures, strict=False) if not future.exception()]
+    assert threads.run(TENANTS).result() == {"names": written or None}
 
 
 def test_a_postgres_that_does_not_answer_fails_all_at_once(threads: Threads, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,10 +218,10 @@ def run_together_while(group: GroupCommit[str, str], first: Run, run: Run, tasks
         return first(given)
 
     with ThreadPoolExecutor(len(tasks) + 1) as executor:
-        futures = [executor.submit(group.run, "first", wait, 5)]
+        futures = [executor.submit(group.run, "first", wait)]
         began.wait()
         for number, task in enumerate(tasks, start=1):
-            futures.append(executor.submit(group.run, task, run, 5))
+            futures.append(executor.submit(group.run, task, run))
             while len(group._waiting) < number:
                 time.sleep(0.001)
         end.set()
@@ -219,7 +236,20 @@ def test_a_thread_that_is_interrupted_leaves_no_other_waiting() -> None:
     _, *futures = run_together_while(group, list, fail, "abc")
     errors = [type(future.exception()) for future in futures]
     assert errors == [KeyboardInterrupt, psycopg.OperationalError, psycopg.OperationalError]
-    assert group.run("d", list, 5) == "d"
+    assert group.run("d", list) == "d"
+
+
+def test_nobody_runs_again_what_postgres_may_have_done() -> None:
+    ran: list[str] = []
+
+    def fail(tasks: Sequence[str]) -> Sequence[str]:
+        ran.extend(tasks)
+        raise psycopg.OperationalError("gone")
+
+    _, *futures = run_together_while(GroupCommit[str, str](), list, fail, "abc")
+    for future in futures:
+        assert isinstance(future.exception(), psycopg.OperationalError)
+    assert ran == ["a", "b", "c"]
 
 
 def test_the_next_transaction_begins_although_the_one_before_failed() -> None:
@@ -232,22 +262,35 @@ def test_the_next_transaction_begins_although_the_one_before_failed() -> None:
     assert [future.result() for future in others] == ["a", "b", "c"]
 
 
-def test_what_waits_too_long_is_not_run() -> None:
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_thread_that_loses_its_patience_runs_its_task_once(monkeypatch: pytest.MonkeyPatch, is_late: bool) -> None:
+    """Perhaps just when the transaction with its task has begun."""
     began, end, ran = Event(), Event(), list[str]()
 
     def wait(tasks: Sequence[str]) -> Sequence[str]:
+        ran.extend(tasks)
         began.set()
         end.wait()
-        ran.extend(tasks)
         return tasks
 
+    def run(tasks: Sequence[str]) -> Sequence[str]:
+        ran.extend(tasks)
+        time.sleep(0.2)
+        return tasks
+
+    monkeypatch.setattr(group_commit, "PATIENCE", 0.1)
     group = GroupCommit[str, str]()
     with ThreadPoolExecutor() as executor:
-        first = executor.submit(group.run, "first", wait, 5)
+        first = executor.submit(group.run, "first", wait)
         began.wait()
-        late = executor.submit(group.run, "late", wait, 0.1)
-        assert isinstance(late.exception(), psycopg.OperationalError)
+        others = [executor.submit(group.run, task, run) for task in "ab"]
+        time.sleep(0.07 if is_late else 0)
+        others += [executor.submit(group.run, task, run) for task in "cd"]
+        time.sleep(0.02 if is_late else 0)
+        assert [future.result() for future in others] == list("abcd")
+        assert not first.done()
         end.set()
         assert first.result() == "first"
-    assert group.run("next", list, 5) == "next"
-    assert ran == ["first"]
+    assert group.run("next", list) == "next"
+    assert sorted(ran) == ["a", "b", "c", "d", "first"]
+    assert group._running == 0

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from flask import Flask
 
-from portal.database import fast_sql
+from portal.database import fast_sql, group_commit
 from portal.database.fast_sql import Sharing
 from portal.database.scope import EVERY_TENANT, every_tenant
 from portal.mail_servers import service as mail_server_service
@@ -24,12 +24,14 @@ PostAtOnce = Callable[[Sequence[Mapping[str, Any]]], list[dict[str, Any]]]
 
 
 @pytest.fixture
-def post_at_once(app: Flask, working_tenant: str, key: str) -> PostAtOnce:
-    """A function that posts lost calls while another thread writes, and returns the responses in the same order."""
+def post_at_once(app: Flask, working_tenant: str, key: str, monkeypatch: pytest.MonkeyPatch) -> PostAtOnce:
+    """A function that posts events while another thread writes, and returns the responses in the same order."""
+    monkeypatch.setattr(group_commit, "PATIENCE", 10)
+    monkeypatch.setattr(group_commit, "AT_ONCE", 1)
 
     def wait() -> None:
         with app.app_context():
-            fast_sql.run("SELECT pg_sleep(0.5)", {}, scope=EVERY_TENANT, sharing=Sharing(""))
+            fast_sql.run("SELECT pg_sleep(0.5)", {}, scope=EVERY_TENANT, sharing=Sharing(()))
 
     def post(event: Mapping[str, Any]) -> dict[str, Any]:
         body = {"type": "queue.call_lost", **event, "data": CALL_LOST | event["data"]}
