@@ -1,7 +1,7 @@
 """Group commit: what several threads want to write at the same moment becomes one transaction.
 
-A commit and the round trip to Postgres cost more than most statements. So a thread that finds few others writing
-writes at once; more of them wait, and the first of them then writes for all that wait.
+A commit and the round trip to Postgres cost more than most statements. So a thread that finds nobody writing writes at
+once; the others wait, and the first of them then writes for all that wait.
 """
 
 from collections import deque
@@ -12,7 +12,6 @@ from typing import Final, Generic, TypeVar
 import psycopg
 
 MAX_TASKS: Final = 16  # in one transaction: the first of them waits for the last
-AT_ONCE: Final = 2  # transactions, so that nobody waits for a single other thread
 PATIENCE: Final = 0.005  # seconds to wait for a transaction: a longer one may wait for a lock, or for a slow disk
 
 Task = TypeVar("Task")
@@ -39,7 +38,7 @@ class _Entry(Generic[Task, Result]):
 
 
 class GroupCommit(Generic[Task, Result]):
-    """Runs few transactions at a time, and others beside those that take long. Threads may share it."""
+    """Runs one transaction at a time, and others beside one that takes long. Threads may share it."""
 
     def __init__(self) -> None:
         self._running = 0  # transactions
@@ -57,11 +56,11 @@ class GroupCommit(Generic[Task, Result]):
         """
         entry: _Entry[Task, Result] | None = None
         with self._lock:
-            if self._running < AT_ONCE:
-                self._running += 1
-            else:
+            if self._running:
                 entry = _Entry(task)
                 self._waiting.append(entry)
+            else:
+                self._running = 1
         if entry is None:
             try:
                 return run_together([task])[0]

@@ -27,7 +27,6 @@ PostAtOnce = Callable[[Sequence[Mapping[str, Any]]], list[dict[str, Any]]]
 def post_at_once(app: Flask, working_tenant: str, key: str, monkeypatch: pytest.MonkeyPatch) -> PostAtOnce:
     """A function that posts events while another thread writes, and returns the responses in the same order."""
     monkeypatch.setattr(group_commit, "PATIENCE", 10)
-    monkeypatch.setattr(group_commit, "AT_ONCE", 1)
 
     def wait() -> None:
         with app.app_context():
