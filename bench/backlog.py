@@ -68,7 +68,7 @@ def run(rounds: int) -> Sequence[Table]:
 
 @contextmanager
 def _tenants(server: Postgres, sink: Sink) -> Iterator[tuple[Portal, psycopg.Connection]]:
-    """Yield a portal with a tenant more than there are backlogs, and a connection to its database."""
+    """Yield a portal with tenants, the last of which has no backlog, and a connection to its database."""
     url = server.database("portal")
     with portal_process.prepared(url) as portal, psycopg.connect(url, autocommit=True) as connection:
         for number in range(TENANTS + 1):

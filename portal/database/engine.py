@@ -2,7 +2,7 @@
 
 import select
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from threading import Lock, get_ident
 from typing import Any, Final, TypeVar
 
@@ -14,7 +14,7 @@ from sqlalchemy.exc import DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import Pool
 
-from portal.database.prepared import PreparedStatements, Statement
+from portal.database.prepared import PreparedStatements, Row, Statement
 
 # Postgres does not answer: try again later. The last one is raised where SQLAlchemy is not involved.
 DATABASE_ERRORS: Final = (OperationalError, InterfaceError, PoolTimeoutError, psycopg.OperationalError)
@@ -99,7 +99,7 @@ class PostgresConnection(psycopg.Connection[Any]):
         outage.end()
         return result
 
-    def run_prepared(self, *statements: Statement) -> Sequence[Mapping[str, Any] | None]:
+    def run_prepared(self, *statements: Statement) -> Sequence[Row]:
         """Do what `PreparedStatements.run` does. If an answer may still arrive, close the connection."""
         if self._statements is None:
             self._statements = PreparedStatements(self)

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from queue import Empty, SimpleQueue
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple
 
 import psycopg
 from flask import Flask, current_app
@@ -18,7 +18,7 @@ from psycopg.rows import dict_row
 from portal import config
 from portal.database.engine import CONNECT_ARGS, PostgresConnection, outage
 from portal.database.group_commit import GroupCommit
-from portal.database.prepared import Statement
+from portal.database.prepared import Row, Statement
 from portal.database.scope import current_scope
 from portal.extensions import db
 
@@ -28,8 +28,6 @@ SET_SCOPE: Final = "SELECT set_config('portal.tenant', %(scope)s, false)"
 # A statement that takes longer than usual continues alone: the others of its transaction do not wait for it, and all
 # together stay within ANSWER_TIMEOUT.
 LIMIT_EACH: Final = "SELECT set_config('lock_timeout', '100ms', true), set_config('statement_timeout', '500ms', true)"
-
-Row: TypeAlias = Mapping[str, Any] | None
 
 
 class Sharing(NamedTuple):
@@ -48,7 +46,7 @@ class _Task(NamedTuple):
     statement: Statement
     then: Sequence[Statement]
     scope: str
-    order: tuple[str, ...] = ()
+    order: tuple[str, ...]
 
     @property
     def place(self) -> tuple[str, ...]:

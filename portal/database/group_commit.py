@@ -30,7 +30,7 @@ class _Entry(Generic[Task, Result]):
         self._lock.acquire()
 
     def wait(self, seconds: float = -1) -> bool:
-        """Wait until `wake` is called: it was run, or its thread is to run a group. Return False if it was not."""
+        """Wait until the task was run, or its thread is to run a group. Return False if that takes too long."""
         return self._lock.acquire(timeout=seconds)
 
     def wake(self) -> None:

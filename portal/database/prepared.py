@@ -26,6 +26,7 @@ _FINISHED: Final = {ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK, ExecStatus.PIPE
 MAX_KEPT_VALUES: Final = 100
 
 Statement = tuple[str, Mapping[str, Any]]  # with placeholders like `%(name)s`, and their values
+Row = Mapping[str, Any] | None  # the first one that a statement returns, by the names of its columns
 
 
 class _Query(NamedTuple):
@@ -77,7 +78,7 @@ class PreparedStatements:
         self._poll = select.poll()
         self._poll.register(self._pgconn.socket, select.POLLIN)
 
-    def run(self, *statements: Statement) -> Sequence[Mapping[str, Any] | None]:
+    def run(self, *statements: Statement) -> Sequence[Row]:
         """Run statements in one transaction and one round trip, and return the first row of each, or None.
 
         Raises:
@@ -121,7 +122,7 @@ class PreparedStatements:
             self._names[statement, types] = name
         return partial(self._pgconn.send_query_prepared, name, texts)
 
-    def _first_row(self, result: PGresult) -> Mapping[str, Any] | None:
+    def _first_row(self, result: PGresult) -> Row:
         if not result.ntuples:
             return None
         self._transformer.set_pgresult(result)

@@ -13,8 +13,9 @@ from flask import Flask
 
 from portal.database import fast_sql, group_commit
 from portal.database.engine import PostgresConnection, outage
-from portal.database.fast_sql import Row, Sharing
+from portal.database.fast_sql import Sharing
 from portal.database.group_commit import MAX_TASKS, GroupCommit
+from portal.database.prepared import Row
 from portal.database.scope import EVERY_TENANT
 from tests.sql import sql
 

@@ -12,7 +12,7 @@ from flask import Flask
 
 from portal.database import fast_sql, group_commit
 from portal.database.fast_sql import Sharing
-from portal.database.scope import EVERY_TENANT, every_tenant
+from portal.database.scope import EVERY_TENANT
 from portal.mail_servers import service as mail_server_service
 from portal.tenants import service as tenant_service
 from tests.smtp_peer import SmtpPeer
@@ -50,7 +50,7 @@ def post_at_once(app: Flask, working_tenant: str, key: str, monkeypatch: pytest.
 
 def count_transactions(app: Flask) -> int:
     """Return how many transactions recorded events, without the first event."""
-    with app.app_context(), every_tenant():
+    with app.app_context():
         return int(sql(TRANSACTIONS)[0][0]) - 1
 
 
@@ -59,7 +59,7 @@ def test_they_share_a_transaction(app: Flask, post_at_once: PostAtOnce, peer: Sm
     assert [answer["status"] for answer in answers] == ["sent"] * 8
     assert len(peer.messages) == 9
     assert count_transactions(app) == 1
-    with app.app_context(), every_tenant():
+    with app.app_context():
         assert sql("SELECT status, lease_until, count(*) FROM deliveries GROUP BY 1, 2") == [("sent", None, 9)]
         assert sql("SELECT status, code, count(*) FROM delivery_recipients GROUP BY 1, 2") == [
             ("sent", 250, 9 * len(PEOPLE))
