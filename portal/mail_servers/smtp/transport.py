@@ -6,7 +6,9 @@ import select
 import smtplib
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
 
 from portal.mail_servers.smtp.connect import Deadline, network_failure
 from portal.mail_servers.smtp.outcome import SmtpFailure, SmtpReply, Stage, classify
@@ -17,13 +19,16 @@ from portal.web.i18n import to_translate
 MAX_REPLY_LINES = 100
 MAX_REPLY_BYTES = 8192
 
+Result = TypeVar("Result")
+
 _REPLY_LINE = re.compile(rb"[2-5]\d\d(?:[ -].*)?", re.DOTALL)
 
 
 class SmtpTransport(smtplib.SMTP):
     """The connection to a mail server. Methods that read or write raise `SmtpFailure` where the session cannot go on.
 
-    `deadline` may be replaced between two messages.
+    `deadline` may be replaced between two messages. The socket does not block: waiting is up to `_wait_until`, because
+    each of the system calls that Python makes for a timeout lets another thread run first.
     """
 
     sock: socket.socket | None
@@ -31,6 +36,9 @@ class SmtpTransport(smtplib.SMTP):
     def __init__(self, sock: socket.socket, helo_name: str | None, deadline: Deadline) -> None:
         super().__init__(local_hostname=helo_name or _address_literal(sock))
         self.sock = sock
+        sock.setblocking(False)
+        self._poll = select.poll()
+        self._poll.register(sock)
         self.deadline = deadline
         self.stage = Stage.GREETING
         self._unread = bytearray()  # received and not yet read
@@ -50,9 +58,8 @@ class SmtpTransport(smtplib.SMTP):
         """Whether the connection is open and nothing arrived unasked, which would be a farewell or the end."""
         if self.sock is None or self._unread or (isinstance(self.sock, ssl.SSLSocket) and self.sock.pending()):
             return False
-        poll = select.poll()
-        poll.register(self.sock, select.POLLIN)
-        return not poll.poll(0)
+        self._poll.modify(self.sock, select.POLLIN)
+        return not self._poll.poll(0)
 
     # For `SmtpSession`
 
@@ -133,8 +140,7 @@ class SmtpTransport(smtplib.SMTP):
             plain.getpeername()  # raises where the peer is gone: wrap_socket would too, but leak its socket
             tls = context.wrap_socket(plain, server_hostname=host.rstrip("."), do_handshake_on_connect=False)
             self.sock = tls
-            self._socket()
-            tls.do_handshake()
+            self._complete(tls.do_handshake, select.POLLIN)
         except OSError as error:
             raise self._lost(error) from None
 
@@ -149,7 +155,7 @@ class SmtpTransport(smtplib.SMTP):
         rest = memoryview(s.encode(self.command_encoding) if isinstance(s, str) else s)
         try:
             while rest:
-                rest = rest[self._socket().send(rest) :]
+                rest = rest[self._complete(partial(self._socket().send, rest), select.POLLOUT) :]
         except (BrokenPipeError, ConnectionResetError):
             # What the server sent before it closed can still be read; if it sent nothing, this raises too.
             raise self._unexpected(*self.getreply()) from None
@@ -189,18 +195,42 @@ class SmtpTransport(smtplib.SMTP):
 
     def _receive(self) -> None:
         try:
-            received = self._socket().recv(4096)
+            sock = self._socket()
+            if not (isinstance(sock, ssl.SSLSocket) and sock.pending()):
+                self._wait_until(select.POLLIN)
+            received = self._complete(partial(sock.recv, 4096), select.POLLIN)
             if not received:
                 raise ConnectionResetError
         except OSError as error:
             raise self._lost(error) from None
         self._unread += received
 
+    def _complete(self, operation: Callable[[], Result], event: int) -> Result:
+        """Read or write, and return the result. Wait for an event that the socket needs first: TLS may need the other.
+
+        Raises:
+            TimeoutError: the event did not come before the deadline.
+        """
+        while True:
+            try:
+                return operation()
+            except BlockingIOError:
+                self._wait_until(event)
+            except ssl.SSLWantReadError:
+                self._wait_until(select.POLLIN)
+            except ssl.SSLWantWriteError:
+                self._wait_until(select.POLLOUT)
+
+    def _wait_until(self, event: int) -> None:
+        self._poll.modify(self._socket(), event)
+        if not self._poll.poll(self.deadline.remaining() * 1000):
+            raise TimeoutError
+
     def _socket(self) -> socket.socket:
-        """Return the socket, with the remaining time as its timeout."""
+        """Return the socket while there is time."""
         if self.sock is None:
             raise ConnectionResetError
-        self.sock.settimeout(self.deadline.remaining())
+        self.deadline.remaining()
         return self.sock
 
     def _lost(self, error: OSError) -> SmtpFailure:
