@@ -150,6 +150,8 @@ class PreparedStatements:
                     results.append(result)
                     if result.status == last:
                         return results
+                    if last is not None:
+                        self._pgconn.get_result()  # None, at once, ends a statement: is_busy() lets other threads run
                 elif last is None:
                     return results
 
