@@ -144,16 +144,21 @@ class PreparedStatements:
             self._wait(ends)
             if must_write and not (must_write := self._pgconn.flush()):
                 self._poll.modify(self._pgconn.socket, select.POLLIN)
-            while not self._pgconn.is_busy():
-                result = self._pgconn.get_result()
-                if result is not None:
-                    results.append(result)
-                    if result.status == last:
-                        return results
-                    if last is not None:
-                        self._pgconn.get_result()  # None, at once, ends a statement: is_busy() lets other threads run
-                elif last is None:
-                    return results
+            if self._take_results(results, last):
+                return results
+
+    def _take_results(self, results: list[PGresult], last: ExecStatus | None) -> bool:
+        """Add the results that have arrived, and return whether these are all."""
+        while not self._pgconn.is_busy():
+            result = self._pgconn.get_result()
+            if result is None:
+                return last is None
+            results.append(result)
+            if result.status == last:
+                return True
+            if last is not None:
+                self._pgconn.get_result()  # None, at once, ends a statement: is_busy() lets other threads run
+        return False
 
     def _wait(self, ends: float | None) -> None:
         milliseconds = None if ends is None else max(0, (ends - time.monotonic()) * 1000)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlencode
 
-from portal.deliveries.models import PendingDelivery
+from portal.deliveries.models import IS_LEASED, PendingDelivery
 from portal.deliveries.plan import Plan
 from portal.events.parsing import Event
 from portal.events.samples import mark_as_sample
@@ -21,7 +21,7 @@ from portal.provisioning.sip_account import SipAccount
 from portal.provisioning.tokens import NewToken
 
 QR_CODE_CONTENT_ID: Final = "qr-code"
-IS_LEASED: Final = "EXISTS (SELECT FROM deliveries WHERE id = %(delivery_id)s::uuid AND lease_until IS NOT NULL)"
+HAS_LEASE: Final = f"EXISTS (SELECT FROM deliveries WHERE id = %(delivery_id)s::uuid AND {IS_LEASED})"
 LIST_NAME: Final = "notifications"  # before the tenant's domain in List-Id
 
 
@@ -40,7 +40,7 @@ def new_token(plan: Plan, event: Event, delivery: PendingDelivery) -> NewToken |
     if not isinstance(event.data, UserCreated) or not event.data.extension_password or event.sample:
         return None
     sip_account = SipAccount.of(event.data, plan.tenant.domain, plan.tenant.realm)
-    is_leased = (IS_LEASED, {"delivery_id": delivery.id})
+    is_leased = (HAS_LEASE, {"delivery_id": delivery.id})
     return tokens.new(plan.tenant.id, sip_account, delivery.expires_at, delivery.event_id, delivery.audience, is_leased)
 
 

@@ -16,7 +16,7 @@ from portal.database.scope import EVERY_TENANT
 from portal.deliveries import shared_limit
 from portal.deliveries.attempt import attempt_delivery, found_no_slot, store_unsent
 from portal.deliveries.message import OutgoingMessage, build_message, new_token
-from portal.deliveries.models import DUE_AT, HAS_DUE_TIME, PendingDelivery, PendingRecipient, RecordedEvent
+from portal.deliveries.models import DUE_AT, HAS_DUE_TIME, IS_LEASED, PendingDelivery, PendingRecipient, RecordedEvent
 from portal.deliveries.plan import REVISION, Plan, current_plan
 from portal.deliveries.schedule import LEASE_DURATION, MAX_DELAY_AFTER_PAUSE, PATIENT_LEASE_DURATION, take_lease
 from portal.deliveries.status import Status
@@ -62,12 +62,12 @@ LEASE_NEXT: Final = f"""
     ) AS recipient
 """  # noqa: S608 (contains no input)
 # After an error of the portal itself: this was no attempt.
-POSTPONE: Final = """
+POSTPONE: Final = f"""
     UPDATE deliveries SET status = %(old_status)s, attempts = attempts - 1,
         lease_until = CASE WHEN NOT %(was_queued)s THEN now() + %(delay)s END,
         next_attempt_at = CASE WHEN %(was_queued)s THEN least(now() + %(delay)s, expires_at) END
-    WHERE id = %(id)s AND attempts = %(attempts)s AND lease_until IS NOT NULL
-"""
+    WHERE id = %(id)s AND attempts = %(attempts)s AND {IS_LEASED}
+"""  # noqa: S608 (contains no input)
 # Soon after the end of a pause, but not all emails at once.
 POSTPONE_DUE: Final = f"""
     WITH postponed AS (

@@ -5,10 +5,12 @@ there was one. `bench/growth.py` counts the same among ten million rows.
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import Any
 from urllib.parse import urlencode
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -18,6 +20,7 @@ from sqlalchemy import text
 
 from portal.alerts import watch
 from portal.config import Settings
+from portal.database import fast_sql
 from portal.database.engine import CONNECT_ARGS
 from portal.database.scope import owner_connection
 from portal.deliveries import digest, lifecycle, release, retention, retry, statistics
@@ -29,9 +32,10 @@ from portal.tenants import service as tenant_service
 from portal.tenants.models import Tenant
 from portal.transfer import deletion, invitation_emails
 from tests.conftest import TABLES
-from tests.sql import sql
+from tests.deliveries.test_welcome import USER
+from tests.sql import owner_engine, sql
 from tests.sql_log import Statements, statements
-from tests.tenant_fixtures import PEOPLE, Post, key, peer, post, working_tenant
+from tests.tenant_fixtures import CALL_LOST, PEOPLE, Post, key, peer, post, working_tenant
 
 __all__ = ["key", "peer", "post", "statements", "working_tenant"]
 
@@ -221,6 +225,62 @@ def test_a_tenants_events_are_walked_and_nobody_elses(
             assert "pk_events" not in str(plan)
         taken_back.rollback()
     assert walks
+
+
+# Statistics of emails that were sent, and none that is due: an index of what is due looks tiny.
+SENT = """
+    INSERT INTO events (id, tenant_id, external_id, type, occurred_at, fingerprint, data)
+        SELECT gen_random_uuid(), 1, n::text, 'queue.call_lost', now(), sha256('x'), '{}'
+        FROM generate_series(1, 3000) AS n;
+    INSERT INTO deliveries
+            (id, tenant_id, event_id, audience, message_id, status, attempts, lease_until, expires_at, last_attempt_at)
+        SELECT gen_random_uuid(), 1, id, 'recipients', '', 'pending', 1, now() + interval '1 hour', now(), now()
+        FROM events;
+    INSERT INTO delivery_recipients (delivery_id, tenant_id, position, email, status)
+        SELECT id, 1, 0, 'ops@acme.example', 'sent' FROM deliveries;
+    UPDATE deliveries SET status = 'sent', lease_until = NULL
+"""
+DUE_INDEXES = re.compile("ix_deliveries(_tenant)?_due")
+
+
+@pytest.fixture
+def connection(app: Flask, settings: Settings, working_tenant: str) -> Iterator[psycopg.Connection]:
+    """A connection to a database with these statistics."""
+    with app.app_context():
+        sql(SENT)
+        with owner_engine(db.engine.url).connect() as owner:
+            owner.execution_options(isolation_level="AUTOCOMMIT").execute(text("VACUUM ANALYZE deliveries"))
+            owner.execute(text("ANALYZE events, delivery_recipients"))
+    assert settings.database_url
+    url = settings.database_url.replace("+psycopg", "")
+    with psycopg.connect(url, autocommit=True, cursor_factory=psycopg.ClientCursor, **CONNECT_ARGS) as connection:
+        yield connection
+
+
+def test_an_email_is_not_looked_up_among_those_that_are_due(
+    connection: psycopg.Connection, post: Post, statements: Statements
+) -> None:
+    for kind, data in (("queue.call_lost", None), ("user.created", USER)):
+        assert post(kind, data).json["status"] == "sent"
+    lease = {"old_status": "deferred", "was_queued": True, "id": UUID(int=1), "attempts": 1, "delay": timedelta(0)}
+    looking = {statement: values for statement, values in statements.items() if "lease_until" in statement}
+    assert len(looking) > 3
+    for statement, values in {**looking, retry.POSTPONE: lease}.items():
+        plan = connection.execute(f"EXPLAIN {statement}".encode(), values).fetchall()
+        assert not DUE_INDEXES.search(str(plan)), statement
+
+
+@pytest.mark.usefixtures("connection")
+def test_the_statements_of_an_event_are_planned_a_few_times(app: Flask, post: Post) -> None:
+    for number in range(8):
+        assert post(data=CALL_LOST | {"queue_number": str(number)}).json["status"] == "sent"
+        assert post("user.created", USER | {"extension": str(number)}).json["status"] == "sent"
+    with app.app_context():
+        (connection,) = fast_sql._connections()._idle
+        kept = connection.execute("SELECT * FROM pg_prepared_statements").fetchall()
+    used = [row for row in kept if row["generic_plans"] + row["custom_plans"] >= 8]
+    assert len(used) > 3
+    assert all(row["custom_plans"] <= 5 for row in used), used
 
 
 def release_held() -> None:
