@@ -12,7 +12,10 @@ from bench.measurement import publish, report
 from bench.processes import MissingProgram
 from bench.rounds import MAX_OTHER_SHARE, noise_note
 
-PARTS = ("events", "welcome", "many_tenants", "distance", "hanging", "burst", "backlog", "memory", "growth", "pages")
+PARTS = (
+    *("events", "welcome", "many_tenants", "distance", "hanging", "burst"),
+    *("backlog", "vacuum", "memory", "growth", "pages"),
+)
 ROUNDS, QUICK_ROUNDS = 5, 2
 
 
