@@ -157,7 +157,7 @@ class PreparedStatements:
             if result.status == last:
                 return True
             if last is not None:
-                self._pgconn.get_result()  # None, at once, ends a statement: is_busy() lets other threads run
+                self._pgconn.get_result()  # None, which is always there: is_busy() would let other threads run
         return False
 
     def _wait(self, ends: float | None) -> None:
