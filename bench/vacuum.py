@@ -18,7 +18,7 @@ SOON, LATER = "just after VACUUM", f"{EARLIER:,} events later"
 
 
 def run(rounds: int) -> Sequence[Table]:
-    """Return both rates. Postgres does not vacuum by itself meanwhile, as on a table that is much larger."""
+    """Return both rates. Meanwhile Postgres does not vacuum on its own, as on a much larger table."""
     rates: dict[str, list[float]] = {SOON: [], LATER: []}
     cpu: dict[str, list[Sequence[float]]] = {SOON: [], LATER: []}
     with postgres.running() as server, sinks.sink() as sink, psycopg.connect(server.url, autocommit=True) as admin:
