@@ -13,8 +13,17 @@ from bench.processes import MissingProgram
 from bench.rounds import MAX_OTHER_SHARE, noise_note
 
 PARTS = (
-    *("events", "welcome", "many_tenants", "distance", "hanging", "burst"),
-    *("backlog", "vacuum", "memory", "growth", "pages"),
+    "events",
+    "welcome",
+    "many_tenants",
+    "distance",
+    "hanging",
+    "burst",
+    "backlog",
+    "vacuum",
+    "memory",
+    "growth",
+    "pages",
 )
 ROUNDS, QUICK_ROUNDS = 5, 2
 

@@ -25,15 +25,15 @@ def run(rounds: int) -> Sequence[Table]:
         admin.execute("ALTER SYSTEM SET autovacuum = off")
         admin.execute("SELECT pg_reload_conf()")
         with portal(server, sink) as contender, psycopg.connect(server.url, dbname="portal", autocommit=True) as owner:
+            measures = {name: contender.rate(EVENTS, AT_ONCE, cpu[name]) for name in rates}
             contender.run(EVENTS, AT_ONCE)
             for number in range(rounds):
                 owner.execute("VACUUM ANALYZE")
                 with watched():
-                    for name in rates:
-                        rates[name].append(contender.rate(EVENTS, AT_ONCE, cpu[name])())
-                        report(f"  round {number + 1} of {rounds}: {name} {rates[name][-1]:,.0f}")
-                        if name == SOON:
-                            contender.run(EARLIER, AT_ONCE)
+                    rates[SOON].append(measures[SOON]())
+                    contender.run(EARLIER, AT_ONCE)
+                    rates[LATER].append(measures[LATER]())
+                report(f"  round {number + 1} of {rounds}: {rates[SOON][-1]:,.0f}, later {rates[LATER][-1]:,.0f}")
     rows = [
         [name, f"{median_of(rates, name):,.0f}", f"{median(used[1] for used in cpu[name]):.2f} ms"] for name in rates
     ]
