@@ -36,9 +36,9 @@ from portal.notifications.settings import Audience
 # When an email has to be looked at again: its lease expires because a process died, or it is queued until a time.
 DUE_AT = "least(lease_until, next_attempt_at)"
 HAS_DUE_TIME = "(lease_until IS NOT NULL OR next_attempt_at IS NOT NULL)"
-# For an email that is looked up by its id. `IS NOT NULL` would allow Postgres to look it up in an index of the emails
-# that have a due time. Their number when statistics were collected makes that look cheap, but until the next VACUUM
-# the index has an entry of every email that was sent, and Postgres reads all of them.
+# For an email that is looked up by its id. `IS NOT NULL` would allow Postgres to use an index of the emails that have a
+# due time. Statistics call that index nearly empty, but until the next VACUUM it has an entry of every email that was
+# sent, and Postgres would read all of them.
 IS_LEASED = "coalesce(lease_until, '-infinity') > '-infinity'"
 HOLD_REASON, DELIVERY_STATUS = Domain("hold_reason"), Domain("delivery_status")
 # When the time of a held email is over: the quiet hours end, which is before it expires, or it expires.
