@@ -245,7 +245,7 @@ DUE_INDEXES = re.compile("ix_deliveries(_tenant)?_due")
 
 @pytest.fixture
 def connection(app: Flask, settings: Settings, working_tenant: str) -> Iterator[psycopg.Connection]:
-    """A connection to a database with these statistics."""
+    """A connection to a database in which these emails were sent."""
     with app.app_context():
         sql(SENT)
         with owner_engine(db.engine.url).connect() as owner:

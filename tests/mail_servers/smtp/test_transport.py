@@ -5,7 +5,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from portal.mail_servers.smtp.client import Encryption
 from portal.mail_servers.smtp.connect import Deadline, tls_context
 from portal.mail_servers.smtp.outcome import ReplyKind, SmtpFailure, Stage
 from portal.mail_servers.smtp.transport import SmtpTransport
-from tests.mail_servers.example_message import ANN, PATIENT, send, settings
+from tests.mail_servers.example_message import ANN, PATIENT, send, settings, short_at
 from tests.smtp_peer import SmtpPeer
 
 HOST = "127.0.0.1"
@@ -64,9 +64,9 @@ def connection(request: pytest.FixtureRequest, certificate: trustme.LeafCert, ca
 
 
 @contextmanager
-def running(target: object) -> Iterator[None]:
-    """Run a function in a thread, which ends with the block."""
-    thread = threading.Thread(target=target)  # type: ignore[arg-type]
+def running(target: Callable[[], object]) -> Iterator[None]:
+    """Run a function in a thread, and wait at the end of the block until it returns."""
+    thread = threading.Thread(target=target, daemon=True)
     thread.start()
     yield
     thread.join()
@@ -87,8 +87,8 @@ def test_content_larger_than_the_buffers(connection: Connection) -> None:
 
 
 def test_a_mail_server_that_stops_reading(connection: Connection) -> None:
-    connection.transport.deadline = Deadline(replace(PATIENT, total=0.5))
     began, used = time.monotonic(), time.thread_time()
+    connection.transport.deadline = Deadline(replace(PATIENT, total=0.5))
     with pytest.raises(SmtpFailure) as failure:
         connection.transport.send(CONTENT)
     assert failure.value.reply.text == "No response in time."
@@ -98,8 +98,8 @@ def test_a_mail_server_that_stops_reading(connection: Connection) -> None:
 
 
 def test_a_mail_server_that_says_nothing(connection: Connection) -> None:
-    connection.transport.deadline = Deadline(replace(PATIENT, total=0.5))
     began, used = time.monotonic(), time.thread_time()
+    connection.transport.deadline = Deadline(replace(PATIENT, total=0.5))
     with pytest.raises(SmtpFailure) as failure:
         connection.transport.getreply()
     assert failure.value.reply.text == "No response in time."
@@ -134,6 +134,8 @@ def test_what_comes_unasked_is_noticed_after_waiting_to_write(connection: Connec
     transport._wait_until(select.POLLOUT)
     assert transport.is_quiet
     connection.server.sendall(b"421 4.3.2 closing\r\n")
+    transport._wait_until(select.POLLIN)
+    transport._wait_until(select.POLLOUT)
     assert not transport.is_quiet
 
 
@@ -147,10 +149,13 @@ def test_tls_in_the_smallest_pieces(certificate: trustme.LeafCert, ca_file: Path
 
 
 def test_a_handshake_that_goes_on_for_ever(certificate: trustme.LeafCert, ca_file: Path) -> None:
-    timeouts = replace(PATIENT, total=0.8)
-    with SmtpPeer(certificate=certificate) as peer, byte_by_byte(peer.port, pause=0.02) as port:
+    began = time.monotonic()
+    with (
+        SmtpPeer(certificate=certificate) as peer,
+        byte_by_byte(peer.port, pause=0.02) as port,
+        short_at(Stage.TLS) as timeouts,
+    ):
         near = settings(peer, encryption=Encryption.STARTTLS)
-        began = time.monotonic()
         reply = send(replace(near, port=port), timeouts=timeouts, ca_file=ca_file)[ANN]
     assert (reply.kind, reply.stage, reply.text) == (ReplyKind.TEMPORARY, Stage.TLS, "No response in time.")
     assert time.monotonic() - began < 30
