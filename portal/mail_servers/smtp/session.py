@@ -278,8 +278,8 @@ class ObservedSession(SmtpSession):
     def begin_tls(self, context: ssl.SSLContext, host: str) -> None:
         """Negotiate TLS, and report what was negotiated."""
         super().begin_tls(context, host)
-        assert isinstance(self.sock, ssl.SSLSocket)
-        self._observer.on_tls(self.sock.version() or "TLS", self.sock.getpeercert() or {}, host)
+        assert self._tls
+        self._observer.on_tls(self._tls.version() or "TLS", self._tls.getpeercert() or {}, host)
 
     def _choose_mechanism(self, mechanisms: Sequence[str]) -> str:
         mechanism = super()._choose_mechanism(mechanisms)

@@ -7,6 +7,7 @@ import smtplib
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -18,6 +19,9 @@ from portal.web.i18n import to_translate
 # A hostile server's reply must not cost time: the portal reads no more of it than any real reply has.
 MAX_REPLY_LINES = 100
 MAX_REPLY_BYTES = 8192
+# Of TLS for a handshake or the reply to a command, with all that is no content: the chain of certificates is the most.
+MAX_TLS_BYTES = 262_144
+READ_SIZE = 4096
 
 Result = TypeVar("Result")
 
@@ -29,6 +33,9 @@ class SmtpTransport(smtplib.SMTP):
 
     `deadline` may be replaced between two messages. The socket does not block: waiting is up to `_wait_until`, because
     each of the system calls that Python makes for a timeout lets another thread run first.
+
+    TLS works in memory, on what was read from the socket. With the socket itself, OpenSSL would go on reading for as
+    long as a mail server sends what is no content, such as session tickets, and no deadline could end that.
     """
 
     sock: socket.socket | None
@@ -42,6 +49,9 @@ class SmtpTransport(smtplib.SMTP):
         self.deadline = deadline
         self.stage = Stage.GREETING
         self._unread = bytearray()  # received and not yet read
+        self._tls: ssl.SSLObject | None = None
+        self._tls_received, self._tls_to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls_bytes = 0  # received in this stage
         self._pipelined = 0  # commands that were sent and whose replies are not yet read
         self.secrets = SecretMask()  # of the password, in replies
 
@@ -56,7 +66,7 @@ class SmtpTransport(smtplib.SMTP):
     @property
     def is_quiet(self) -> bool:
         """Whether the connection is open and nothing arrived unasked, which would be a farewell or the end."""
-        if self.sock is None or self._unread or (isinstance(self.sock, ssl.SSLSocket) and self.sock.pending()):
+        if self.sock is None or self._unread or self._tls_received.pending or (self._tls and self._tls.pending()):
             return False
         self._poll.modify(self.sock, select.POLLIN)
         return not self._poll.poll(0)
@@ -65,7 +75,7 @@ class SmtpTransport(smtplib.SMTP):
 
     def _begin_stage(self, stage: Stage) -> None:
         """Begin the next command, with its own timeout."""
-        self.stage = stage
+        self.stage, self._tls_bytes = stage, 0
         self.deadline.start_step(self.deadline.timeouts.command)
 
     def _command(self, stage: Stage, line: str) -> tuple[int, bytes]:
@@ -135,12 +145,9 @@ class SmtpTransport(smtplib.SMTP):
     def begin_tls(self, context: ssl.SSLContext, host: str) -> None:
         """Negotiate TLS; the certificate has to be valid for this host."""
         self._begin_stage(Stage.TLS)
+        self._tls = context.wrap_bio(self._tls_received, self._tls_to_send, server_hostname=host.rstrip("."))
         try:
-            plain = self._socket()
-            plain.getpeername()  # raises where the peer is gone: wrap_socket would too, but leak its socket
-            tls = context.wrap_socket(plain, server_hostname=host.rstrip("."), do_handshake_on_connect=False)
-            self.sock = tls
-            self._complete(tls.do_handshake, select.POLLIN)
+            self._run_tls(self._tls.do_handshake)
         except OSError as error:
             raise self._lost(error) from None
 
@@ -152,10 +159,12 @@ class SmtpTransport(smtplib.SMTP):
             failure = self._unexpected(*self.getreply())
             self.close()
             raise failure
-        rest = memoryview(s.encode(self.command_encoding) if isinstance(s, str) else s)
+        data = s.encode(self.command_encoding) if isinstance(s, str) else s
         try:
-            while rest:
-                rest = rest[self._complete(partial(self._socket().send, rest), select.POLLOUT) :]
+            if self._tls:
+                self._run_tls(partial(self._tls.write, data))
+            else:
+                self._write(data)
         except (BrokenPipeError, ConnectionResetError):
             # What the server sent before it closed can still be read; if it sent nothing, this raises too.
             raise self._unexpected(*self.getreply()) from None
@@ -195,33 +204,56 @@ class SmtpTransport(smtplib.SMTP):
 
     def _receive(self) -> None:
         try:
-            sock = self._socket()
-            if not (isinstance(sock, ssl.SSLSocket) and sock.pending()):
-                self._wait_until(select.POLLIN)
-            received = self._complete(partial(sock.recv, 4096), select.POLLIN)
+            received = self._run_tls(partial(self._tls.read, READ_SIZE)) if self._tls else self._read()
             if not received:
                 raise ConnectionResetError
         except OSError as error:
             raise self._lost(error) from None
         self._unread += received
 
-    def _complete(self, operation: Callable[[], Result], event: int) -> Result:
-        """Read or write, and return the result. Wait for an event that the socket needs first: TLS may need the other.
-
-        Raises:
-            TimeoutError: the event did not come before the deadline.
-        """
+    def _run_tls(self, operation: Callable[[], Result]) -> Result:
+        """Run an operation of TLS. Send what it wants to send, and read what it lacks, one piece after another."""
         while True:
+            self._socket()  # raises once it is closed, whatever is left in memory
             try:
-                return operation()
-            except BlockingIOError:
-                self._wait_until(event)
+                result = operation()
             except ssl.SSLWantReadError:
-                self._wait_until(select.POLLIN)
-            except ssl.SSLWantWriteError:
+                self._write(self._tls_to_send.read())
+                self._read_tls()
+            except ssl.SSLError:
+                with suppress(OSError):  # the mail server may learn why
+                    self._socket().send(self._tls_to_send.read())
+                raise
+            else:
+                self._write(self._tls_to_send.read())
+                return result
+
+    def _read_tls(self) -> None:
+        received = self._read()
+        self._tls_bytes += len(received)
+        if self._tls_bytes > MAX_TLS_BYTES:
+            raise ssl.SSLError("The mail server sends too much that is no content.")
+        if received:
+            self._tls_received.write(received)
+        else:
+            self._tls_received.write_eof()
+
+    def _write(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[self._socket().send(rest) :]
+            except BlockingIOError:
                 self._wait_until(select.POLLOUT)
 
+    def _read(self) -> bytes:
+        while True:
+            self._wait_until(select.POLLIN)
+            with suppress(BlockingIOError):
+                return self._socket().recv(READ_SIZE)
+
     def _wait_until(self, event: int) -> None:
+        """Wait until the socket can be read or written. TimeoutError: not before the deadline."""
         self._poll.modify(self._socket(), event)
         if not self._poll.poll(self.deadline.remaining() * 1000):
             raise TimeoutError

@@ -6,7 +6,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +23,8 @@ from tests.smtp_peer import SmtpPeer
 HOST = "127.0.0.1"
 SMALL_BUFFER = 4096  # bytes
 TLS_HANDSHAKE = 22  # the first byte of a record (RFC 8446, section 5.1)
+# A server may send HelloRequest at any time, and it is ignored during a handshake (RFC 5246, section 7.4.1.1).
+HELLO_REQUESTS = b"\x16\x03\x03\x00\x04\x00\x00\x00\x00" * 1000
 CONTENT = b"".join(b"%07d\r\n" % number for number in range(60_000))  # much more than the buffers hold
 
 
@@ -45,22 +47,33 @@ class Connection:
 @pytest.fixture(params=["plain", "tls"])
 def connection(request: pytest.FixtureRequest, certificate: trustme.LeafCert, ca_file: Path) -> Iterator[Connection]:
     """Two connected ends with small buffers, with and without TLS."""
-    with ExitStack() as stack:
-        listener = stack.enter_context(socket.create_server((HOST, 0)))
+    with connected() as plain:
+        if request.param == "plain":
+            yield plain
+        else:
+            with encrypted(plain.server, certificate) as server:
+                with running(server.do_handshake):
+                    plain.transport.begin_tls(tls_context(ca_file), HOST)
+                yield Connection(plain.transport, server)
+
+
+@contextmanager
+def connected() -> Iterator[Connection]:
+    """Yield two connected ends with small buffers."""
+    with socket.create_server((HOST, 0)) as listener, socket.socket() as client:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
-        client = socket.socket()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER)
         client.connect(listener.getsockname())
-        server = stack.enter_context(listener.accept()[0])
-        transport = SmtpTransport(client, "portal.example", Deadline(PATIENT))
-        stack.callback(transport.close)
-        if request.param == "tls":
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            certificate.configure_cert(context)
-            server = stack.enter_context(context.wrap_socket(server, server_side=True, do_handshake_on_connect=False))
-            with running(server.do_handshake):
-                transport.begin_tls(tls_context(ca_file), HOST)
-        yield Connection(transport, server)
+        with listener.accept()[0] as server:
+            yield Connection(SmtpTransport(client, "portal.example", Deadline(PATIENT)), server)
+
+
+def encrypted(server: socket.socket, certificate: trustme.LeafCert, tickets: int = 2) -> ssl.SSLSocket:
+    """Return the mail server's end with TLS, before the handshake. After it, it sends that many session tickets."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.num_tickets = tickets
+    certificate.configure_cert(context)
+    return context.wrap_socket(server, server_side=True, do_handshake_on_connect=False)
 
 
 @contextmanager
@@ -159,6 +172,47 @@ def test_a_handshake_that_goes_on_for_ever(certificate: trustme.LeafCert, ca_fil
         reply = send(replace(near, port=port), timeouts=timeouts, ca_file=ca_file)[ANN]
     assert (reply.kind, reply.stage, reply.text) == (ReplyKind.TEMPORARY, Stage.TLS, "No response in time.")
     assert time.monotonic() - began < 30
+
+
+def test_handshake_messages_without_end(ca_file: Path) -> None:
+    with connected() as connection, running(lambda: send_until_closed(connection.server, HELLO_REQUESTS)):
+        with pytest.raises(SmtpFailure) as failure:
+            connection.transport.begin_tls(tls_context(ca_file), HOST)
+        assert connection.transport.sock is None
+    assert failure.value.reply.text == "Encryption could not be negotiated."
+
+
+def test_session_tickets_without_end(certificate: trustme.LeafCert, ca_file: Path) -> None:
+    with connected() as connection, encrypted(connection.server, certificate, tickets=5_000) as server:
+
+        def send_tickets() -> None:
+            with suppress(OSError):
+                server.do_handshake()
+
+        with running(send_tickets):
+            connection.transport.begin_tls(tls_context(ca_file), HOST)
+            connection.transport._begin_stage(Stage.EHLO)
+            with pytest.raises(SmtpFailure) as failure:
+                connection.transport.getreply()
+            assert connection.transport.sock is None
+    assert failure.value.reply.text == "The connection was lost."
+
+
+def test_the_mail_server_learns_why_its_certificate_is_rejected(certificate: trustme.LeafCert) -> None:
+    with connected() as connection, encrypted(connection.server, certificate) as server:
+
+        def reject() -> None:
+            with suppress(SmtpFailure):
+                connection.transport.begin_tls(tls_context(), HOST)
+
+        with running(reject), pytest.raises(ssl.SSLError, match="UNKNOWN_CA"):
+            server.do_handshake()
+
+
+def send_until_closed(sock: socket.socket, data: bytes) -> None:
+    with suppress(OSError):
+        while True:
+            sock.sendall(data)
 
 
 @contextmanager
