@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
-from psycopg.pq import TransactionStatus
+from psycopg.pq import PipelineStatus, TransactionStatus
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -114,7 +114,8 @@ class PostgresConnection(psycopg.Connection[Any]):
             self.close()  # a migration changed what a statement returns: the next connection prepares it again
             raise
         finally:
-            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:  # also after an interrupt
+            is_unfinished = self.pgconn.pipeline_status != PipelineStatus.OFF
+            if is_unfinished or self.pgconn.transaction_status == TransactionStatus.ACTIVE:  # also after an interrupt
                 self.close()
         outage.end()
         return rows

@@ -15,6 +15,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import select
+from sqlalchemy.orm import joinedload
 from uuid_utils.compat import uuid4, uuid7
 
 from portal import crypto
@@ -25,7 +26,7 @@ from portal.database.scope import enter_scope
 from portal.deliveries import shared_limit
 from portal.deliveries.attempt import attempt_delivery
 from portal.deliveries.message import build_message, new_token
-from portal.deliveries.models import PendingDelivery, RecordedEvent
+from portal.deliveries.models import Delivery, PendingDelivery, RecordedEvent
 from portal.deliveries.plan import REVISION, Plan
 from portal.deliveries.report import EventResult, event_result
 from portal.deliveries.schedule import ignore_reason, take_lease
@@ -85,7 +86,10 @@ def accept_event(plan: Plan, event: Event, *, is_kept: bool = False) -> EventRes
 
 def _duplicate_result(tenant: Tenant, event: Event) -> EventResult | NotRecorded:
     enter_scope(tenant.id)
-    row = db.session.scalars(select(RecordedEvent).where(RecordedEvent.external_id == event.id)).one()
+    # In one statement: between two, an attempt may end, and an email would differ from its recipients.
+    emails = joinedload(RecordedEvent.deliveries).joinedload(Delivery.recipients)
+    query = select(RecordedEvent).where(RecordedEvent.external_id == event.id).options(emails)
+    row = db.session.scalars(query).unique().one()
     if not crypto.keyring().has_fingerprint(event.canonical.encode(), row.fingerprint):
         return NotRecorded.CONFLICT
     warnings = tuple(FieldWarning(**warning) for warning in row.warnings)

@@ -107,6 +107,17 @@ def test_an_error_is_psycopgs_and_the_connection_goes_on(connection: PostgresCon
     assert connection.run_prepared(("SELECT 1 AS one", {})) == [{"one": 1}]
 
 
+def test_a_statement_that_cannot_be_sent_leaves_no_pipeline_open(connection: PostgresConnection) -> None:
+    many = 70_000  # values: more than the protocol has room for
+    statement = (
+        f"SELECT {'+'.join(f'%(n{number})s::int' for number in range(many))}",
+        {f"n{n}": n for n in range(many)},
+    )
+    with pytest.raises(psycopg.Error, match="between 0 and 65535"):
+        connection.run_prepared(statement, statement)
+    assert connection.closed
+
+
 def test_an_answer_that_comes_too_late_ends_the_connection(
     connection: PostgresConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import psycopg
 import pytest
 from flask import Flask
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from portal.database import fast_sql
 from portal.database.scope import every_tenant
@@ -87,3 +87,28 @@ def test_a_welcome_mail_that_may_have_been_sent_is_held(post: Post, working_tena
     peer.script = {"dot": Fault.DROP}
     answer = post("user.created", {"extension_number": "1001", "extension_password": "secret"})
     assert (answer.json["status"], answer.json["reason"]) == ("held", "may_have_been_sent")
+
+
+def test_a_repeat_while_the_attempt_ends_gets_one_consistent_result(
+    app: Flask, post: Post, working_tenant: str
+) -> None:
+    assert post(id="one").json["status"] == "sent"
+    with app.app_context():
+        sql("UPDATE deliveries SET status = 'pending', lease_until = now() + interval '1 minute'")
+        sql("UPDATE delivery_recipients SET status = 'pending', stage = NULL, code = NULL, text = NULL")
+    ends = []
+
+    def end_attempt(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if not ends and "FROM deliveries" in statement.replace("JOIN", "FROM"):
+            ends.append("now")
+            sql("UPDATE deliveries SET status = 'sent', lease_until = NULL")
+            sql("UPDATE delivery_recipients SET status = 'sent', stage = 'data', code = 250, text = 'ok'")
+
+    with app.app_context():
+        event.listen(db.engine, "after_cursor_execute", end_attempt)
+        repeat = post(id="one").json
+        event.remove(db.engine, "after_cursor_execute", end_attempt)
+    assert ends
+    assert repeat["duplicate"]
+    email = repeat["deliveries"][0]
+    assert {recipient["status"] for recipient in email["recipients"]} == {email["status"]} == {repeat["status"]}
