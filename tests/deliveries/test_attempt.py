@@ -96,7 +96,7 @@ def test_a_repeat_while_the_attempt_ends_gets_one_consistent_result(
     with app.app_context():
         sql("UPDATE deliveries SET status = 'pending', lease_until = now() + interval '1 minute'")
         sql("UPDATE delivery_recipients SET status = 'pending', stage = NULL, code = NULL, text = NULL")
-    ends = []
+    ends: list[str] = []
 
     def end_attempt(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         if not ends and "FROM deliveries" in statement.replace("JOIN", "FROM"):
