@@ -205,7 +205,7 @@ class SmtpTransport(smtplib.SMTP):
     def _receive(self) -> None:
         try:
             received = self._run_tls(partial(self._tls.read, READ_SIZE)) if self._tls else self._read()
-            if not received:
+            if not received:  # the end of TLS, which the mail server has announced
                 raise ConnectionResetError
         except OSError as error:
             raise self._lost(error) from None
@@ -219,7 +219,9 @@ class SmtpTransport(smtplib.SMTP):
                 result = operation()
             except ssl.SSLWantReadError:
                 self._write(self._tls_to_send.read())
-                self._read_tls()
+                self._tls_bytes += self._tls_received.write(self._read())
+                if self._tls_bytes > MAX_TLS_BYTES:
+                    raise ssl.SSLError("The mail server sends too much that is no content.") from None
             except ssl.SSLError:
                 with suppress(OSError):  # the mail server may learn why
                     self._socket().send(self._tls_to_send.read())
@@ -227,16 +229,6 @@ class SmtpTransport(smtplib.SMTP):
             else:
                 self._write(self._tls_to_send.read())
                 return result
-
-    def _read_tls(self) -> None:
-        received = self._read()
-        self._tls_bytes += len(received)
-        if self._tls_bytes > MAX_TLS_BYTES:
-            raise ssl.SSLError("The mail server sends too much that is no content.")
-        if received:
-            self._tls_received.write(received)
-        else:
-            self._tls_received.write_eof()
 
     def _write(self, data: bytes) -> None:
         rest = memoryview(data)
@@ -250,7 +242,9 @@ class SmtpTransport(smtplib.SMTP):
         while True:
             self._wait_until(select.POLLIN)
             with suppress(BlockingIOError):
-                return self._socket().recv(READ_SIZE)
+                if received := self._socket().recv(READ_SIZE):
+                    return received
+                raise ConnectionResetError
 
     def _wait_until(self, event: int) -> None:
         """Wait until the socket can be read or written. TimeoutError: not before the deadline."""
