@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -90,10 +91,9 @@ def resolve(host: str, port: int, deadline: Deadline, owner: int | None = None) 
             the owner, or of everybody, are not done in time.
     """
     try:
-        try:
+        with suppress(socket.gaierror):
             return resolve_numeric(host, port)
-        except socket.gaierror:
-            return _resolvers().look_up(owner, host, port, deadline)
+        return _resolvers().look_up(owner, host, port, deadline)
     except TimeoutError as error:
         raise network_failure(Stage.NAME, error) from None
     except (OSError, UnicodeError) as error:

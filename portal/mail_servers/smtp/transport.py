@@ -22,6 +22,7 @@ MAX_REPLY_BYTES = 8192
 # Of TLS for a handshake or the reply to a command, with all that is no content: the chain of certificates is the most.
 MAX_TLS_BYTES = 262_144
 READ_SIZE = 4096
+TLS_RECORD = 16_384  # the most content of a record (RFC 8446, section 5.1)
 
 Result = TypeVar("Result")
 
@@ -145,8 +146,8 @@ class SmtpTransport(smtplib.SMTP):
     def begin_tls(self, context: ssl.SSLContext, host: str) -> None:
         """Negotiate TLS; the certificate has to be valid for this host."""
         self._begin_stage(Stage.TLS)
-        self._tls = context.wrap_bio(self._tls_received, self._tls_to_send, server_hostname=host.rstrip("."))
         try:
+            self._tls = context.wrap_bio(self._tls_received, self._tls_to_send, server_hostname=host.rstrip("."))
             self._run_tls(self._tls.do_handshake)
         except OSError as error:
             raise self._lost(error) from None
@@ -159,12 +160,12 @@ class SmtpTransport(smtplib.SMTP):
             failure = self._unexpected(*self.getreply())
             self.close()
             raise failure
-        data = s.encode(self.command_encoding) if isinstance(s, str) else s
+        rest = memoryview(s.encode(self.command_encoding) if isinstance(s, str) else s)
         try:
-            if self._tls:
-                self._run_tls(partial(self._tls.write, data))
-            else:
-                self._write(data)
+            if self._tls is None:
+                self._write(rest)
+            while self._tls and rest:  # a record at a time: a connection keeps the memory of its largest piece
+                rest = rest[self._run_tls(partial(self._tls.write, rest[:TLS_RECORD])) :]
         except (BrokenPipeError, ConnectionResetError):
             # What the server sent before it closed can still be read; if it sent nothing, this raises too.
             raise self._unexpected(*self.getreply()) from None
@@ -214,7 +215,6 @@ class SmtpTransport(smtplib.SMTP):
     def _run_tls(self, operation: Callable[[], Result]) -> Result:
         """Run an operation of TLS. Send what it wants to send, and read what it lacks, one piece after another."""
         while True:
-            self._socket()  # raises once it is closed, whatever is left in memory
             try:
                 result = operation()
             except ssl.SSLWantReadError:
@@ -230,11 +230,10 @@ class SmtpTransport(smtplib.SMTP):
                 self._write(self._tls_to_send.read())
                 return result
 
-    def _write(self, data: bytes) -> None:
-        rest = memoryview(data)
-        while rest:
+    def _write(self, data: bytes | memoryview) -> None:
+        while data:
             try:
-                rest = rest[self._socket().send(rest) :]
+                data = data[self._socket().send(data) :]
             except BlockingIOError:
                 self._wait_until(select.POLLOUT)
 

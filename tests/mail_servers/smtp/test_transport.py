@@ -198,6 +198,46 @@ def test_session_tickets_without_end(certificate: trustme.LeafCert, ca_file: Pat
     assert failure.value.reply.text == "The connection was lost."
 
 
+def test_a_long_session_over_tls(certificate: trustme.LeafCert, ca_file: Path) -> None:
+    """What is no content is limited for each command, not for all."""
+    line = b"250 " + b"x" * 4_000 + b"\r\n"
+    with connected() as connection, encrypted(connection.server, certificate) as server:
+        with running(server.do_handshake):
+            connection.transport.begin_tls(tls_context(ca_file), HOST)
+        with running(lambda: server.sendall(line * 100)):
+            for _ in range(100):
+                connection.transport._begin_stage(Stage.RCPT)
+                assert connection.transport.getreply()[0] == 250
+
+
+def test_what_comes_unasked_with_a_reply_is_noticed(connection: Connection) -> None:
+    connection.server.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)  # with TLS, two records in one segment
+    for line in (b"250 ok\r\n", b"421 4.3.2 closing\r\n"):
+        connection.server.sendall(line)
+    connection.server.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+    assert connection.transport.getreply() == (250, b"ok")
+    assert not connection.transport.is_quiet
+
+
+def test_a_mail_server_that_ends_tls(connection: Connection) -> None:
+    """With TLS it says so in a record (RFC 8446, section 6.1), before or instead of the end of the connection."""
+
+    def end() -> None:
+        if isinstance(connection.server, ssl.SSLSocket):
+            with suppress(OSError):  # it waits for the same from the portal
+                connection.server.unwrap()
+        else:
+            connection.server.shutdown(socket.SHUT_WR)
+
+    used = time.thread_time()
+    with running(end):
+        with pytest.raises(SmtpFailure) as failure:
+            connection.transport.getreply()
+        assert connection.transport.sock is None
+    assert failure.value.reply.text == "The mail server closed the connection."
+    assert time.thread_time() - used < 0.2
+
+
 def test_the_mail_server_learns_why_its_certificate_is_rejected(certificate: trustme.LeafCert) -> None:
     with connected() as connection, encrypted(connection.server, certificate) as server:
 
