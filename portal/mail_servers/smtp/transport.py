@@ -19,7 +19,7 @@ from portal.web.i18n import to_translate
 # A hostile server's reply must not cost time: the portal reads no more of it than any real reply has.
 MAX_REPLY_LINES = 100
 MAX_REPLY_BYTES = 8192
-# Of TLS for a handshake or the reply to a command, with all that is no content: the chain of certificates is the most.
+# In one stage, with all that TLS needs for itself. OpenSSL accepts 100 KB of certificates.
 MAX_TLS_BYTES = 262_144
 READ_SIZE = 4096
 TLS_RECORD = 16_384  # the most content of a record (RFC 8446, section 5.1)
@@ -36,7 +36,7 @@ class SmtpTransport(smtplib.SMTP):
     each of the system calls that Python makes for a timeout lets another thread run first.
 
     TLS works in memory, on what was read from the socket. With the socket itself, OpenSSL would go on reading for as
-    long as a mail server sends what is no content, such as session tickets, and no deadline could end that.
+    long as a mail server sends nothing but session tickets, for example, and no deadline could end that.
     """
 
     sock: socket.socket | None
@@ -221,7 +221,7 @@ class SmtpTransport(smtplib.SMTP):
                 self._write(self._tls_to_send.read())
                 self._tls_bytes += self._tls_received.write(self._read())
                 if self._tls_bytes > MAX_TLS_BYTES:
-                    raise ssl.SSLError("The mail server sends too much that is no content.") from None
+                    raise ssl.SSLError("The mail server sends too much that is not SMTP.") from None
             except ssl.SSLError:
                 with suppress(OSError):  # the mail server may learn why
                     self._socket().send(self._tls_to_send.read())

@@ -199,7 +199,7 @@ def test_session_tickets_without_end(certificate: trustme.LeafCert, ca_file: Pat
 
 
 def test_a_long_session_over_tls(certificate: trustme.LeafCert, ca_file: Path) -> None:
-    """What is no content is limited for each command, not for all."""
+    """The bytes of TLS are limited for each command, not for all."""
     line = b"250 " + b"x" * 4_000 + b"\r\n"
     with connected() as connection, encrypted(connection.server, certificate) as server:
         with running(server.do_handshake):
