@@ -164,8 +164,9 @@ class SmtpTransport(smtplib.SMTP):
         try:
             if self._tls is None:
                 self._write(rest)
-            while self._tls and rest:  # a record at a time: a connection keeps the memory of its largest piece
-                rest = rest[self._run_tls(partial(self._tls.write, rest[:TLS_RECORD])) :]
+            else:
+                while rest:  # a record at a time: a connection keeps as much memory as its largest write took
+                    rest = rest[self._run_tls(partial(self._tls.write, rest[:TLS_RECORD])) :]
         except (BrokenPipeError, ConnectionResetError):
             # What the server sent before it closed can still be read; if it sent nothing, this raises too.
             raise self._unexpected(*self.getreply()) from None
